@@ -1,0 +1,399 @@
+//! The configuration: the `CLOAKROOM` table and the secrets, validated as a whole once per isolate.
+//!
+//! Either a [`Config`] in which nothing contradicts anything, or the complete list of what is wrong: every
+//! entry names the setting, what it takes and so what to change. None holds a secret.
+
+mod table;
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use self::table::Table;
+use crate::{
+    limit::Quota,
+    session::{Lifetimes, Rules},
+    ticket::{
+        Keyring,
+        cookie::{Cookie, SameSite, Settings},
+    },
+};
+
+/// Everything an operator can set, and that is in use.
+#[derive(Debug)]
+pub struct Config {
+    /// What stands before the path of every route of ours; empty or like `/auth`.
+    pub base_path: String,
+    /// The ticket's cookie.
+    pub cookie: Cookie,
+    /// The keys that sign and verify tickets.
+    pub keyring: Keyring,
+    /// The session rules.
+    pub session: Rules,
+    /// Origins whose pages may call with credentials.
+    pub origins: Vec<String>,
+    /// How long one call to the store may take.
+    pub store_timeout: Duration,
+}
+
+/// What is wrong with a configuration, a sentence each.
+pub type Faults = Vec<String>;
+
+impl Config {
+    /// From JSON: an object of the Worker's environment, `{"CLOAKROOM": {…}, "SESSION_SECRET": "…", …}`.
+    pub fn from_json(json: &str) -> Result<Self, Faults> {
+        let environment: Value = serde_json::from_str(json).unwrap_or_default();
+        let mut faults = Faults::new();
+
+        // 1. Secrets.
+        let secret = |name| environment.get(name).and_then(Value::as_str).unwrap_or_default();
+        let signing: Vec<_> = secret("SESSION_SECRET").split(',').map(str::trim).collect();
+        faults.extend(signing.iter().find_map(|text| secret_fault("SESSION_SECRET", text)));
+        if environment.get("ADMIN_TOKEN").is_some() {
+            faults.extend(secret_fault("ADMIN_TOKEN", secret("ADMIN_TOKEN")));
+        }
+        faults.extend(store_url_fault(secret("UPSTASH_REDIS_REST_URL")));
+        if secret("UPSTASH_REDIS_REST_TOKEN").is_empty() {
+            faults.push(format!("UPSTASH_REDIS_REST_TOKEN is missing: {HOW_TO_SET}"));
+        }
+
+        // 2. The table. As a plain variable (in .dev.vars) it is the same as JSON text.
+        let text = environment.get("CLOAKROOM").and_then(Value::as_str);
+        let parsed = text.map(|text| serde_json::from_str(text).unwrap_or_default());
+        let mut table = Table::new("CLOAKROOM", parsed.as_ref().or(environment.get("CLOAKROOM")));
+        let base_path = base_path(&mut table);
+        let key_prefix = table.text("key_prefix", "");
+        let cookie = cookie(&mut table, &base_path);
+        let session = session(&mut table, key_prefix);
+        limits(&mut table);
+        password(&mut table);
+        let origins = origins(&mut table);
+        let store_timeout = store(&mut table);
+        faults.extend(table.finish());
+
+        // 3. All or nothing.
+        if !faults.is_empty() {
+            return Err(faults);
+        }
+        let keyring = Keyring::new(&signing, &cookie.name);
+        Ok(Self { base_path, cookie: Cookie::new(cookie), keyring, session, origins, store_timeout })
+    }
+}
+
+const HOW_TO_SET: &str = "set it with `npx wrangler secret put`, or in .dev.vars for local use";
+
+/// What is wrong with a secret. Never repeats it.
+fn secret_fault(name: &str, text: &str) -> Option<String> {
+    const PLACEHOLDERS: [&str; 7] =
+        ["change", "placeholder", "example", "replace", "your", "xxxx", "0123456789"];
+    let mut characters: Vec<_> = text.chars().collect();
+    let length = characters.len();
+    characters.sort_unstable();
+    characters.dedup();
+    let lower = text.to_ascii_lowercase();
+    if length == 0 {
+        Some(format!("{name} is missing: {HOW_TO_SET}"))
+    } else if length < 32 {
+        Some(format!("{name} has {length} characters; at least 32 are needed: try `openssl rand -base64 32`"))
+    } else if characters.len() < 10 || PLACEHOLDERS.iter().any(|word| lower.contains(word)) {
+        Some(format!("{name} looks like a placeholder; make one with `openssl rand -base64 32`"))
+    } else {
+        None
+    }
+}
+
+fn store_url_fault(url: &str) -> Option<String> {
+    if url.is_empty() {
+        return Some(format!("UPSTASH_REDIS_REST_URL is missing: {HOW_TO_SET}"));
+    }
+    let is_clear_text_over_the_net = url.starts_with("http://") && url.contains(".upstash.io");
+    let is_url = is_origin(url.trim_end_matches('/'));
+    (!is_url || is_clear_text_over_the_net).then(|| {
+        "UPSTASH_REDIS_REST_URL is the REST URL of the database, like \"https://name.upstash.io\"".to_owned()
+    })
+}
+
+fn base_path(table: &mut Table<'_>) -> String {
+    let path = table.text("base_path", "/auth");
+    let is_rooted = path.starts_with('/') && !path.ends_with('/') && !path.contains("//");
+    let is_plain = path.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/-._~".contains(&byte));
+    let is_right = path.is_empty() || (is_rooted && is_plain);
+    if !is_right {
+        table.fault("base_path", "a path like \"/auth\", without a slash at its end, or \"\" for none");
+    }
+    path
+}
+
+fn cookie(table: &mut Table<'_>, base_path: &str) -> Settings {
+    let mut inner = table.table("cookie");
+    let format = inner.text("format", "cloakroom");
+    if format != "cloakroom" {
+        inner.fault("format", "only \"cloakroom\" is built yet; \"express\" and \"flask\" are planned");
+    }
+    let same_site = [("Strict", SameSite::Strict), ("Lax", SameSite::Lax), ("None", SameSite::None)];
+    let settings = Settings {
+        name: inner.text("name", "__Host-session"),
+        same_site: inner.choice("same_site", &same_site, SameSite::Lax),
+        secure: inner.flag("secure", true),
+        domain: inner.text("domain", ""),
+        path: inner.text("path", "/"),
+        partitioned: inner.flag("partitioned", false),
+    };
+    inner.faults(settings.faults());
+    let covers = settings.path == "/"
+        || base_path
+            .strip_prefix(settings.path.trim_end_matches('/'))
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    if !covers {
+        inner.fault(
+            "path",
+            "does not cover base_path: browsers would not send the cookie to this Worker's routes",
+        );
+    }
+    table.include(inner);
+    settings
+}
+
+fn session(table: &mut Table<'_>, key_prefix: String) -> Rules {
+    let mut inner = table.table("session");
+    let lifetimes = Lifetimes {
+        idle: inner.duration("idle", "30m"),
+        absolute: inner.duration("absolute", "24h"),
+        remember: inner.duration("remember", "30d"),
+        touch_every: inner.duration("touch_every", "5m"),
+    };
+    inner.optional_duration("rotate_every", "1h");
+    inner.choice("on_reuse", &[("end", ()), ("ignore", ())], ());
+    inner.duration("fresh_for", "15m");
+    // Upstash takes requests of 10 MB; a compare-and-set sends the old and the new state.
+    let max_bytes = inner.number("max_bytes", 65_536, 2..=4_000_000);
+    inner.number("max_per_user", 100, 1..=10_000);
+    inner.choice("record_ip", &[("full", ()), ("prefix", ()), ("none", ())], ());
+    table.include(inner);
+    Rules { lifetimes, max_bytes: usize::try_from(max_bytes).unwrap_or(usize::MAX), key_prefix }
+}
+
+fn limits(table: &mut Table<'_>) {
+    let mut inner = table.table("limits");
+    for name in ["session", "user", "ip", "mint", "login"] {
+        quota(&mut inner, name);
+    }
+    let routes = inner.get("routes");
+    match routes.map(Value::as_array) {
+        None => {}
+        Some(None) => inner.fault("routes", "a list of tables, [[vars.CLOAKROOM.limits.routes]]"),
+        Some(Some(routes)) => {
+            for (index, route) in routes.iter().enumerate() {
+                let mut route = Table::new(&format!("CLOAKROOM.limits.routes[{index}]"), Some(route));
+                if !route.text("path", "").starts_with('/') {
+                    route.fault("path", "a path like \"/api/search\" or \"/api/*\"");
+                }
+                route.text("method", "");
+                quota(&mut route, "limit");
+                route.choice("by", &[("session", ()), ("user", ()), ("ip", ())], ());
+                inner.include(route);
+            }
+        }
+    }
+    table.include(inner);
+}
+
+fn quota(table: &mut Table<'_>, name: &'static str) {
+    let text = table.text(name, "");
+    if let Some(fault) = (!text.is_empty()).then(|| text.parse::<Quota>().err()).flatten() {
+        table.fault(name, fault);
+    }
+}
+
+fn password(table: &mut Table<'_>) {
+    let mut inner = table.table("password");
+    inner.number("memory_kib", 19_456, 8..=131_072);
+    inner.number("iterations", 2, 1..=100);
+    inner.number("parallelism", 1, 1..=16);
+    table.include(inner);
+}
+
+fn origins(table: &mut Table<'_>) -> Vec<String> {
+    let mut inner = table.table("cors");
+    let origins = inner.list("origins");
+    for origin in &origins {
+        if !is_origin(origin) {
+            inner.fault("origins", "exact origins like \"https://www.example.com\": scheme, host, port if unusual, nothing behind; \"*\" is refused");
+        }
+    }
+    table.include(inner);
+    origins
+}
+
+/// An origin as browsers write it: lower case, nothing behind the port.
+fn is_origin(text: &str) -> bool {
+    let Some(host) = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://")) else {
+        return false;
+    };
+    let is_host_byte =
+        |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-._:[]".contains(&byte);
+    !host.is_empty() && host.bytes().all(is_host_byte)
+}
+
+fn store(table: &mut Table<'_>) -> Duration {
+    let mut inner = table.table("store");
+    let timeout = inner.duration("timeout", "2s");
+    if timeout > Duration::from_secs(30) {
+        inner.fault("timeout", "at most \"30s\": a visitor is waiting");
+    }
+    inner.choice("on_failure", &[("closed", ()), ("open", ())], ());
+    table.include(inner);
+    timeout
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn environment(table: Value) -> Value {
+        json!({
+            "SESSION_SECRET": "pP3cVQ8m1dRk7ZtYw5sXbN2hJf6gLa9e",
+            "UPSTASH_REDIS_REST_URL": "https://db.upstash.io",
+            "UPSTASH_REDIS_REST_TOKEN": "token",
+            "CLOAKROOM": table,
+        })
+    }
+
+    fn faults(table: Value) -> Faults {
+        Config::from_json(&environment(table).to_string()).err().unwrap_or_default()
+    }
+
+    fn faults_with(name: &str, value: Value) -> Faults {
+        let mut environment = environment(json!({}));
+        environment[name] = value;
+        Config::from_json(&environment.to_string()).err().unwrap_or_default()
+    }
+
+    #[test]
+    fn every_setting_has_a_default() {
+        let mut environment = environment(json!({}));
+        environment.as_object_mut().expect("an object").remove("CLOAKROOM");
+        let config = Config::from_json(&environment.to_string()).expect("a configuration");
+        assert_eq!(config.base_path, "/auth");
+        assert_eq!(config.session.lifetimes.idle, Duration::from_secs(1800));
+        assert_eq!(config.session.max_bytes, 65_536);
+        assert_eq!(config.store_timeout, Duration::from_secs(2));
+    }
+
+    #[test]
+    fn the_whole_contract_is_accepted_and_may_be_json_text() {
+        let table = json!({
+            "base_path": "/auth", "key_prefix": "app:",
+            "cookie": {"name": "__Host-session", "format": "cloakroom", "same_site": "Lax", "secure": true, "domain": "", "path": "/", "partitioned": false},
+            "session": {"idle": "30m", "absolute": "24h", "remember": "30d", "touch_every": "5m", "rotate_every": "", "on_reuse": "end", "fresh_for": "15m", "max_bytes": 65536, "max_per_user": 100, "record_ip": "prefix"},
+            "limits": {"session": "300/1m", "user": "", "ip": "", "mint": "60/1m", "login": "10/5m", "routes": [{"path": "/api/search*", "method": "GET", "limit": "20/1m", "by": "session"}]},
+            "password": {"memory_kib": 19456, "iterations": 2, "parallelism": 1},
+            "cors": {"origins": ["https://www.example.com", "http://localhost:3000"]},
+            "store": {"timeout": "2s", "on_failure": "closed"},
+        });
+        assert_eq!(faults(table.clone()), Faults::new());
+        assert_eq!(faults(json!(table.to_string())), Faults::new());
+    }
+
+    #[test]
+    fn every_wrong_setting_is_named_with_what_it_takes() {
+        let cases = [
+            (json!({"base_path": "auth"}), "CLOAKROOM.base_path: a path"),
+            (json!({"base_path": "/auth/"}), "CLOAKROOM.base_path: a path"),
+            (
+                json!({"sesion": {}}),
+                "CLOAKROOM.sesion is not a setting; known here: base_path, key_prefix, cookie, session",
+            ),
+            (
+                json!({"session": {"idel": "1m"}}),
+                "CLOAKROOM.session.idel is not a setting; known here: idle, absolute",
+            ),
+            (json!({"session": "30m"}), "CLOAKROOM.session is a table"),
+            (json!({"session": {"idle": 30}}), "CLOAKROOM.session.idle: a duration like"),
+            (json!({"session": {"idle": "0s"}}), "CLOAKROOM.session.idle: a duration like"),
+            (json!({"session": {"idle": ""}}), "CLOAKROOM.session.idle: cannot be empty"),
+            (json!({"session": {"absolute": "300000d"}}), "CLOAKROOM.session.absolute: a duration like"),
+            (
+                json!({"session": {"on_reuse": "maybe"}}),
+                "CLOAKROOM.session.on_reuse: one of \"end\", \"ignore\"",
+            ),
+            (json!({"session": {"max_bytes": -1}}), "CLOAKROOM.session.max_bytes: a whole number"),
+            (json!({"cookie": {"secure": "true"}}), "CLOAKROOM.cookie.secure: true or false"),
+            (json!({"cookie": {"secure": false}}), "CLOAKROOM.cookie.name: browsers drop"),
+            (json!({"cookie": {"format": "express"}}), "CLOAKROOM.cookie.format: only \"cloakroom\""),
+            (
+                json!({"cookie": {"same_site": "lax"}}),
+                "CLOAKROOM.cookie.same_site: one of \"Strict\", \"Lax\", \"None\"",
+            ),
+            (
+                json!({"cookie": {"name": "sid", "path": "/app"}}),
+                "CLOAKROOM.cookie.path: does not cover base_path",
+            ),
+            (json!({"limits": {"session": "300"}}), "CLOAKROOM.limits.session: a limit is COUNT/WINDOW"),
+            (
+                json!({"limits": {"routes": [{"path": "x", "limit": "1/1s"}]}}),
+                "CLOAKROOM.limits.routes[0].path: a path",
+            ),
+            (json!({"limits": {"routes": {}}}), "CLOAKROOM.limits.routes: a list"),
+            (json!({"password": {"iterations": 0}}), "CLOAKROOM.password.iterations: a whole number from 1"),
+            (json!({"cors": {"origins": ["*"]}}), "CLOAKROOM.cors.origins: exact origins"),
+            (json!({"cors": {"origins": ["https://a.example/"]}}), "CLOAKROOM.cors.origins: exact origins"),
+            (json!({"cors": {"origins": "https://a.example"}}), "CLOAKROOM.cors.origins: a list of strings"),
+            (json!({"store": {"timeout": "1h"}}), "CLOAKROOM.store.timeout: at most"),
+            (json!({"store": {"on_failure": "closd"}}), "CLOAKROOM.store.on_failure: one of"),
+            (json!("{"), "CLOAKROOM is a table"),
+            (json!([]), "CLOAKROOM is a table"),
+        ];
+        for (table, expected) in cases {
+            let shown = table.to_string();
+            let faults = faults(table);
+            assert!(
+                faults.len() == 1 && faults.iter().all(|fault| fault.starts_with(expected)),
+                "{shown}: {faults:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_list_of_faults_is_complete() {
+        let mut environment =
+            environment(json!({"session": {"idle": "x", "y": 1}, "cookie": {"same_site": 1}}));
+        environment["SESSION_SECRET"] = json!("short");
+        environment["UPSTASH_REDIS_REST_URL"] = json!("");
+        let faults = Config::from_json(&environment.to_string()).expect_err("faults");
+        assert_eq!(faults.len(), 5, "{faults:?}");
+    }
+
+    #[test]
+    fn short_missing_and_placeholder_secrets_are_refused_and_never_repeated() {
+        let good = "pP3cVQ8m1dRk7ZtYw5sXbN2hJf6gLa9e";
+        for secret in [
+            "",
+            "short-Q8m1dRk7ZtYw5sXb",
+            "change-me-change-me-change-me-change-me",
+            "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+        ] {
+            for text in [secret.to_owned(), format!("{good},{secret}")] {
+                let faults = faults_with("SESSION_SECRET", json!(text));
+                assert_eq!(faults.len(), 1, "{text}");
+                assert!(secret.is_empty() || !faults.concat().contains(secret), "{faults:?}");
+            }
+            assert_eq!(faults_with("ADMIN_TOKEN", json!(secret)).len(), 1);
+        }
+        assert_eq!(faults_with("SESSION_SECRET", json!(format!("{good} , {good}x"))), Faults::new());
+        assert_eq!(faults_with("SESSION_SECRET", Value::Null).len(), 1);
+    }
+
+    #[test]
+    fn the_store_needs_a_url_and_a_token() {
+        for url in ["", "db.upstash.io", "redis://db.upstash.io", "http://db.upstash.io", "https://"] {
+            assert_eq!(faults_with("UPSTASH_REDIS_REST_URL", json!(url)).len(), 1, "{url}");
+        }
+        for url in ["https://db.upstash.io/", "http://localhost:8079", "http://[::1]:80"] {
+            assert_eq!(faults_with("UPSTASH_REDIS_REST_URL", json!(url)), Faults::new(), "{url}");
+        }
+        assert_eq!(faults_with("UPSTASH_REDIS_REST_TOKEN", json!("")).len(), 1);
+    }
+}

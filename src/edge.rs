@@ -1,0 +1,196 @@
+//! The only module that knows JavaScript. `edge.js` is its other half: that one owns what takes time (the
+//! request's body, the call to the store), this one is called with strings and answers with a string, so
+//! that a request crosses the border twice, plus once for each call to the store.
+//!
+//! A request is a future that stops where it waits for the store. It is polled by hand: [`start`] runs it to
+//! its first stop, [`resume`] brings the store's answer and runs it on.
+
+#![allow(unreachable_pub, reason = "wasm-bindgen exports public functions only")]
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::BTreeMap,
+    fmt::Display,
+    future::poll_fn,
+    pin::Pin,
+    rc::Rc,
+    sync::OnceLock,
+    task::{Context, Poll, Waker},
+};
+
+use wasm_bindgen::prelude::wasm_bindgen;
+
+use crate::{
+    config::Config,
+    gate,
+    host::Host,
+    http::{Body, Code, HEADERS, Problem, Request, Response},
+    store::{Answer, Call, Unreachable},
+    time::Time,
+};
+
+#[wasm_bindgen]
+extern "C" {
+    #[wasm_bindgen(js_namespace = crypto, js_name = getRandomValues)]
+    fn get_random_values(bytes: &mut [u8]);
+    #[wasm_bindgen(js_namespace = console, js_name = error)]
+    fn console_error(line: &str);
+}
+
+/// How long a request may wait, in milliseconds. One whose visitor went away is never resumed, and is
+/// forgotten after this time.
+const LONGEST_WAIT: u64 = 120_000;
+
+/// The configuration, once it is read; `None` when it is faulty.
+static CONFIG: OnceLock<Option<Config>> = OnceLock::new();
+
+thread_local! {
+    static WAITING: RefCell<Waiting> = RefCell::default();
+}
+
+/// The requests that wait for the store, by number: the oldest first.
+#[derive(Default)]
+struct Waiting {
+    last: u32,
+    exchanges: BTreeMap<u32, Exchange>,
+}
+
+/// One request on its way.
+struct Exchange {
+    future: Pin<Box<dyn Future<Output = Response>>>,
+    desk: Rc<Counter>,
+    started: Time,
+}
+
+/// Where a request's future and the world outside hand each other things.
+#[derive(Default)]
+struct Counter {
+    now: Cell<u64>,
+    outgoing: RefCell<Option<Call>>,
+    incoming: RefCell<Option<Result<Answer, Unreachable>>>,
+}
+
+/// The machine, as one request sees it.
+struct Edge(Rc<Counter>);
+
+impl Host for Edge {
+    fn now(&self) -> Time {
+        Time(self.0.now.get())
+    }
+
+    fn fill_random(&self, bytes: &mut [u8]) {
+        get_random_values(bytes);
+    }
+
+    async fn send(&self, call: Call) -> Result<Answer, Unreachable> {
+        self.0.outgoing.replace(Some(call));
+        poll_fn(|_| self.0.incoming.take().map_or(Poll::Pending, Poll::Ready)).await
+    }
+
+    fn log(&self, line: &dyn Display) {
+        console_error(&format!("cloakroom: {line}"));
+    }
+}
+
+/// Reads the configuration: the environment as JSON. Logs what is wrong with it. Returns the time one call to
+/// the store may take, in milliseconds.
+#[wasm_bindgen]
+pub fn configure(environment: &str) -> u32 {
+    let config = Config::from_json(environment)
+        .inspect_err(|faults| {
+            let faults = faults.iter().map(|fault| format!("\n  - {fault}")).collect::<String>();
+            console_error(&format!(
+                "cloakroom: every request is answered 500 misconfigured, because of{faults}"
+            ));
+        })
+        .ok();
+    let config = CONFIG.get_or_init(|| config);
+    config.as_ref().map_or(0, |config| u32::try_from(config.store_timeout.as_millis()).unwrap_or(u32::MAX))
+}
+
+/// The names of the headers that a request's head holds, a line each.
+#[wasm_bindgen]
+pub fn headers() -> String {
+    HEADERS.join("\n")
+}
+
+/// Begins a request. `head` is what [`Request::parse`] takes; a body that is too large comes as none.
+#[wasm_bindgen]
+pub fn start(now: f64, head: String, body: Option<Vec<u8>>, too_large: bool) -> String {
+    let now = time(now);
+    let Some(config) = CONFIG.get().and_then(Option::as_ref) else {
+        let detail = "this Worker's configuration is faulty; its log says what to change";
+        return write_response(Problem::new(Code::Misconfigured, detail).into());
+    };
+    let body = match body {
+        _ if too_large => Body::TooLarge,
+        Some(bytes) => Body::Bytes(bytes),
+        None => Body::None,
+    };
+    let desk = Rc::new(Counter::default());
+    let host = Edge(Rc::clone(&desk));
+    let future = Box::pin(async move { gate::answer(&Request::parse(&head, &body), config, &host).await });
+    run(Exchange { future, desk, started: now }, now)
+}
+
+/// Goes on with request `number`, with the store's answer; status 0 when there is none.
+#[wasm_bindgen]
+pub fn resume(number: u32, now: f64, status: u16, sync_token: String, body: String) -> String {
+    let exchange = WAITING.with_borrow_mut(|waiting| waiting.exchanges.remove(&number));
+    let Some(exchange) = exchange else { return String::new() };
+    let answer = if status == 0 { Err(Unreachable) } else { Ok(Answer { status, body, sync_token }) };
+    exchange.desk.incoming.replace(Some(answer));
+    run(exchange, time(now))
+}
+
+/// Runs a request to its end or to its next call to the store.
+fn run(mut exchange: Exchange, now: Time) -> String {
+    exchange.desk.now.set(now.0);
+    match exchange.future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(response) => write_response(response),
+        Poll::Pending => {
+            let call = exchange.desk.outgoing.take();
+            let number = WAITING.with_borrow_mut(|waiting| waiting.add(exchange, now));
+            // A request waits for nothing but the store.
+            call.map_or_else(String::new, |call| write_call(number, &call))
+        }
+    }
+}
+
+impl Waiting {
+    fn add(&mut self, exchange: Exchange, now: Time) -> u32 {
+        while let Some(oldest) = self.exchanges.first_entry() {
+            if now.0.saturating_sub(oldest.get().started.0) < LONGEST_WAIT {
+                break;
+            }
+            oldest.remove();
+        }
+        self.last = self.last.wrapping_add(1);
+        self.exchanges.insert(self.last, exchange);
+        self.last
+    }
+}
+
+/// `S`, the number, the path, the sync token, an empty line, the body.
+fn write_call(number: u32, call: &Call) -> String {
+    format!("S\n{number}\n{}\n{}\n\n{}", call.path, call.sync_token, call.body)
+}
+
+/// `R`, the status, the headers' names and values in turn, an empty line, the body.
+fn write_response(response: Response) -> String {
+    let mut text = format!("R\n{}", response.status);
+    for (name, value) in &response.headers {
+        text.extend(["\n", name, "\n", value]);
+    }
+    text + "\n\n" + &response.body
+}
+
+/// Milliseconds since 1970, out of JavaScript's number.
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "saturates, and is a date of today"
+)]
+fn time(now: f64) -> Time {
+    Time(now as u64)
+}

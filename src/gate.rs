@@ -1,0 +1,172 @@
+//! The path of a request, top to bottom. Pure: what it needs of the machine it asks of the [`Host`].
+
+use crate::{
+    config::Config,
+    host::Host,
+    http::{Code, Problem, Request, Response, cors, cross_site},
+    routes::{Plan, Route},
+    session::{Desk, Error, NO_SESSION, change::Unfit},
+    store::{Batch, Failure, Store},
+    ticket::{Ticket, Verified},
+};
+
+/// How many times `store.timeout` a change is tried again while others change the same session.
+const PATIENCE: u32 = 5;
+
+/// Answers a request.
+pub async fn answer<H: Host>(request: &Request<'_>, config: &Config, host: &H) -> Response {
+    let mut cookie = Cookie::Keep;
+    let response = match serve(request, config, host, &mut cookie).await {
+        Ok(response) => response,
+        Err(problem) => problem.into(),
+    };
+    finish(response, request, config, cookie)
+}
+
+/// What happens to the visitor's cookie.
+enum Cookie {
+    Keep,
+    Set(Ticket),
+    Remove,
+}
+
+async fn serve<H: Host>(
+    request: &Request<'_>,
+    config: &Config,
+    host: &H,
+    cookie: &mut Cookie,
+) -> Result<Response, Problem> {
+    // 1. Where to? A preflight is answered from the path alone.
+    let route = Route::find(request.path, &config.base_path)?;
+    if let Some(response) = cors::preflight(request, route.methods(), &config.origins) {
+        return Ok(response);
+    }
+
+    // 2. Is it the visitor's own wish?
+    cross_site::check(request, &config.origins)?;
+
+    // 3. Who, going by the ticket? A cookie that is no ticket is dropped, unless the store fails.
+    let presented = present(request, config, host);
+    if presented.is_none() && config.cookie.values(request.cookie).next().is_some() {
+        *cookie = Cookie::Remove;
+    }
+
+    // 4. What is asked for? All that the request alone can tell.
+    let plan = route.plan(request)?;
+    let store = Store::new(host);
+    let deadline = host.now() + config.store_timeout * PATIENCE;
+    let desk = Desk { host, store: &store, rules: &config.session, deadline };
+
+    // 5. Two plans need no session in hand: the store's health, and leaving, which takes whatever is there.
+    match plan {
+        Plan::Health => return health(&store).await.map_err(|failure| unavailable(host, &failure)),
+        Plan::End => {
+            if let Some(Verified { ticket, .. }) = presented {
+                desk.end(ticket).await.map_err(|failure| unavailable(host, &failure))?;
+                *cookie = Cookie::Remove;
+            }
+            return Ok(Response::new(204));
+        }
+        Plan::Look | Plan::Change(..) | Plan::Rotate => {}
+    }
+
+    // 6. The session, in one call to the store; none without a ticket.
+    let session = match &presented {
+        None => None,
+        Some(Verified { ticket, .. }) => {
+            let session = desk.load(ticket.clone()).await.map_err(|failure| unavailable(host, &failure))?;
+            if session.is_none() {
+                *cookie = Cookie::Remove;
+            }
+            session
+        }
+    };
+
+    // 7. The plan is carried out, and what it changed is written.
+    let outcome = match (plan, session) {
+        (Plan::Change(change, if_match), Some(session)) => {
+            desk.change(session, &change, &if_match).await.map(Some)
+        }
+        (Plan::Change(change, if_match), None) => desk.create(&change, &if_match).await.map(Some),
+        (Plan::Rotate, Some(session)) => desk.rotate(session).await.map(Some),
+        (Plan::Rotate, None) => return Err(needs_session()),
+        (_, session) => Ok(session),
+    };
+    let session = match outcome {
+        Ok(session) => session,
+        Err(Error::Ended) => {
+            *cookie = Cookie::Remove;
+            return Err(needs_session());
+        }
+        Err(error) => return Err(refuse(host, error)),
+    };
+
+    // 8. The answer, and the ticket if it is another one now.
+    let Some(session) = session else { return Ok(Response::json(NO_SESSION.to_owned())) };
+    let response = Response::json(session.to_json(&config.session.lifetimes)).header("ETag", session.etag());
+    if presented.is_none_or(|presented| presented.outdated || presented.ticket != session.ticket) {
+        *cookie = Cookie::Set(session.ticket);
+    }
+    Ok(response)
+}
+
+/// The ticket that came with the request; no call to the store. Of several cookies with our name (another host
+/// of the domain may have set one) the valid one counts, and of several valid ones the latest.
+fn present<H: Host>(request: &Request<'_>, config: &Config, host: &H) -> Option<Verified> {
+    const MAX_COOKIES: usize = 16;
+    let values = config.cookie.values(request.cookie).take(MAX_COOKIES);
+    values
+        .filter_map(|value| Ticket::open(value, &config.keyring, host.now()).ok())
+        .max_by_key(|verified| verified.ticket.issued)
+}
+
+async fn health<H: Host>(store: &Store<'_, H>) -> Result<Response, Failure> {
+    let [_pong] = store.run(Batch::default().ping()).await?;
+    Ok(Response::json(r#"{"status":"ok"}"#.to_owned()))
+}
+
+/// The store failed: nothing is known, so nobody is logged out and no cookie is touched.
+fn unavailable(host: &impl Host, failure: &Failure) -> Problem {
+    host.log(&format_args!("the store failed: {failure}"));
+    Problem::new(Code::StoreUnavailable, "the session store did not answer as it should; try again")
+        .with_header("Retry-After", "1")
+}
+
+fn needs_session() -> Problem {
+    Problem::new(Code::Unauthenticated, "there is no session, or it has ended")
+}
+
+fn refuse(host: &impl Host, error: Error) -> Problem {
+    match error {
+        Error::Store(failure) => unavailable(host, &failure),
+        Error::Ended => needs_session(),
+        Error::Conflict => {
+            Problem::new(Code::Conflict, "the session kept changing until the deadline; try again")
+        }
+        Error::Precondition => Problem::new(
+            Code::PreconditionFailed,
+            "the session is not in the state that If-Match names; look again",
+        ),
+        Error::Unfit(Unfit::Unprocessable(detail)) => Problem::new(Code::Unprocessable, detail),
+        Error::Unfit(Unfit::TooLarge(detail)) => Problem::new(Code::TooLarge, detail),
+    }
+}
+
+/// What every response gets.
+fn finish(response: Response, request: &Request<'_>, config: &Config, cookie: Cookie) -> Response {
+    let failed = response.status >= 500;
+    let response = match cookie {
+        Cookie::Set(ticket) if !failed => {
+            let lifetime = ticket.remember.then(|| ticket.ends - ticket.issued);
+            response.header("Set-Cookie", config.cookie.set(&ticket.seal(&config.keyring), lifetime))
+        }
+        Cookie::Remove if !failed => response.header("Set-Cookie", config.cookie.remove()),
+        _ => response,
+    };
+    let vary = if config.origins.is_empty() { "Cookie" } else { "Cookie, Origin" };
+    let response = response
+        .header("Cache-Control", "no-store")
+        .header("Vary", vary)
+        .header("X-Content-Type-Options", "nosniff");
+    cors::expose(response, request, &config.origins)
+}

@@ -1,0 +1,31 @@
+//! What the core asks of the machine it runs on.
+
+use std::fmt::Display;
+
+use crate::{
+    store::{Answer, Call, Unreachable},
+    time::Time,
+};
+
+/// Time, randomness, one way to the store and a log. The Worker has one ([`crate::gate`] never sees another
+/// side of JavaScript); a program that embeds the crate brings its own.
+pub trait Host {
+    /// The time now.
+    fn now(&self) -> Time;
+
+    /// Fills `bytes` from a cryptographically secure source.
+    fn fill_random(&self, bytes: &mut [u8]);
+
+    /// Sends one call to the store and waits for its answer, for `store.timeout` at the most.
+    fn send(&self, call: Call) -> impl Future<Output = Result<Answer, Unreachable>>;
+
+    /// Writes a line for the operator. It never holds a secret, an id or session data.
+    fn log(&self, line: &dyn Display);
+}
+
+/// So many random bytes.
+pub fn random<const N: usize>(host: &impl Host) -> [u8; N] {
+    let mut bytes = [0; N];
+    host.fill_random(&mut bytes);
+    bytes
+}

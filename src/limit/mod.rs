@@ -1,0 +1,5 @@
+//! Rate limits.
+
+mod quota;
+
+pub use self::quota::Quota;

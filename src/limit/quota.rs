@@ -1,0 +1,40 @@
+//! So many in so long: `300/1m`.
+
+use std::{num::NonZeroU32, str::FromStr, time::Duration};
+
+/// A limit. Zero of either cannot be written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Quota {
+    /// How many.
+    pub count: NonZeroU32,
+    /// In how long: a second at least, a day at most.
+    pub window: Duration,
+}
+
+impl FromStr for Quota {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        const FORM: &str =
+            "a limit is COUNT/WINDOW, like \"300/1m\", with a window from 1s to 24h, or \"\" for none";
+        let (count, window) = text.split_once('/').ok_or(FORM)?;
+        let count = count.parse().map_err(|_| FORM)?;
+        let window = humantime::parse_duration(window).map_err(|_| FORM)?;
+        let allowed = Duration::from_secs(1)..=Duration::from_secs(86_400);
+        if allowed.contains(&window) { Ok(Self { count, window }) } else { Err(FORM) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quota_is_a_count_and_a_window() {
+        let quota: Quota = "300/1m".parse().expect("a quota");
+        assert_eq!((quota.count.get(), quota.window), (300, Duration::from_secs(60)));
+        for text in ["", "300", "0/1m", "-1/1m", "1/0s", "1/25h", "1/x", "1/1m/2", "99999999999/1m"] {
+            assert!(text.parse::<Quota>().is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! The secret id of a session, and the two things that are derived from it.
+
+use std::fmt;
+
+use base64ct::{Base64UrlUnpadded, Encoding};
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+
+/// What lets someone into a session: 32 random bytes, which only the ticket holds. Does not print.
+#[derive(Clone)]
+pub struct Id([u8; 32]);
+
+impl Id {
+    /// An id from 32 bytes of a cryptographically secure source, or out of a verified ticket.
+    pub fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    pub(crate) fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    /// The public name of the session.
+    pub fn handle(&self) -> Handle {
+        let [bytes @ .., _, _, _, _, _, _, _, _, _, _, _, _, _, _] = self.derive(b"cloakroom handle v1");
+        Handle(bytes)
+    }
+
+    /// The id that follows this one in a rotation. Whoever holds this id and reads the nonce in the store finds
+    /// the same successor; neither alone is enough.
+    pub fn successor(&self, nonce: &Nonce) -> Self {
+        let mut label = Vec::from(b"cloakroom successor v1 ");
+        label.extend(nonce.0.as_bytes());
+        Self(self.derive(&label))
+    }
+
+    /// One-way, and apart for each label: the id is of a fixed length and comes first.
+    fn derive(&self, label: &[u8]) -> [u8; 32] {
+        Sha256::new().chain_update(self.0).chain_update(label).finalize().into()
+    }
+}
+
+/// In constant time.
+impl PartialEq for Id {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.ct_eq(&other.0).into()
+    }
+}
+
+impl Eq for Id {}
+
+impl fmt::Debug for Id {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Id(…)")
+    }
+}
+
+/// The public name of a session, derived from its id one-way: it finds the session in the store, and lets
+/// nobody into it. Prints as 24 characters of base64url.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Handle([u8; 18]);
+
+impl fmt::Display for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&Base64UrlUnpadded::encode_string(&self.0))
+    }
+}
+
+/// A random name that is used once; 16 characters of base64url.
+#[derive(Clone, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
+#[serde(transparent)]
+pub struct Nonce(String);
+
+impl Nonce {
+    /// A nonce from random bytes.
+    pub fn from_bytes(bytes: [u8; 12]) -> Self {
+        Self(Base64UrlUnpadded::encode_string(&bytes))
+    }
+}
+
+impl fmt::Display for Nonce {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: Id = Id([7; 32]);
+
+    /// Made by hand with Python's hashlib on 2026-11-21. When it fails, no session of any deployment is found any more.
+    #[test]
+    fn the_frozen_handle_is_still_derived() {
+        assert_eq!(ID.handle().to_string(), "W5mFHxzQHphIkp8jCPn54IoR");
+    }
+
+    #[test]
+    fn a_successor_depends_on_the_id_and_the_nonce() {
+        let (one, two) = (Nonce::from_bytes([1; 12]), Nonce::from_bytes([2; 12]));
+        assert_eq!(ID.successor(&one), ID.successor(&one));
+        assert_ne!(ID.successor(&one), ID.successor(&two));
+        assert_ne!(ID.successor(&one), Id([8; 32]).successor(&one));
+        assert_ne!(ID.successor(&one), ID);
+    }
+
+    #[test]
+    fn an_id_does_not_print() {
+        assert_eq!(format!("{ID:?}"), "Id(…)");
+    }
+}

@@ -1,0 +1,196 @@
+//! What the store keeps under a session's key, as JSON.
+//!
+//! A session: `{"v":1,"rev":"…","user":null,"data":{…},"created_at":…,"authenticated_at":null,"expires_at":…,"remember":false}`
+//! (times in milliseconds), or, for a while after a rotation, the way to its successor:
+//! `{"v":1,"moved":{"nonce":"…","until":…}}`. Neither holds anything that lets someone in.
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use sha2::{Digest, Sha256};
+
+use super::{Nonce, to_json};
+use crate::{
+    ticket::{Ticket, UserTag},
+    time::Time,
+};
+
+const VERSION: u8 = 1;
+
+/// The stored session.
+#[derive(Clone, Debug)]
+pub struct Record {
+    /// Random, and new with every write of user, data or time of login.
+    pub revision: Nonce,
+    /// Who is logged in; `None` for an anonymous session.
+    pub user: Option<User>,
+    /// The application's data: always a JSON object. Kept as text: most requests only pass it on.
+    pub data: Box<RawValue>,
+    /// When the session began.
+    pub created_at: Time,
+    /// When a password was last given.
+    pub authenticated_at: Option<Time>,
+    /// The absolute end.
+    pub expires_at: Time,
+    /// Whether it is a "remember me" session.
+    pub remember: bool,
+}
+
+/// The logged-in user.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct User {
+    /// Opaque and stable.
+    pub id: String,
+    /// For people.
+    pub name: String,
+    /// What the user may do.
+    pub roles: Vec<String>,
+}
+
+impl User {
+    /// The user's tag in tickets.
+    pub fn tag(&self) -> UserTag {
+        let hash = Sha256::new().chain_update(b"cloakroom user tag v1 ").chain_update(&self.id).finalize();
+        hash.first_chunk().copied().unwrap_or_default()
+    }
+}
+
+/// The way from a rotated id to its successor.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Moved {
+    /// Leads from the old id to the new one; see [`super::Id::successor`].
+    pub nonce: Nonce,
+    /// How long the old id is still followed.
+    pub until: Time,
+}
+
+impl Moved {
+    /// How long a rotated id still leads to its successor, in milliseconds: parallel requests are on their way with it.
+    pub(super) const GRACE_MS: u64 = 30_000;
+
+    /// The way, from now on.
+    pub fn new(nonce: Nonce, now: Time) -> Self {
+        Self { nonce, until: Time(now.0.saturating_add(Self::GRACE_MS)) }
+    }
+
+    /// The ticket to the successor: the same for everyone who holds the old one.
+    pub(super) fn successor(&self, old: &Ticket) -> Ticket {
+        let rotated_at = Time(self.until.0.saturating_sub(Self::GRACE_MS));
+        Ticket { id: old.id.successor(&self.nonce), issued: rotated_at, ..old.clone() }
+    }
+}
+
+/// Either of the two.
+#[derive(Debug)]
+pub enum Entry {
+    /// A session.
+    Here(Record),
+    /// The way to where it went.
+    Moved(Moved),
+}
+
+/// The stored form of a session.
+#[derive(Serialize, Deserialize)]
+struct StoredRecord<'a> {
+    v: u8,
+    rev: Nonce,
+    user: Option<User>,
+    #[serde(borrow)]
+    data: &'a RawValue,
+    created_at: Time,
+    authenticated_at: Option<Time>,
+    expires_at: Time,
+    remember: bool,
+}
+
+/// The stored form of the way to a successor.
+#[derive(Serialize, Deserialize)]
+struct StoredMove {
+    v: u8,
+    moved: Moved,
+}
+
+impl Record {
+    /// The stored form.
+    pub fn to_json(&self) -> String {
+        to_json(&StoredRecord {
+            v: VERSION,
+            rev: self.revision.clone(),
+            user: self.user.clone(),
+            data: &self.data,
+            created_at: self.created_at,
+            authenticated_at: self.authenticated_at,
+            expires_at: self.expires_at,
+            remember: self.remember,
+        })
+    }
+}
+
+impl Moved {
+    /// The stored form.
+    pub fn to_json(&self) -> String {
+        to_json(&StoredMove { v: VERSION, moved: self.clone() })
+    }
+}
+
+impl Entry {
+    /// Reads what the store holds. `None` when it is not ours: not JSON, another version, another shape.
+    pub fn parse(json: &str) -> Option<Self> {
+        // A session is what is nearly always there, so it is tried first.
+        if let Ok(stored) = serde_json::from_str::<StoredRecord<'_>>(json) {
+            let is_ours = stored.v == VERSION && stored.data.get().starts_with('{');
+            return is_ours.then(|| {
+                Self::Here(Record {
+                    revision: stored.rev,
+                    user: stored.user,
+                    data: stored.data.to_owned(),
+                    created_at: stored.created_at,
+                    authenticated_at: stored.authenticated_at,
+                    expires_at: stored.expires_at,
+                    remember: stored.remember,
+                })
+            });
+        }
+        let stored: StoredMove = serde_json::from_str(json).ok()?;
+        (stored.v == VERSION).then_some(Self::Moved(stored.moved))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Made by this code on 2026-11-21: deployments hold records like these.
+    const FROZEN: &str = r#"{"v":1,"rev":"AQEBAQEBAQEBAQEB","user":{"id":"u1","name":"Ada","roles":["admin"]},"data":{"b":1, "a":0.1},"created_at":1767225600000,"authenticated_at":1767225600001,"expires_at":1767312000000,"remember":true}"#;
+    const FROZEN_MOVE: &str = r#"{"v":1,"moved":{"nonce":"AgICAgICAgICAgIC","until":1767225630000}}"#;
+
+    #[test]
+    fn a_frozen_record_is_read_and_written_back_to_the_letter() {
+        let Some(Entry::Here(record)) = Entry::parse(FROZEN) else { panic!("a session") };
+        assert_eq!(record.to_json(), FROZEN);
+        assert_eq!(record.revision, Nonce::from_bytes([1; 12]));
+    }
+
+    #[test]
+    fn a_frozen_move_is_read_and_written_back_to_the_letter() {
+        let Some(Entry::Moved(moved)) = Entry::parse(FROZEN_MOVE) else { panic!("a move") };
+        assert_eq!(moved.to_json(), FROZEN_MOVE);
+    }
+
+    #[test]
+    fn what_is_not_ours_is_nothing() {
+        let foreign = [
+            "",
+            "null",
+            "hello",
+            "{}",
+            &FROZEN.replace("\"v\":1", "\"v\":2"),
+            &FROZEN.replace(r#"{"b":1, "a":0.1}"#, "[1]"),
+            &FROZEN.replace("1767312000000", "-1"),
+            &FROZEN[..100],
+            &FROZEN_MOVE.replace("\"v\":1", "\"v\":2"),
+        ];
+        for json in foreign {
+            assert!(Entry::parse(json).is_none(), "{json}");
+        }
+    }
+}

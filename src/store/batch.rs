@@ -1,0 +1,97 @@
+//! A batch of commands, written straight into the JSON of `POST /pipeline`.
+
+/// Commands to be sent in one call. They run in order, but not as one: others' commands may come between.
+#[derive(Debug)]
+pub struct Batch {
+    json: String,
+}
+
+impl Default for Batch {
+    fn default() -> Self {
+        Self { json: String::from("[") }
+    }
+}
+
+impl Batch {
+    /// `GETDEL`: takes the value away; replies with it, or null.
+    pub fn take(self, key: &str) -> Self {
+        self.command(&["GETDEL", key])
+    }
+
+    /// `DEL`.
+    pub fn delete(self, key: &str) -> Self {
+        self.command(&["DEL", key])
+    }
+
+    /// `MGET`: replies with a list, null for what is absent or not a string.
+    pub fn get(self, keys: &[&str]) -> Self {
+        let mut words = vec!["MGET"];
+        words.extend(keys);
+        self.command(&words)
+    }
+
+    /// `SET … NX`: writes what is not there yet; replies OK or null.
+    pub fn create(self, key: &str, value: &str, ttl_ms: u64) -> Self {
+        self.command(&["SET", key, value, "NX", "PX", &ttl_ms.to_string()])
+    }
+
+    /// `SET … IFEQ … KEEPTTL`: compare-and-set; replies OK, or null when the value is not `old` or is gone.
+    pub fn replace(self, key: &str, old: &str, new: &str) -> Self {
+        self.command(&["SET", key, new, "IFEQ", old, "KEEPTTL"])
+    }
+
+    /// The same with a new time to live.
+    pub fn replace_for(self, key: &str, old: &str, new: &str, ttl_ms: u64) -> Self {
+        self.command(&["SET", key, new, "IFEQ", old, "PX", &ttl_ms.to_string()])
+    }
+
+    /// `PEXPIRE`: a new time to live; replies 1, or 0 when the key is gone.
+    pub fn expire(self, key: &str, ttl_ms: u64) -> Self {
+        self.command(&["PEXPIRE", key, &ttl_ms.to_string()])
+    }
+
+    /// `PING`.
+    pub fn ping(self) -> Self {
+        self.command(&["PING"])
+    }
+
+    fn command(mut self, words: &[&str]) -> Self {
+        if self.json.len() > 1 {
+            self.json.push(',');
+        }
+        let mut separator = '[';
+        for word in words {
+            self.json.push(separator);
+            push_json(&mut self.json, word);
+            separator = ',';
+        }
+        self.json.push(']');
+        self
+    }
+
+    /// The body of the call.
+    pub(super) fn into_json(mut self) -> String {
+        self.json.push(']');
+        self.json
+    }
+}
+
+/// Appends `text` as a JSON string.
+fn push_json(json: &mut String, text: &str) {
+    // Writing JSON into memory fails for maps with odd keys only, which a string is not.
+    json.push_str(&serde_json::to_string(text).unwrap_or_default());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_is_the_json_of_a_pipeline() {
+        let batch = Batch::default().get(&["a", "b"]).create("k", "a \"quoted\"\nline", 1000).expire("k", 5);
+        assert_eq!(
+            batch.into_json(),
+            r#"[["MGET","a","b"],["SET","k","a \"quoted\"\nline","NX","PX","1000"],["PEXPIRE","k","5"]]"#
+        );
+    }
+}

@@ -1,0 +1,92 @@
+//! The signing secrets: the first signs, every one verifies.
+
+use std::fmt;
+
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::{Digest, Sha256};
+
+use super::Rejected;
+
+/// The length of a MAC in bytes.
+pub const MAC_LEN: usize = 32;
+
+type KeyId = [u8; 4];
+
+/// The keys of one cookie, ready to use. Never empty.
+pub struct Keyring {
+    signing: Key,
+    older: Vec<Key>,
+}
+
+/// A key, with what is the same in every MAC already absorbed.
+struct Key {
+    id: KeyId,
+    mac: Hmac<Sha256>,
+}
+
+impl Keyring {
+    /// The keys from the secrets, first the one that signs, for the cookie of this name.
+    pub fn new(secrets: &[&str], cookie_name: &str) -> Self {
+        let mut keys = secrets.iter().map(|secret| Key::new(secret, cookie_name));
+        Self { signing: keys.next().unwrap_or_else(|| Key::new("", cookie_name)), older: keys.collect() }
+    }
+
+    /// The id of the key that signs.
+    pub(super) fn signing_key_id(&self) -> KeyId {
+        self.signing.id
+    }
+
+    /// The MAC of `body` under the first secret.
+    pub(super) fn sign(&self, body: &[u8]) -> [u8; MAC_LEN] {
+        self.signing.mac.clone().chain_update(body).finalize().into_bytes().into()
+    }
+
+    /// Checks the MAC of `body` in constant time; says whether the key is an older one.
+    pub(super) fn verify(&self, id: KeyId, body: &[u8], mac: &[u8]) -> Result<bool, Rejected> {
+        let outdated = id != self.signing.id;
+        let mut keys = std::iter::once(&self.signing).chain(&self.older);
+        let key = keys.find(|key| key.id == id).ok_or(Rejected::Forged)?;
+        key.mac.clone().chain_update(body).verify_slice(mac).map_err(|_| Rejected::Forged)?;
+        Ok(outdated)
+    }
+}
+
+/// Shows nothing of the keys.
+impl fmt::Debug for Keyring {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Keyring({} keys)", self.older.len() + 1)
+    }
+}
+
+impl Key {
+    /// Each use of a secret has a key of its own, told apart by a label (NIST SP 800-108).
+    fn new(secret: &str, cookie_name: &str) -> Self {
+        let [a, b, c, d, ..] = derive(secret, b"cloakroom key id v1");
+        let mut mac = hmac(&derive(secret, b"cloakroom ticket key v1"));
+        // The name's end is marked by a byte that no cookie name can hold.
+        mac.update(cookie_name.as_bytes());
+        mac.update(&[0]);
+        Self { id: [a, b, c, d], mac }
+    }
+}
+
+fn derive(secret: &str, label: &[u8]) -> [u8; 32] {
+    hmac(secret.as_bytes()).chain_update(label).finalize().into_bytes().into()
+}
+
+/// HMAC takes a key of any length: one longer than its block is hashed first (RFC 2104), which is done here,
+/// where it cannot fail.
+fn hmac(key: &[u8]) -> Hmac<Sha256> {
+    let mut block = [0; 64];
+    let hashed: [u8; 32];
+    let key = if key.len() > block.len() {
+        hashed = Sha256::digest(key).into();
+        &hashed
+    } else {
+        key
+    };
+    for (to, from) in block.iter_mut().zip(key) {
+        *to = *from;
+    }
+    Hmac::new(&block.into())
+}

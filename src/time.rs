@@ -1,0 +1,42 @@
+//! Moments and their two spellings: milliseconds in the store, RFC 3339 for people.
+
+use std::{
+    ops::{Add, Sub},
+    time::{Duration, SystemTime},
+};
+
+use serde::{Deserialize, Serialize, Serializer};
+
+/// A moment, in milliseconds since 1970-01-01T00:00:00Z.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Time(pub u64);
+
+/// The last moment RFC 3339 can spell, 9999-12-31T23:59:59Z.
+const LAST: u64 = 253_402_300_799_000;
+
+impl Time {
+    /// Writes the moment as RFC 3339 in UTC, to the second: `2026-01-01T00:00:00Z`.
+    pub fn as_rfc3339<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let time = SystemTime::UNIX_EPOCH + Duration::from_millis(self.0.min(LAST));
+        serializer.collect_str(&humantime::format_rfc3339_seconds(time))
+    }
+}
+
+/// A later moment; saturates.
+impl Add<Duration> for Time {
+    type Output = Self;
+
+    fn add(self, duration: Duration) -> Self {
+        Self(self.0.saturating_add(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)))
+    }
+}
+
+/// The time between an earlier moment and this one; zero when it is not earlier.
+impl Sub for Time {
+    type Output = Duration;
+
+    fn sub(self, earlier: Self) -> Duration {
+        Duration::from_millis(self.0.saturating_sub(earlier.0))
+    }
+}

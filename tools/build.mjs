@@ -1,0 +1,161 @@
+/**
+ * `npm run build`: src/ → build/index.js and build/cloakroom_bg.wasm, ready for `wrangler deploy`.
+ * A step whose input has not changed is not repeated.
+ */
+import { execFileSync } from "node:child_process";
+import { createHash } from "node:crypto";
+import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { gzipSync } from "node:zlib";
+
+const root = fileURLToPath(new URL("..", import.meta.url));
+const out = join(root, "build");
+const parts = join(root, "target/worker");
+const compiled = join(root, "target/wasm32-unknown-unknown/release/cloakroom.wasm");
+const SIZE_BUDGET = 153_600;
+
+mkdirSync(out, { recursive: true });
+mkdirSync(parts, { recursive: true });
+
+step("compiling Rust to wasm (the first time about a minute)", () => {
+  // The crate type is given here and not in Cargo.toml: naming two types there turns link-time optimisation off.
+  cargo(
+    ["rustc", "--release", "--lib", "--crate-type", "cdylib", "--target", "wasm32-unknown-unknown"],
+    // A path of the building machine is nobody's business.
+    { RUSTFLAGS: `--remap-path-prefix=${root}=. --remap-path-prefix=${process.env.HOME}=~` },
+  );
+});
+
+once(
+  "border",
+  [compiled, "Cargo.lock"],
+  "writing the JavaScript border (the first time about a minute)",
+  () => {
+    cargo(["run", "--package", "bindgen", "--", compiled, parts]);
+  },
+);
+
+const wasm = join(out, "cloakroom_bg.wasm");
+once("optimised", [join(parts, "cloakroom_bg.wasm"), wasm], "optimising wasm", () => {
+  const features = ["--enable-bulk-memory", "--enable-nontrapping-float-to-int", "--enable-sign-ext"];
+  const optimise = [
+    ...features,
+    "--enable-mutable-globals",
+    "--enable-multivalue",
+    "--enable-reference-types",
+  ];
+  const partial = `${wasm}.partial`;
+  node("binaryen/bin/wasm-opt", [
+    ...optimise,
+    "-O2",
+    "--strip-debug",
+    "--strip-producers",
+    join(parts, "cloakroom_bg.wasm"),
+    "-o",
+    partial,
+  ]);
+  renameSync(partial, wasm);
+});
+
+const { build } = await import("esbuild");
+await build({
+  entryPoints: [join(root, "src/edge.js")],
+  outfile: join(out, "index.js"),
+  bundle: true,
+  format: "esm",
+  target: "es2022",
+  minify: true,
+  banner: { js: "// @ts-nocheck" },
+  logLevel: "warning",
+  plugins: [
+    {
+      name: "parts",
+      setup(bundler) {
+        bundler.onResolve({ filter: /^\.\/cloakroom\.js$/ }, () => ({ path: join(parts, "cloakroom.js") }));
+        bundler.onResolve({ filter: /\.wasm$/ }, ({ path }) => ({ path, external: true }));
+      },
+    },
+  ],
+});
+
+const sizes = ["index.js", "cloakroom_bg.wasm"].map(
+  (name) => gzipSync(readFileSync(join(out, name)), { level: 9 }).length,
+);
+const size = sizes.reduce((sum, part) => sum + part);
+console.log(`build/: ${size} bytes gzipped, of ${SIZE_BUDGET} in the budget`);
+if (size > SIZE_BUDGET) fail("the bundle is over its budget");
+
+/**
+ * Runs a step, and says so: at once, as it may take long.
+ * @param {string} what
+ * @param {() => void} run
+ */
+function step(what, run) {
+  console.log(`build: ${what}`);
+  try {
+    run();
+  } catch (error) {
+    const status = error && typeof error === "object" && "code" in error ? error.code : "an error above";
+    fail(`${what}: stopped (${status})`);
+  }
+}
+
+/**
+ * Runs a step unless its inputs are those of the last time.
+ * @param {string} name
+ * @param {string[]} inputs
+ * @param {string} what
+ * @param {() => void} run
+ */
+function once(name, inputs, what, run) {
+  const stamp = join(parts, `${name}.stamp`);
+  const print = () => {
+    const hash = createHash("sha256");
+    for (const input of inputs) hash.update(read(join(root, "."), input));
+    return hash.digest("hex");
+  };
+  if (read(parts, stamp).toString() === print()) return;
+  rmSync(stamp, { force: true });
+  step(what, run);
+  writeFileSync(stamp, print());
+}
+
+/**
+ * A file's content; empty when there is none.
+ * @param {string} base
+ * @param {string} path
+ */
+function read(base, path) {
+  try {
+    return readFileSync(path.startsWith("/") ? path : join(base, path));
+  } catch {
+    return Buffer.alloc(0);
+  }
+}
+
+/**
+ * @param {string[]} args
+ * @param {Record<string, string>} [env]
+ */
+function cargo(args, env = {}) {
+  execFileSync("cargo", [...args, "--quiet"], {
+    cwd: root,
+    stdio: "inherit",
+    env: { ...process.env, ...env },
+  });
+}
+
+/**
+ * @param {string} script
+ * @param {string[]} args
+ */
+function node(script, args) {
+  execFileSync(process.execPath, [join(root, "node_modules", script), ...args], { stdio: "inherit" });
+}
+
+/** @param {string} why */
+function fail(why) {
+  console.error(`build: ${why}`);
+  process.exit(1);
+}
