@@ -1,0 +1,146 @@
+/**
+ * A visitor of the Worker: `fetch` with a cookie jar, sending what a program sends, no browser.
+ */
+import { request } from "node:http";
+
+/**
+ * @typedef {object} Answer
+ * @property {number} status
+ * @property {Headers} headers
+ * @property {string[]} setCookies
+ * @property {string} text
+ * @property {any} json The body, when it is JSON.
+ */
+
+export class Visitor {
+  /** @type {Map<string, string>} */
+  cookies = new Map();
+
+  /** @param {string} url */
+  constructor(url) {
+    this.url = url;
+  }
+
+  /** The ticket, if there is one. */
+  get ticket() {
+    return this.cookies.get("__Host-session");
+  }
+
+  set ticket(value) {
+    if (value === undefined) this.cookies.delete("__Host-session");
+    else this.cookies.set("__Host-session", value);
+  }
+
+  /** Someone else with the same cookies. @param {string} [url] at another isolate */
+  clone(url = this.url) {
+    const other = new Visitor(url);
+    other.cookies = new Map(this.cookies);
+    return other;
+  }
+
+  /** The `Cookie` header. */
+  cookieHeader() {
+    return [...this.cookies].map(([name, value]) => `${name}=${value}`).join("; ");
+  }
+
+  /**
+   * Node's plain HTTP client: `fetch` would not send every header and byte that an attacker can.
+   * @param {string} method
+   * @param {string} path
+   * @param {{ headers?: Record<string, string | string[]>, body?: string | Buffer, chunked?: boolean }} [options]
+   * @returns {Promise<Answer>}
+   */
+  send(method, path, { headers = {}, body, chunked = false } = {}) {
+    const all = { ...(this.cookies.size ? { Cookie: this.cookieHeader() } : {}), ...headers };
+    return new Promise((resolve, reject) => {
+      const outgoing = request(this.url + path, { method, headers: all, agent: false }, (incoming) => {
+        /** @type {Buffer[]} */
+        const chunks = [];
+        incoming.on("data", (chunk) => chunks.push(chunk));
+        incoming.on("error", reject);
+        incoming.on("end", () => {
+          const fields = new Headers();
+          for (const [name, values] of Object.entries(incoming.headersDistinct)) {
+            for (const value of values ?? []) fields.append(name, value);
+          }
+          const setCookies = fields.getSetCookie();
+          this.#keep(setCookies);
+          const text = Buffer.concat(chunks).toString();
+          const isJson = fields.get("content-type")?.includes("json") && text !== "";
+          resolve({
+            status: incoming.statusCode ?? 0,
+            headers: fields,
+            setCookies,
+            text,
+            json: isJson ? JSON.parse(text) : undefined,
+          });
+        });
+      });
+      outgoing.on("error", reject);
+      if (body !== undefined && !chunked) outgoing.setHeader("Content-Length", Buffer.byteLength(body));
+      if (body !== undefined) outgoing.write(body);
+      outgoing.end();
+    });
+  }
+
+  /** @param {string[]} setCookies */
+  #keep(setCookies) {
+    for (const line of setCookies) {
+      const [, name = "", value = ""] = line.match(/^([^=]*)=([^;]*)/) ?? [];
+      if (/; Max-Age=0(;|$)/.test(line)) this.cookies.delete(name);
+      else this.cookies.set(name, value);
+    }
+  }
+
+  /** The session or null. */
+  async session() {
+    return (await this.look()).json.session;
+  }
+
+  look() {
+    return this.send("GET", "/auth/session");
+  }
+
+  /**
+   * A merge patch.
+   * @param {unknown} patch
+   * @param {Record<string, string>} [headers]
+   */
+  merge(patch, headers = {}) {
+    return this.#change("application/merge-patch+json", patch, headers);
+  }
+
+  /**
+   * A JSON patch.
+   * @param {unknown} operations
+   * @param {Record<string, string>} [headers]
+   */
+  patch(operations, headers = {}) {
+    return this.#change("application/json-patch+json", operations, headers);
+  }
+
+  /** @param {string} path */
+  increment(path, value = 1) {
+    return this.patch([{ op: "increment", path, value }]);
+  }
+
+  rotate() {
+    return this.send("POST", "/auth/session/rotate");
+  }
+
+  logout() {
+    return this.send("DELETE", "/auth/session");
+  }
+
+  /**
+   * @param {string} type
+   * @param {unknown} body
+   * @param {Record<string, string>} headers
+   */
+  #change(type, body, headers) {
+    return this.send("PATCH", "/auth/session/data", {
+      headers: { "Content-Type": type, ...headers },
+      body: JSON.stringify(body),
+    });
+  }
+}

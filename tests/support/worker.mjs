@@ -1,0 +1,83 @@
+/**
+ * The built Worker in workerd, through Miniflare, in front of the local store and its real Valkey.
+ */
+import { randomBytes } from "node:crypto";
+import { fileURLToPath } from "node:url";
+import { Log, LogLevel, Miniflare } from "miniflare";
+import { startLocalStore } from "../../tools/local-store/index.mjs";
+import { Visitor } from "./visitor.mjs";
+
+/** @typedef {Awaited<ReturnType<typeof startWorker>>} Worker */
+/** @typedef {Awaited<ReturnType<typeof startLocalStore>>} LocalStore */
+
+const root = fileURLToPath(new URL("../..", import.meta.url));
+
+/**
+ * Starts an isolate of the Worker.
+ * @param {object} options
+ * @param {LocalStore} options.store
+ * @param {object} [options.settings] The CLOAKROOM table.
+ * @param {Record<string, unknown>} [options.secrets] More of the environment, or other values; undefined removes one.
+ */
+export async function startWorker({ store, settings = {}, secrets = {} }) {
+  /** @type {string[]} What the Worker has logged. */
+  const logs = [];
+  const environment = {
+    CLOAKROOM: settings,
+    SESSION_SECRET: randomSecret(),
+    UPSTASH_REDIS_REST_URL: store.url,
+    UPSTASH_REDIS_REST_TOKEN: store.token,
+    ...secrets,
+  };
+  const miniflare = new Miniflare({
+    rootPath: root,
+    modulesRoot: root,
+    modules: [
+      { type: "ESModule", path: "tests/support/entry.mjs" },
+      { type: "ESModule", path: "build/index.js" },
+      { type: "CompiledWasm", path: "build/cloakroom_bg.wasm" },
+    ],
+    compatibilityDate: "2026-04-01",
+    bindings: /** @type {any} */ (
+      Object.fromEntries(Object.entries(environment).filter(([, value]) => value !== undefined))
+    ),
+    log: new Log(LogLevel.NONE),
+    handleRuntimeStdio(
+      /** @type {import("node:stream").Readable} */ stdout,
+      /** @type {import("node:stream").Readable} */ stderr,
+    ) {
+      for (const stream of [stdout, stderr]) stream.on("data", (chunk) => logs.push(String(chunk)));
+    },
+    cf: false,
+  });
+  const url = new URL(await miniflare.ready).origin;
+
+  /** Tells the test's entry something; see entry.mjs. @param {string} what */
+  const tell = async (what) => void (await (await fetch(`${url}/test/${what}`)).text());
+  return {
+    url,
+    logs,
+    /** The secret that signs. */
+    secret: environment.SESSION_SECRET,
+    /** Someone new, with an empty cookie jar. */
+    visitor: () => new Visitor(url),
+    /** Moves the Worker's clock; the store's stays. @param {number} milliseconds */
+    moveClock: (milliseconds) => tell(`clock?by=${milliseconds}`),
+    /** Uses up the memory of the wasm instance, so that it traps. */
+    fillMemory: () => tell("memory"),
+    stop: () => miniflare.dispose(),
+  };
+}
+
+/** A Worker with a store of its own, stopped together. @param {Omit<Parameters<typeof startWorker>[0], "store">} [options] */
+export async function startBoth(options = {}) {
+  const store = await startLocalStore();
+  const worker = await startWorker({ store, ...options });
+  const stop = async () => {
+    await worker.stop();
+    await store.stop();
+  };
+  return { store, worker, stop };
+}
+
+export const randomSecret = () => randomBytes(32).toString("base64url");
