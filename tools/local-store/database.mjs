@@ -1,0 +1,312 @@
+/**
+ * Runs planned commands on Valkey: one by one or as a transaction, on the primary or, when it lags and they
+ * only read, on the replica; and says what they cost.
+ */
+import { createClient, RESP_TYPES } from "@redis/client";
+import { CommandTable } from "./commands.mjs";
+import { Replica } from "./replica.mjs";
+
+/** @typedef {import("./commands.mjs").Plan} Plan */
+/** @typedef {import("./counters.mjs").Counters} Counters */
+/** @typedef {import("./encoding.mjs").Arg} Arg */
+/** @typedef {import("./encoding.mjs").Command} Command */
+/** @typedef {import("./encoding.mjs").Outcome} Outcome */
+/** @typedef {import("./encoding.mjs").Reply} Reply */
+
+/** @typedef {(command: Command) => Promise<Reply>} Send */
+
+/**
+ * @typedef {object} Answer
+ * @property {Outcome[]} outcomes
+ * @property {string} [discarded] why a transaction was not run at all
+ * @property {string} token covers what the answer's caller has written and seen
+ */
+
+/**
+ * @typedef {object} Context of a run
+ * @property {Map<Plan, Arg[]>} keys that writes touch; known only while the replica lags
+ * @property {boolean} atomic
+ * @property {number} seen the offset up to which the caller has to be shown everything
+ */
+
+/** Bytes for values and exact digits for integers: see `Reply`. */
+const TYPES = {
+  [RESP_TYPES.BLOB_STRING]: Buffer,
+  [RESP_TYPES.SIMPLE_STRING]: String,
+  [RESP_TYPES.NUMBER]: String,
+};
+
+/** @type {Map<Plan, Arg[]>} */
+const NO_KEYS = new Map();
+const DISCARDED = "EXECABORT Transaction discarded because of: ";
+
+export class Database {
+  #primary;
+  #table;
+  #counters;
+  #close;
+
+  /**
+   * @param {string} socket Valkey's
+   * @param {Counters} counters
+   */
+  static async open(socket, counters) {
+    const clients = await Promise.all([connect(socket, 0), connect(socket, 1)]);
+    const [primary, second] = clients.map(rawSend);
+    await second(["FLUSHDB"]);
+    const table = new CommandTable(/** @type {any[]} */ (await primary(["COMMAND"])));
+    const close = () => clients.forEach((client) => client.destroy());
+    return new Database(primary, new Replica(primary, second), table, counters, close);
+  }
+
+  /**
+   * @param {Send} primary
+   * @param {Replica} replica
+   * @param {CommandTable} table
+   * @param {Counters} counters
+   * @param {() => void} close
+   */
+  constructor(primary, replica, table, counters, close) {
+    this.#primary = primary;
+    this.replica = replica;
+    this.#table = table;
+    this.#counters = counters;
+    this.#close = close;
+  }
+
+  /** A token that covers nothing. */
+  get token() {
+    return this.replica.tokenOf(0);
+  }
+
+  close() {
+    this.replica.close();
+    this.#close();
+  }
+
+  /**
+   * @param {Command} command
+   * @returns {Plan}
+   */
+  plan(command) {
+    return this.#table.plan(command);
+  }
+
+  /**
+   * @param {Plan[]} plans
+   * @param {{ atomic: boolean, token: string | undefined }} options
+   * @returns {Promise<Answer>}
+   */
+  async run(plans, { atomic, token }) {
+    const seen = this.replica.offsetOf(token);
+    // Up to the last byte sent nothing else waits, so that commands are run in the order given.
+    const keys = this.replica.lagging ? await this.#keysOf(plans) : NO_KEYS;
+    for (const plan of plans) this.#counters.bill(plan.name);
+    if (!atomic) {
+      const runs = await Promise.all(plans.map((plan) => this.#runSafely([plan], { keys, atomic, seen })));
+      return {
+        outcomes: runs.map((run) => run.outcomes[0]),
+        token: this.replica.tokenOf(Math.max(seen, ...runs.map((run) => run.offset))),
+      };
+    }
+    const refused = plans.find((plan) => plan.refusal);
+    const refusal = refused && DISCARDED + refused.refusal;
+    if (refused || plans.length === 0) {
+      return { outcomes: [], discarded: refusal, token: this.replica.tokenOf(seen) };
+    }
+    const { outcomes, offset, discarded } = await this.#runSafely(plans, { keys, atomic, seen });
+    return { outcomes, discarded: discarded && DISCARDED + discarded, token: this.replica.tokenOf(offset) };
+  }
+
+  /**
+   * Plans that belong together: one command, or a transaction. What fails is an outcome, not an exception.
+   *
+   * @param {Plan[]} plans
+   * @param {Context} context
+   * @returns {Promise<{ outcomes: Outcome[], offset: number, discarded?: string }>}
+   */
+  async #runSafely(plans, context) {
+    const { seen } = context;
+    try {
+      if (plans[0].refusal) return { outcomes: [{ error: plans[0].refusal }], offset: seen };
+      return await this.#runTogether(plans, context);
+    } catch (error) {
+      const discarded = this.#table.withoutValues(/** @type {Error} */ (error).message);
+      return { outcomes: [{ error: discarded }], offset: seen, discarded };
+    }
+  }
+
+  /**
+   * @param {Plan[]} plans
+   * @param {Context} context
+   * @returns {Promise<{ outcomes: Outcome[], offset: number }>}
+   */
+  async #runTogether(plans, { keys, atomic, seen }) {
+    const writes = plans.filter((plan) => plan.kind === "write");
+
+    // 1. Where. Only the replica can be behind; a transaction that writes belongs to the primary as a whole.
+    let onReplica = this.replica.lagging && writes.length === 0 && plans.some((plan) => plan.kind === "read");
+    if (onReplica) {
+      await this.replica.reach(seen);
+      onReplica = this.replica.lagging; // it may have been switched off meanwhile, and knows no more
+    }
+    const send = onReplica ? this.replica.send : this.#primary;
+    const known = onReplica ? this.replica.applied : 0;
+
+    // 2. What is sent along: statistics around each script, and for the replica what was written.
+    const commands = plans.flatMap(({ script, args }) => (script ? [STATISTICS, args, STATISTICS] : [args]));
+    const entry = writes.length > 0 ? this.replica.expect() : undefined;
+    const written = entry?.wanted ? writes.flatMap((plan) => keys.get(plan) ?? []) : [];
+    const copies = written.flatMap((key) => [
+      ["DUMP", key],
+      ["PEXPIRETIME", key],
+    ]);
+    const group = atomic || commands.length > 1 || copies.length > 0;
+
+    // 3. Run, hand over, bill.
+    let replies;
+    try {
+      replies = group ? await transaction(send, [...commands, ...copies]) : [await settle(send(commands[0]))];
+    } catch (error) {
+      entry?.arrived([]);
+      throw error;
+    }
+    const copied = replies.splice(commands.length);
+    entry?.arrived([
+      ...writes.filter((plan) => isFlush(plan)).map((plan) => plan.args),
+      ...written.flatMap((key, at) => restore(key, copied[2 * at], copied[2 * at + 1])),
+    ]);
+    const outcomes = plans.map((plan) => {
+      if (!plan.script) return this.#outcome(plan, /** @type {Reply} */ (replies.shift()));
+      const [before, reply, after] = replies.splice(0, 3);
+      this.#billInner(plan, before, after);
+      return this.#outcome(plan, reply);
+    });
+    return { outcomes, offset: Math.max(seen, entry ? entry.offset : known) };
+  }
+
+  /**
+   * @param {Plan} plan
+   * @param {Reply} reply
+   * @returns {Outcome}
+   */
+  #outcome(plan, reply) {
+    if (reply instanceof Error) return { error: this.#table.withoutValues(reply.message) };
+    return { result: plan.translate ? plan.translate(reply) : reply };
+  }
+
+  /**
+   * @param {Plan[]} plans
+   * @returns {Promise<Map<Plan, Arg[]>>} the keys of those that write
+   */
+  async #keysOf(plans) {
+    const writes = plans.filter((plan) => plan.kind === "write" && !plan.refusal);
+    const lists = writes.map(async (plan) => {
+      if (plan.keys !== "movable") return CommandTable.keysOf(plan);
+      const keys = await settle(this.#primary(["COMMAND", "GETKEYS", ...plan.args]));
+      return Array.isArray(keys) ? /** @type {Buffer[]} */ (keys) : []; // an error: it has none
+    });
+    const keys = await Promise.all(lists);
+    return new Map(writes.map((plan, at) => [plan, keys[at]]));
+  }
+
+  /**
+   * Bills what a script ran, from Valkey's own statistics of before and after.
+   *
+   * @param {Plan} plan
+   * @param {Reply} before
+   * @param {Reply} after
+   */
+  #billInner(plan, before, after) {
+    const earlier = callsByCommand(before);
+    const own = plan.args[0].toString().toUpperCase();
+    for (const [name, calls] of callsByCommand(after)) {
+      const itself = name === own || name === "INFO" ? 1 : 0;
+      const inner = calls - (earlier.get(name) ?? 0) - itself;
+      if (inner > 0) this.#counters.bill(name, inner);
+    }
+  }
+}
+
+const STATISTICS = ["INFO", "commandstats"];
+
+/**
+ * @param {Reply} statistics
+ * @returns {Map<string, number>}
+ */
+function callsByCommand(statistics) {
+  const lines = String(statistics).matchAll(/^cmdstat_([^:|]+)[^:]*:calls=(\d+)/gm);
+  /** @type {Map<string, number>} */
+  const calls = new Map();
+  for (const [, name, count] of lines) {
+    const key = name.toUpperCase();
+    calls.set(key, (calls.get(key) ?? 0) + Number(count));
+  }
+  return calls;
+}
+
+/** @param {Plan} plan */
+function isFlush(plan) {
+  return plan.args[0].toString().toUpperCase() === "FLUSHDB";
+}
+
+/**
+ * What makes the replica's key what the primary's was.
+ *
+ * @param {Arg} key
+ * @param {Reply} dump
+ * @param {Reply} expires in milliseconds since 1970, or negative for never
+ * @returns {Command[]}
+ */
+function restore(key, dump, expires) {
+  if (!Buffer.isBuffer(dump)) return [["DEL", key]];
+  const at = String(expires);
+  return [["RESTORE", key, at.startsWith("-") ? "0" : at, dump, "REPLACE", "ABSTTL"]];
+}
+
+/**
+ * @param {Send} send
+ * @param {Command[]} commands
+ * @returns {Promise<Reply[]>} an Error for each that failed; rejects when none was run
+ */
+async function transaction(send, commands) {
+  const queued = [["MULTI"], ...commands].map((command) => settle(send(command)));
+  const done = await settle(send(["EXEC"]));
+  if (Array.isArray(done)) return done;
+  const why = (await Promise.all(queued)).find((reply) => reply instanceof Error);
+  throw why ?? done;
+}
+
+/**
+ * @param {Promise<Reply>} reply
+ * @returns {Promise<Reply>}
+ */
+function settle(reply) {
+  return reply.catch((error) => error);
+}
+
+/**
+ * @param {string} socket
+ * @param {number} database
+ */
+async function connect(socket, database) {
+  const client = createClient({
+    socket: { path: socket, tls: false, reconnectStrategy: false },
+    RESP: 2,
+    database,
+    disableClientInfo: true,
+    maintNotifications: "disabled",
+  });
+  client.on("error", () => {}); // the commands under way fail, and say so to their callers
+  await client.connect();
+  return client;
+}
+
+/**
+ * @param {Awaited<ReturnType<typeof connect>>} client
+ * @returns {Send}
+ */
+function rawSend(client) {
+  const options = { typeMapping: TYPES };
+  return (command) => /** @type {Promise<any>} */ (client.sendCommand(/** @type {any} */ (command), options));
+}
