@@ -1,0 +1,131 @@
+/**
+ * The Worker's routes as the page calls them. Every call comes back as an exchange, also one that failed;
+ * nothing here throws and nothing touches the document.
+ */
+
+/** Where the Worker's routes live: `base_path` of its configuration. */
+export const BASE = "/auth";
+
+/** A call without an answer for this many milliseconds counts as failed. */
+const PATIENCE = 15_000;
+
+/** Response headers worth showing, as their standards spell them. */
+const SHOWN = [
+  "Content-Type",
+  "ETag",
+  "Cache-Control",
+  "Vary",
+  "RateLimit-Policy",
+  "RateLimit",
+  "Retry-After",
+];
+
+/**
+ * @typedef {{ id: string, name: string, roles: string[] }} User
+ * @typedef {{ handle: string, user: User | null, data: Record<string, unknown>, created_at: string,
+ *   expires_at: string, idle_expires_at: string, remember: boolean }} Session
+ * @typedef {{ title?: string, detail?: string, code?: string }} Problem  RFC 9457
+ * @typedef {[name: string, value: string][]} Headers
+ *
+ * @typedef {object} Exchange
+ * @property {string} method
+ * @property {string} path
+ * @property {Headers} sent            the headers the page set itself
+ * @property {string} [body]
+ * @property {number} status           0: no answer, `failure` says why
+ * @property {Headers} received
+ * @property {string} text
+ * @property {unknown} json            `undefined` when the answer is not JSON
+ * @property {string} [failure]
+ * @property {number} ms
+ * @property {number} clock            what the Worker's clock is ahead of ours, in milliseconds
+ */
+
+export const look = () => call("GET", "/session");
+export const rotate = () => call("POST", "/session/rotate");
+export const logOut = () => call("DELETE", "/session");
+
+/**
+ * Adds to a counter, wherever it stands by then.
+ * @param {string} path  a JSON pointer
+ * @param {number} value
+ */
+export const increment = (path, value) =>
+  call("PATCH", "/session/data", {
+    type: "application/json-patch+json",
+    body: [{ op: "increment", path, value }],
+  });
+
+/**
+ * Merges fields into the data; null takes one out.
+ * @param {Record<string, unknown>} fields
+ * @param {string | null} [ifMatch]  refuse when the session's ETag is another by now
+ */
+export const merge = (fields, ifMatch) =>
+  call("PATCH", "/session/data", { type: "application/json", body: fields, ifMatch });
+
+/** @param {Exchange} exchange */
+export const succeeded = (exchange) => exchange.status >= 200 && exchange.status < 300;
+
+/** The session an answer holds; null for none. @param {Exchange} exchange */
+export const sessionOf = (exchange) =>
+  /** @type {{ session?: Session | null } | undefined} */ (exchange.json)?.session ?? null;
+
+/** @param {Exchange} exchange  @param {string} name */
+export const header = (exchange, name) => exchange.received.find(([n]) => n === name)?.[1] ?? null;
+
+/** Why an exchange did not succeed, for people. @param {Exchange} exchange */
+export function reason(exchange) {
+  if (exchange.failure) return exchange.failure;
+  const { title, detail, code } = /** @type {Problem} */ (exchange.json ?? {});
+  const said = detail ?? title ?? "The Worker gave no reason.";
+  return `${said.replace(/[^.!?]$/, "$&.")} (${[exchange.status, code].filter(Boolean).join(" ")})`;
+}
+
+/**
+ * @param {string} method
+ * @param {string} route
+ * @param {{ type?: string, body?: unknown, ifMatch?: string | null }} [content]
+ * @returns {Promise<Exchange>}
+ */
+async function call(method, route, { type, body, ifMatch } = {}) {
+  /** @type {Headers} */
+  const sent = [];
+  if (type) sent.push(["Content-Type", type]);
+  if (ifMatch) sent.push(["If-Match", ifMatch]);
+  /** @type {Exchange} */
+  const exchange = {
+    ...{ method, path: BASE + route, sent, body: body === undefined ? undefined : JSON.stringify(body) },
+    ...{ status: 0, received: [], text: "", json: undefined, ms: 0, clock: 0 },
+  };
+
+  const start = performance.now();
+  try {
+    const signal = AbortSignal.timeout(PATIENCE);
+    const response = await fetch(exchange.path, { method, headers: sent, body: exchange.body, signal });
+    exchange.text = await response.text();
+    exchange.status = response.status;
+    exchange.received = SHOWN.flatMap((name) => {
+      const value = response.headers.get(name);
+      return value === null ? [] : [[name, value]];
+    });
+    exchange.json = parsed(exchange.text);
+    exchange.clock = Date.parse(response.headers.get("Date") ?? "") - Date.now() || 0;
+  } catch (error) {
+    const late = error instanceof DOMException && error.name === "TimeoutError";
+    exchange.failure = late
+      ? `No answer within ${PATIENCE / 1000} seconds. Whether it was done is not known: look again.`
+      : "The Worker could not be reached. Check the connection and try again.";
+  }
+  exchange.ms = performance.now() - start;
+  return exchange;
+}
+
+/** @param {string} text */
+function parsed(text) {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,218 @@
+/** The page: buttons to calls, answers to the ticket, the log and a sentence beside what was pressed. */
+
+import * as api from "./api.js";
+import { byId, make } from "./dom.js";
+import { record } from "./log.js";
+import { draw, drawUnknown, tick } from "./ticket.js";
+
+/** @import { Exchange, Session } from "./api.js" */
+
+const BURST = 20;
+
+const form = byId("form", HTMLFormElement);
+const pips = byId("pips");
+
+/** What the Worker last said. @type {Session | null} */
+let session = null;
+
+/** The ETag that came with it. @type {string | null} */
+let etag = null;
+
+/** Whether the form holds something that was typed and not stored. */
+let dirty = false;
+
+let busy = false;
+
+/** The end of a session at which the Worker was last asked whether it has ended. @type {string | undefined} */
+let asked;
+
+on("look", "ticket-said", async (say) => {
+  if (adopt(await one(api.look()), say)) say("This is how it stands now.");
+});
+
+on("rotate", "ticket-said", async (say) => {
+  const before = session?.handle;
+  if (!adopt(await one(api.rotate()), say)) return;
+  const changed = session?.handle !== before;
+  say(changed ? "New handle, new ticket, same coat." : "The handle is still the same.");
+});
+
+on("logout", "ticket-said", async (say) => {
+  if (adopt(await one(api.logOut()), say)) say("Logged out. The ticket is gone, and so is the coat.");
+});
+
+on("visit", "visits-said", async (say) => {
+  pips.replaceChildren();
+  if (adopt(await one(api.increment("/visits", 1)), say)) say("Counted.");
+});
+
+on("burst", "visits-said", async (say) => {
+  // Without a ticket each of the twenty would be handed its own, so one goes ahead to fetch it.
+  if (!session && !adopt(await one(api.increment("/visits", 0)), say)) return;
+  const before = visits();
+  const dots = Array.from({ length: BURST }, () => make("li", ""));
+  pips.replaceChildren(...dots);
+  say(`${BURST} requests on their way…`);
+
+  const exchanges = await Promise.all(
+    dots.map(async (dot) => {
+      const exchange = await api.increment("/visits", 1);
+      dot.className = api.succeeded(exchange) ? "good" : "bad";
+      return exchange;
+    }),
+  );
+  record(exchanges);
+  if (!adopt(await one(api.look()), say)) return;
+  tally(exchanges, before, say);
+});
+
+form.addEventListener("submit", (event) => {
+  event.preventDefault();
+  act("form-said", async (say) => {
+    const entered = Object.fromEntries(["name", "colour"].map((key) => [key, entry(key) || null]));
+    const careful = byId("careful", HTMLInputElement).checked;
+    const exchange = await one(api.merge(entered, careful ? etag : null));
+    const changed = exchange.status === 412;
+    byId("relook").hidden = !changed;
+    if (changed) {
+      return say(
+        "Not stored: the session has changed since this page looked, in another tab perhaps. (412)",
+        "bad",
+      );
+    }
+    if (!adopt(exchange, say)) return;
+    dirty = false;
+    fill();
+    say("Stored. Reload the page: it will still be there.");
+  });
+});
+
+form.addEventListener("input", () => (dirty = true));
+
+on("relook", "form-said", async (say) => {
+  if (!adopt(await one(api.look()), say)) return;
+  byId("store").focus();
+  byId("relook").hidden = true;
+  say("Looked. What you entered is kept: store it now, or change it first.");
+});
+
+setInterval(() => {
+  if (tick() || busy || session?.idle_expires_at === asked) return;
+  asked = session?.idle_expires_at;
+  act("ticket-said", async (say) => {
+    if (adopt(await one(api.look()), say) && !session) say("The session has come to its end.");
+  });
+}, 1000);
+
+act("ticket-said", async (say) => {
+  if (!adopt(await one(api.look()), say)) drawUnknown();
+});
+
+/** @typedef {(text: string, kind?: "good" | "bad") => void} Say */
+
+/**
+ * @param {string} id  of a button
+ * @param {string} place  of what is said about it
+ * @param {(say: Say) => Promise<void>} action
+ */
+function on(id, place, action) {
+  byId(id).addEventListener("click", (event) => {
+    const { ariaDisabled } = /** @type {HTMLElement} */ (event.currentTarget);
+    if (ariaDisabled !== "true") act(place, action);
+  });
+}
+
+/**
+ * Runs one action at a time, and lets it speak in the live region beside it.
+ * @param {string} place
+ * @param {(say: Say) => Promise<void>} action
+ */
+async function act(place, action) {
+  if (busy) return;
+  busy = true;
+  enable();
+  /** @type {Say} */
+  const say = (text, kind = "good") => {
+    byId(place).dataset.kind = kind;
+    byId(place).textContent = text;
+  };
+  say("");
+  try {
+    await action(say);
+  } finally {
+    busy = false;
+    enable();
+  }
+}
+
+/** Buttons are dimmed by ARIA and not by `disabled`, which would throw the keyboard's focus away. */
+function enable() {
+  for (const button of document.querySelectorAll("button")) {
+    const needsSession = button.id === "rotate" || button.id === "logout";
+    button.ariaDisabled = String(busy || (needsSession && !session));
+  }
+}
+
+/** @param {Promise<Exchange>} pending */
+async function one(pending) {
+  const exchange = await pending;
+  record([exchange]);
+  return exchange;
+}
+
+/**
+ * Takes an answer as the new state of things, or says why not.
+ * @param {Exchange} exchange
+ * @param {Say} say
+ */
+function adopt(exchange, say) {
+  if (!api.succeeded(exchange)) {
+    say(api.reason(exchange), "bad");
+    return false;
+  }
+  session = api.sessionOf(exchange);
+  etag = session && api.header(exchange, "ETag");
+  draw(session, etag, exchange.clock);
+  byId("visits").textContent = String(session?.data.visits ?? 0);
+  fill();
+  return true;
+}
+
+/** Shows in the form what is stored, unless someone is typing there. */
+function fill() {
+  if (dirty) return;
+  for (const field of form.elements) {
+    if (!(field instanceof HTMLInputElement) || !field.name) continue;
+    const stored = String(session?.data[field.name] ?? "");
+    if (field.type === "radio") field.checked = field.value === stored;
+    else field.value = stored;
+  }
+}
+
+/** @param {string} name  of a field; its text, trimmed */
+function entry(name) {
+  return String(new FormData(form).get(name) ?? "").trim();
+}
+
+function visits() {
+  return Number(session?.data.visits) || 0;
+}
+
+/**
+ * Compares what was acknowledged with what the counter says.
+ * @param {Exchange[]} exchanges
+ * @param {number} before  the counter, when they were sent
+ * @param {Say} say
+ */
+function tally(exchanges, before, say) {
+  const refused = exchanges.filter((exchange) => !api.succeeded(exchange));
+  const acknowledged = exchanges.length - refused.length;
+  const counted = visits() - before;
+  const sum = `${before} + ${counted} = ${visits()}`;
+  if (counted < acknowledged) return say(`${acknowledged} acknowledged, but ${sum}: some were lost.`, "bad");
+  if (refused[0]) {
+    return say(`${acknowledged} of ${BURST} acknowledged, ${sum}. ${api.reason(refused[0])}`, "bad");
+  }
+  const others = counted > acknowledged ? ", and others at the same time" : "";
+  say(`All ${BURST} counted${others}: ${sum}.`);
+}

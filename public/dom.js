@@ -1,0 +1,27 @@
+/** The document, typed and text-only: nothing here or above it parses HTML. */
+
+/**
+ * The element with this id, which must be there.
+ * @template {HTMLElement} [E=HTMLElement]
+ * @param {string} id
+ * @param {new () => E} [kind]
+ * @returns {E}
+ */
+export function byId(id, kind) {
+  const element = document.getElementById(id);
+  if (!(element instanceof (kind ?? HTMLElement))) throw new Error(`no #${id} of that kind in the page`);
+  return /** @type {E} */ (element);
+}
+
+/**
+ * @template {keyof HTMLElementTagNameMap} T
+ * @param {T} tag
+ * @param {string} kind  its class, or ""
+ * @param {...(Node | string)} children  strings become text
+ */
+export function make(tag, kind, ...children) {
+  const element = document.createElement(tag);
+  if (kind) element.className = kind;
+  element.append(...children);
+  return element;
+}
