@@ -34,6 +34,7 @@ export async function startWorker({ store, settings = {}, secrets = {} }) {
     modulesRoot: root,
     modules: [
       { type: "ESModule", path: "tests/support/entry.mjs" },
+      { type: "ESModule", path: "tests/support/rigging.mjs" },
       { type: "ESModule", path: "build/index.js" },
       { type: "CompiledWasm", path: "build/cloakroom_bg.wasm" },
     ],
