@@ -57,12 +57,14 @@ async fn serve<H: Host>(
     let deadline = host.now() + config.store_timeout * PATIENCE;
     let desk = Desk { host, store: &store, rules: &config.session, deadline };
 
+    let refused = |error| refuse(host, error);
+
     // 5. Two plans need no session in hand: the store's health, and leaving, which takes whatever is there.
     match plan {
-        Plan::Health => return health(&store).await.map_err(|failure| unavailable(host, &failure)),
+        Plan::Health => return health(&store).await.map_err(Error::Store).map_err(refused),
         Plan::End => {
             if let Some(Verified { ticket, .. }) = presented {
-                desk.end(ticket).await.map_err(|failure| unavailable(host, &failure))?;
+                desk.end(ticket).await.map_err(Error::Store).map_err(refused)?;
                 *cookie = Cookie::Remove;
             }
             return Ok(Response::new(204));
@@ -70,39 +72,35 @@ async fn serve<H: Host>(
         Plan::Look | Plan::Change(..) | Plan::Rotate => {}
     }
 
-    // 6. The session, in one call to the store; none without a ticket.
+    // 6. The session, in one call to the store; none without a ticket. A ticket whose session has ended is dropped.
     let session = match &presented {
         None => None,
         Some(Verified { ticket, .. }) => {
-            let session = desk.load(ticket.clone()).await.map_err(|failure| unavailable(host, &failure))?;
-            if session.is_none() {
-                *cookie = Cookie::Remove;
-            }
-            session
+            desk.load(ticket.clone()).await.map_err(Error::Store).map_err(refused)?
         }
     };
+    if presented.is_some() && session.is_none() {
+        *cookie = Cookie::Remove;
+    }
 
-    // 7. The plan is carried out, and what it changed is written.
-    let outcome = match (plan, session) {
-        (Plan::Change(change, if_match), Some(session)) => {
+    // 7. The plan is carried out, and what it changes is written. The session may end meanwhile.
+    let outcome = match (plan, session, &presented) {
+        (Plan::Change(change, if_match), Some(session), _) => {
             desk.change(session, &change, &if_match).await.map(Some)
         }
-        (Plan::Change(change, if_match), None) => desk.create(&change, &if_match).await.map(Some),
-        (Plan::Rotate, Some(session)) => desk.rotate(session).await.map(Some),
-        (Plan::Rotate, None) => return Err(needs_session()),
-        (_, session) => Ok(session),
-    };
-    let session = match outcome {
-        Ok(session) => session,
-        Err(Error::Ended) => {
-            *cookie = Cookie::Remove;
-            return Err(needs_session());
+        (Plan::Change(change, if_match), None, _) => desk.create(&change, &if_match).await.map(Some),
+        (Plan::Rotate, Some(session), Some(carried)) => {
+            desk.rotate(session, &carried.ticket.id).await.map(Some)
         }
-        Err(error) => return Err(refuse(host, error)),
+        (Plan::Rotate, ..) => Err(Error::Ended),
+        (_, session, _) => Ok(session),
     };
+    if presented.is_some() && matches!(outcome, Err(Error::Ended)) {
+        *cookie = Cookie::Remove;
+    }
 
     // 8. The answer, and the ticket if it is another one now.
-    let Some(session) = session else { return Ok(Response::json(NO_SESSION.to_owned())) };
+    let Some(session) = outcome.map_err(refused)? else { return Ok(Response::json(NO_SESSION.to_owned())) };
     let response = Response::json(session.to_json(&config.session.lifetimes)).header("ETag", session.etag());
     if presented.is_none_or(|presented| presented.outdated || presented.ticket != session.ticket) {
         *cookie = Cookie::Set(session.ticket);
@@ -125,21 +123,16 @@ async fn health<H: Host>(store: &Store<'_, H>) -> Result<Response, Failure> {
     Ok(Response::json(r#"{"status":"ok"}"#.to_owned()))
 }
 
-/// The store failed: nothing is known, so nobody is logged out and no cookie is touched.
-fn unavailable(host: &impl Host, failure: &Failure) -> Problem {
-    host.log(&format_args!("the store failed: {failure}"));
-    Problem::new(Code::StoreUnavailable, "the session store did not answer as it should; try again")
-        .with_header("Retry-After", "1")
-}
-
-fn needs_session() -> Problem {
-    Problem::new(Code::Unauthenticated, "there is no session, or it has ended")
-}
-
+/// Says why the plan was not carried out.
 fn refuse(host: &impl Host, error: Error) -> Problem {
     match error {
-        Error::Store(failure) => unavailable(host, &failure),
-        Error::Ended => needs_session(),
+        // Nothing is known, so nobody is logged out and no cookie is touched (see `finish`).
+        Error::Store(failure) => {
+            host.log(&format_args!("the store failed: {failure}"));
+            Problem::new(Code::StoreUnavailable, "the session store did not answer as it should; try again")
+                .with_header("Retry-After", "1")
+        }
+        Error::Ended => Problem::new(Code::Unauthenticated, "there is no session, or it has ended"),
         Error::Conflict => {
             Problem::new(Code::Conflict, "the session kept changing until the deadline; try again")
         }

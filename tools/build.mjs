@@ -139,7 +139,8 @@ function read(base, path) {
  * @param {Record<string, string>} [env]
  */
 function cargo(args, env = {}) {
-  execFileSync("cargo", [...args, "--quiet"], {
+  const [command = "", ...rest] = args;
+  execFileSync("cargo", [command, "--quiet", ...rest], {
     cwd: root,
     stdio: "inherit",
     env: { ...process.env, ...env },

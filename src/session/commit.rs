@@ -89,14 +89,14 @@ impl<H: Host> Desk<'_, H> {
         }
     }
 
-    /// Moves the session to a new id; the old one leads there for a while. One call.
-    pub async fn rotate(&self, mut session: Session) -> Result<Session, Error> {
-        let old = session.ticket.id.clone();
-        loop {
+    /// Moves the session from the id that the caller carries to a new one; the old one leads there for a
+    /// while. One call; none when another rotation did it already, whose successor is the caller's too.
+    pub async fn rotate(&self, mut session: Session, carried: &Id) -> Result<Session, Error> {
+        while session.ticket.id == *carried {
             // 1. The successor, which nobody can know before the move is made.
             let now = self.host.now();
             let moved = Moved::new(self.nonce(), now);
-            let next = Session::begin(old.successor(&moved.nonce), session.record.clone(), now);
+            let next = Session::begin(carried.successor(&moved.nonce), session.record.clone(), now);
             let (old_key, next_key) = (self.key(&session.ticket), self.key(&next.ticket));
             let ttl_ms = self.rules.lifetimes.ttl_ms(next.ticket.ends, next.ticket.remember, now);
             // 2. The copy first, then the move, if the state is still what was copied.
@@ -110,13 +110,11 @@ impl<H: Host> Desk<'_, H> {
             if created.is_ok() && replaced.is_ok() {
                 return Ok(next);
             }
-            // 3. Someone was faster: drop the copy. Another rotation's successor is ours too.
+            // 3. Someone was faster: drop the copy, see what it is now.
             let [_deleted] = self.store.run(Batch::default().delete(&next_key)).await?;
             session = self.again(session.ticket).await?;
-            if session.ticket.id != old {
-                return Ok(session);
-            }
         }
+        Ok(session)
     }
 
     /// Ends the session, whatever is in flight. One call, and one more for each rotation just made.

@@ -1,0 +1,102 @@
+/** What a request may cost: calls to the store and billed commands (DESIGN.md), and the size of the bundle. */
+import assert from "node:assert/strict";
+import { readdirSync, readFileSync } from "node:fs";
+import { after, before, beforeEach, test } from "node:test";
+import { gzipSync } from "node:zlib";
+import { startBoth } from "./support/worker.mjs";
+
+/** @typedef {import("./support/visitor.mjs").Visitor} Visitor */
+
+/** @type {Awaited<ReturnType<typeof startBoth>>} */
+let both;
+/** @type {Visitor} */
+let visitor;
+before(
+  async () => void (both = await startBoth({ settings: { cors: { origins: ["https://front.example"] } } })),
+);
+after(() => both.stop());
+beforeEach(() => void (visitor = both.worker.visitor()));
+
+/** @param {() => Promise<import("./support/visitor.mjs").Answer>} act */
+async function costOf(act) {
+  const { value, calls, commands, byName } = await both.store.counters.during(act);
+  assert.ok(value.status < 300, value.text);
+  return { calls, commands, byName };
+}
+
+const NOTHING = { calls: 0, commands: 0, byName: {} };
+
+test("nothing for a request without a cookie, and for a preflight", async () => {
+  assert.deepEqual(await costOf(() => visitor.look()), NOTHING);
+  assert.deepEqual(await costOf(() => visitor.logout()), NOTHING);
+  const headers = { Origin: "https://front.example", "Access-Control-Request-Method": "PATCH" };
+  await visitor.merge({ a: 1 });
+  const preflight = () => visitor.send("OPTIONS", "/auth/session/data", { headers });
+  assert.deepEqual(await costOf(preflight), NOTHING);
+});
+
+test("nothing for a forged, malformed or expired ticket", async () => {
+  await visitor.merge({ a: 1 });
+  const ticket = String(visitor.ticket);
+  const flipped = ticket.slice(0, 40) + (ticket[40] === "A" ? "B" : "A") + ticket.slice(41);
+  for (const value of [flipped, ticket.slice(1), `${ticket}A`, "", "x".repeat(8000)]) {
+    visitor.ticket = value;
+    assert.deepEqual(await costOf(() => visitor.look()), NOTHING, value.slice(0, 40));
+  }
+  visitor.ticket = ticket;
+  await both.worker.moveClock(24 * 3_600_000);
+  assert.deepEqual(await costOf(() => visitor.look()), NOTHING);
+});
+
+test("one call and one command for a read, one command more when a touch is due", async () => {
+  await visitor.merge({ a: 1 });
+  assert.deepEqual(await costOf(() => visitor.look()), { calls: 1, commands: 1, byName: { MGET: 1 } });
+  await both.worker.moveClock(5 * 60_000);
+  const touched = { calls: 1, commands: 2, byName: { MGET: 1, PEXPIRE: 1 } };
+  assert.deepEqual(await costOf(() => visitor.look()), touched);
+  assert.deepEqual(await costOf(() => visitor.look()), { calls: 1, commands: 1, byName: { MGET: 1 } });
+});
+
+test("two calls and two commands for a change, one for a change that changes nothing", async () => {
+  await visitor.merge({ a: 1 });
+  assert.deepEqual(await costOf(() => visitor.merge({ a: 2 })), {
+    calls: 2,
+    commands: 2,
+    byName: { MGET: 1, SET: 1 },
+  });
+  assert.deepEqual(await costOf(() => visitor.merge({ a: 2 })), {
+    calls: 1,
+    commands: 1,
+    byName: { MGET: 1 },
+  });
+});
+
+test("one call and one command for the change that begins a session, and for a logout", async () => {
+  assert.deepEqual(await costOf(() => visitor.merge({ a: 1 })), {
+    calls: 1,
+    commands: 1,
+    byName: { SET: 1 },
+  });
+  assert.deepEqual(await costOf(() => visitor.logout()), { calls: 1, commands: 1, byName: { GETDEL: 1 } });
+});
+
+test("two calls and three commands for a rotation, a call more to follow an old id", async () => {
+  await visitor.merge({ a: 1 });
+  const late = visitor.clone();
+  assert.deepEqual(await costOf(() => visitor.rotate()), {
+    calls: 2,
+    commands: 3,
+    byName: { MGET: 1, SET: 2 },
+  });
+  assert.deepEqual(await costOf(() => late.look()), { calls: 2, commands: 2, byName: { MGET: 2 } });
+  assert.deepEqual(await costOf(() => late.look()), { calls: 1, commands: 1, byName: { MGET: 1 } });
+});
+
+test("the bundle has at most 150 KB: the sum of each file's gzip -9", () => {
+  const build = new URL("../build/", import.meta.url);
+  const sizes = readdirSync(build).map(
+    (name) => gzipSync(readFileSync(new URL(name, build)), { level: 9 }).length,
+  );
+  const size = sizes.reduce((sum, part) => sum + part, 0);
+  assert.ok(sizes.length >= 2 && size <= 153_600, `${size} bytes in ${sizes.length} files`);
+});
