@@ -1,0 +1,49 @@
+/** The whole thing as a newcomer starts it: `npm start`, on a free port and with data of its own. */
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { mkdtemp, rm } from "node:fs/promises";
+import { createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
+import { fileURLToPath } from "node:url";
+
+const start = fileURLToPath(new URL("../../tools/start.mjs", import.meta.url));
+
+/** @returns {Promise<{ url: string, stop(): Promise<void> }>} */
+export async function startApp() {
+  const dir = await mkdtemp(join(tmpdir(), "cloakroom-"));
+  const port = await freePort();
+  const places = ["--port", String(port), "--state", join(dir, "state"), "--dev-vars", join(dir, "dev.vars")];
+  const child = spawn(process.execPath, [start, ...places], { stdio: ["ignore", "pipe", "pipe"] });
+  const exited = once(child, "exit");
+  /** @type {string[]} */
+  const said = [];
+  const url = `http://localhost:${port}`;
+  await new Promise((resolve, reject) => {
+    for (const stream of [child.stdout, child.stderr]) {
+      createInterface({ input: stream }).on("line", (line) => {
+        said.push(line);
+        if (line.includes(`Cloakroom is at  ${url}`)) resolve(undefined);
+      });
+    }
+    void exited.then(() => reject(new Error(`npm start ended:\n${said.join("\n")}`)));
+  });
+  return {
+    url,
+    async stop() {
+      child.kill("SIGINT");
+      await exited;
+      await rm(dir, { recursive: true, force: true });
+    },
+  };
+}
+
+async function freePort() {
+  const server = createServer().listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const { port } = /** @type {import("node:net").AddressInfo} */ (server.address());
+  server.close();
+  await once(server, "close");
+  return port;
+}
