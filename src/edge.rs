@@ -16,6 +16,7 @@ use std::{
     rc::Rc,
     sync::OnceLock,
     task::{Context, Poll, Waker},
+    time::Duration,
 };
 
 use wasm_bindgen::prelude::wasm_bindgen;
@@ -37,9 +38,9 @@ extern "C" {
     fn console_error(line: &str);
 }
 
-/// How long a request may wait, in milliseconds. One whose visitor went away is never resumed, and is
-/// forgotten after this time.
-const LONGEST_WAIT: u64 = 120_000;
+/// How long a request waits for one answer of the store at the most: `store.timeout` is
+/// shorter. One whose visitor went away is never resumed, and is forgotten after this time.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
 /// The configuration, once it is read; `None` when it is faulty.
 static CONFIG: OnceLock<Option<Config>> = OnceLock::new();
@@ -48,7 +49,7 @@ thread_local! {
     static WAITING: RefCell<Waiting> = RefCell::default();
 }
 
-/// The requests that wait for the store, by number: the oldest first.
+/// The requests that wait for the store, by number: those that have waited longest first.
 #[derive(Default)]
 struct Waiting {
     last: u32,
@@ -58,8 +59,8 @@ struct Waiting {
 /// One request on its way.
 struct Exchange {
     future: Pin<Box<dyn Future<Output = Response>>>,
-    desk: Rc<Counter>,
-    started: Time,
+    counter: Rc<Counter>,
+    since: Time,
 }
 
 /// Where a request's future and the world outside hand each other things.
@@ -127,10 +128,10 @@ pub fn start(now: f64, head: String, body: Option<Vec<u8>>, too_large: bool) -> 
         Some(bytes) => Body::Bytes(bytes),
         None => Body::None,
     };
-    let desk = Rc::new(Counter::default());
-    let host = Edge(Rc::clone(&desk));
+    let counter = Rc::new(Counter::default());
+    let host = Edge(Rc::clone(&counter));
     let future = Box::pin(async move { gate::answer(&Request::parse(&head, &body), config, &host).await });
-    run(Exchange { future, desk, started: now }, now)
+    run(Exchange { future, counter, since: now }, now)
 }
 
 /// Goes on with request `number`, with the store's answer; status 0 when there is none.
@@ -139,18 +140,19 @@ pub fn resume(number: u32, now: f64, status: u16, sync_token: String, body: Stri
     let exchange = WAITING.with_borrow_mut(|waiting| waiting.exchanges.remove(&number));
     let Some(exchange) = exchange else { return String::new() };
     let answer = if status == 0 { Err(Unreachable) } else { Ok(Answer { status, body, sync_token }) };
-    exchange.desk.incoming.replace(Some(answer));
+    exchange.counter.incoming.replace(Some(answer));
     run(exchange, time(now))
 }
 
 /// Runs a request to its end or to its next call to the store.
 fn run(mut exchange: Exchange, now: Time) -> String {
-    exchange.desk.now.set(now.0);
+    exchange.counter.now.set(now.0);
     match exchange.future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(response) => write_response(response),
         Poll::Pending => {
-            let call = exchange.desk.outgoing.take();
-            let number = WAITING.with_borrow_mut(|waiting| waiting.add(exchange, now));
+            let call = exchange.counter.outgoing.take();
+            exchange.since = now;
+            let number = WAITING.with_borrow_mut(|waiting| waiting.add(exchange));
             // A request waits for nothing but the store.
             call.map_or_else(String::new, |call| write_call(number, &call))
         }
@@ -158,12 +160,12 @@ fn run(mut exchange: Exchange, now: Time) -> String {
 }
 
 impl Waiting {
-    fn add(&mut self, exchange: Exchange, now: Time) -> u32 {
-        while let Some(oldest) = self.exchanges.first_entry() {
-            if now.0.saturating_sub(oldest.get().started.0) < LONGEST_WAIT {
+    fn add(&mut self, exchange: Exchange) -> u32 {
+        while let Some(longest) = self.exchanges.first_entry() {
+            if exchange.since - longest.get().since < LONGEST_WAIT {
                 break;
             }
-            oldest.remove();
+            longest.remove();
         }
         self.last = self.last.wrapping_add(1);
         self.exchanges.insert(self.last, exchange);

@@ -16,6 +16,51 @@
 //! Start reading at [`gate::answer`]. Everything but `edge` is pure: what it needs of the machine it runs on
 //! (time, randomness, one call to the store) it asks of a [`host::Host`]. Dependencies point inwards:
 //! `edge → gate → routes → {session, ticket, limit, config, http} → {store, host, time}`.
+//!
+//! # As a library
+//!
+//! The crate runs wherever a [`host::Host`] can be written. This one has no store at all:
+//!
+//! ```
+//! use cloakroom::{config::Config, gate, host::Host, http::{Body, Request}, store, time::Time};
+//!
+//! struct Alone;
+//!
+//! impl Host for Alone {
+//!     fn now(&self) -> Time {
+//!         Time(1_767_225_600_000)
+//!     }
+//!     fn fill_random(&self, _: &mut [u8]) {
+//!         unreachable!("nothing is made in this example")
+//!     }
+//!     async fn send(&self, _: store::Call) -> Result<store::Answer, store::Unreachable> {
+//!         Err(store::Unreachable)
+//!     }
+//!     fn log(&self, line: &dyn std::fmt::Display) {
+//!         eprintln!("{line}");
+//!     }
+//! }
+//!
+//! # fn block_on<F: Future>(future: F) -> F::Output {
+//! #     let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+//! #     match std::pin::pin!(future).poll(&mut context) {
+//! #         std::task::Poll::Ready(output) => output,
+//! #         std::task::Poll::Pending => unreachable!("this host never waits"),
+//! #     }
+//! # }
+//! let config = Config::from_json(r#"{
+//!     "SESSION_SECRET": "pP3cVQ8m1dRk7ZtYw5sXbN2hJf6gLa9e",
+//!     "UPSTASH_REDIS_REST_URL": "https://name.upstash.io",
+//!     "UPSTASH_REDIS_REST_TOKEN": "token"
+//! }"#).expect("a valid configuration");
+//!
+//! let look = Request::parse("GET\nhttps://example.com/auth/session", &Body::None);
+//! let response = block_on(gate::answer(&look, &config, &Alone));
+//! assert_eq!(response.body, r#"{"session":null}"#); // no ticket: no call to the store
+//!
+//! let health = Request::parse("GET\nhttps://example.com/auth/health", &Body::None);
+//! assert_eq!(block_on(gate::answer(&health, &config, &Alone)).status, 503);
+//! ```
 
 pub mod config;
 #[cfg(target_arch = "wasm32")]
