@@ -24,9 +24,8 @@ use wasm_bindgen::prelude::wasm_bindgen;
 use crate::{
     config::Config,
     gate,
-    host::Host,
+    host::{Answer, Call, Host, Unreachable},
     http::{Body, Code, HEADERS, Problem, Request, Response},
-    store::{Answer, Call, Unreachable},
     time::Time,
 };
 

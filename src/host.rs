@@ -2,10 +2,7 @@
 
 use std::fmt::Display;
 
-use crate::{
-    store::{Answer, Call, Unreachable},
-    time::Time,
-};
+use crate::time::Time;
 
 /// Time, randomness, one way to the store and a log. The Worker has one ([`crate::gate`] never sees another
 /// side of JavaScript); a program that embeds the crate brings its own.
@@ -22,6 +19,32 @@ pub trait Host {
     /// Writes a line for the operator. It never holds a secret, an id or session data.
     fn log(&self, line: &dyn Display);
 }
+
+/// One HTTP call to the store.
+#[derive(Debug)]
+pub struct Call {
+    /// Where below the store's URL: `/pipeline`.
+    pub path: &'static str,
+    /// The body, JSON.
+    pub body: String,
+    /// The read-your-writes token of an earlier answer; empty at first.
+    pub sync_token: String,
+}
+
+/// What came back over HTTP, whole.
+#[derive(Debug)]
+pub struct Answer {
+    /// The HTTP status.
+    pub status: u16,
+    /// The body, as text.
+    pub body: String,
+    /// Upstash's `upstash-sync-token`.
+    pub sync_token: String,
+}
+
+/// No answer came: refused, cut off, or too late.
+#[derive(Debug)]
+pub struct Unreachable;
 
 /// So many random bytes.
 pub fn random<const N: usize>(host: &impl Host) -> [u8; N] {

@@ -15,14 +15,14 @@
 //!
 //! Start reading at [`gate::answer`]. Everything but `edge` is pure: what it needs of the machine it runs on
 //! (time, randomness, one call to the store) it asks of a [`host::Host`]. Dependencies point inwards:
-//! `edge → gate → routes → {session, ticket, limit, config, http} → {store, host, time}`.
+//! `edge → gate → routes → {session, ticket, limit, config, http} → {store, host, id, time}`.
 //!
 //! # As a library
 //!
 //! The crate runs wherever a [`host::Host`] can be written. This one has no store at all:
 //!
 //! ```
-//! use cloakroom::{config::Config, gate, host::Host, http::{Body, Request}, store, time::Time};
+//! use cloakroom::{config::Config, gate, host::{self, Host}, http::{Body, Request}, time::Time};
 //!
 //! struct Alone;
 //!
@@ -33,8 +33,8 @@
 //!     fn fill_random(&self, _: &mut [u8]) {
 //!         unreachable!("nothing is made in this example")
 //!     }
-//!     async fn send(&self, _: store::Call) -> Result<store::Answer, store::Unreachable> {
-//!         Err(store::Unreachable)
+//!     async fn send(&self, _: host::Call) -> Result<host::Answer, host::Unreachable> {
+//!         Err(host::Unreachable)
 //!     }
 //!     fn log(&self, line: &dyn std::fmt::Display) {
 //!         eprintln!("{line}");
@@ -68,6 +68,7 @@ mod edge;
 pub mod gate;
 pub mod host;
 pub mod http;
+pub mod id;
 pub mod limit;
 pub mod routes;
 pub mod session;

@@ -3,12 +3,13 @@
 //! write whose key has changed or is gone, and the change is then applied to the newest state, or refused.
 
 use super::{
-    Desk, Entry, Id, MAX_HOPS, Moved, Nonce, Record, Session,
+    Desk, Entry, MAX_HOPS, Moved, Record, Session,
     change::{Change, Unfit, no_data},
 };
 use crate::{
     host::{self, Host},
     http::IfMatch,
+    id::{Id, Nonce},
     store::{Batch, Failure},
     ticket::Ticket,
 };

@@ -48,7 +48,7 @@ impl Lifetimes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::session::Id;
+    use crate::id::Id;
 
     const MINUTE: u64 = 60_000;
     const NOW: Time = Time(1_767_225_600_000);

@@ -5,7 +5,6 @@
 
 pub mod change;
 mod commit;
-mod id;
 mod lifetimes;
 mod load;
 mod record;
@@ -15,11 +14,10 @@ use serde_json::value::RawValue;
 
 pub use self::{
     commit::Error,
-    id::{Handle, Id, Nonce},
     lifetimes::Lifetimes,
     record::{Entry, Moved, Record, User},
 };
-use crate::{store::Store, ticket::Ticket, time::Time};
+use crate::{id::Id, store::Store, ticket::Ticket, time::Time};
 
 /// The session rules of one deployment.
 #[derive(Debug)]

@@ -8,8 +8,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
-use super::{Nonce, to_json};
+use super::to_json;
 use crate::{
+    id::Nonce,
     ticket::{Ticket, UserTag},
     time::Time,
 };

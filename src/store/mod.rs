@@ -9,33 +9,7 @@ mod reply;
 use std::{cell::RefCell, fmt};
 
 pub use self::{batch::Batch, reply::Reply};
-use crate::host::Host;
-
-/// One HTTP call to the store.
-#[derive(Debug)]
-pub struct Call {
-    /// Where below the store's URL: `/pipeline`.
-    pub path: &'static str,
-    /// The body, JSON.
-    pub body: String,
-    /// The read-your-writes token of an earlier answer; empty at first.
-    pub sync_token: String,
-}
-
-/// What came back over HTTP, whole.
-#[derive(Debug)]
-pub struct Answer {
-    /// The HTTP status.
-    pub status: u16,
-    /// The body, as text.
-    pub body: String,
-    /// Upstash's `upstash-sync-token`.
-    pub sync_token: String,
-}
-
-/// No answer came: refused, cut off, or too late.
-#[derive(Debug)]
-pub struct Unreachable;
+use crate::host::{Call, Host, Unreachable};
 
 /// The store failed. What a command did before the failure is unknown.
 #[derive(Debug, PartialEq, Eq)]

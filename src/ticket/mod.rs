@@ -19,7 +19,7 @@ use std::fmt;
 use base64ct::{Base64UrlUnpadded, Encoding};
 
 pub use self::keyring::{Keyring, MAC_LEN};
-use crate::{session::Id, time::Time};
+use crate::{id::Id, time::Time};
 
 const VERSION: u8 = 1;
 const BODY_LEN: usize = 67;

@@ -1,4 +1,4 @@
-//! The secret id of a session, and the two things that are derived from it.
+//! The secret id of a session, and what is derived from it.
 
 use std::fmt;
 
