@@ -6,8 +6,10 @@ import { execFileSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { gzipSync } from "node:zlib";
+import { takeLock } from "./lock.mjs";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
 const out = join(root, "build");
@@ -17,6 +19,15 @@ const SIZE_BUDGET = 153_600;
 
 mkdirSync(out, { recursive: true });
 mkdirSync(parts, { recursive: true });
+
+// wrangler builds too: whoever comes second waits, and then finds nothing to do.
+let lock = takeLock(join(parts, "lock"));
+while (lock.holder) {
+  await sleep(100);
+  lock = takeLock(join(parts, "lock"));
+}
+process.on("exit", lock.release);
+process.on("SIGTERM", () => process.exit(143));
 
 step("compiling Rust to wasm (the first time about a minute)", () => {
   // The crate type is given here and not in Cargo.toml: naming two types there turns link-time optimisation off.
@@ -59,9 +70,10 @@ once("optimised", [join(parts, "cloakroom_bg.wasm"), wasm], "optimising wasm", (
 });
 
 const { build } = await import("esbuild");
-await build({
+const { outputFiles } = await build({
   entryPoints: [join(root, "src/edge.js")],
   outfile: join(out, "index.js"),
+  write: false,
   bundle: true,
   format: "esm",
   target: "es2022",
@@ -78,6 +90,13 @@ await build({
     },
   ],
 });
+
+for (const { path, contents } of outputFiles) {
+  // Others may be reading it: never half a file, and none that is new without need.
+  if (read(out, path).equals(contents)) continue;
+  writeFileSync(`${path}.partial`, contents);
+  renameSync(`${path}.partial`, path);
+}
 
 const sizes = ["index.js", "cloakroom_bg.wasm"].map(
   (name) => gzipSync(readFileSync(join(out, name)), { level: 9 }).length,

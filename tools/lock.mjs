@@ -1,0 +1,51 @@
+/** One process at a time: a file that names the one. Needs Node alone. */
+import { readFileSync, rmSync, writeFileSync } from "node:fs";
+import { basename } from "node:path";
+
+/** @typedef {{ pid: number, script: string, note: string }} Holder */
+
+/**
+ * Takes the lock, unless a process that still runs holds it.
+ *
+ * @param {string} file
+ * @param {string} [note] for whoever finds it taken
+ * @returns {{ holder?: undefined, release: () => void } | { holder: Holder, release?: undefined }}
+ */
+export function takeLock(file, note = "") {
+  const mine = JSON.stringify({ pid: process.pid, script: basename(process.argv[1] ?? ""), note });
+  for (let stale = 0; ; stale++) {
+    try {
+      writeFileSync(file, mine, { flag: "wx" });
+      return { release: () => rmSync(file, { force: true }) };
+    } catch (error) {
+      if (/** @type {NodeJS.ErrnoException} */ (error).code !== "EEXIST" || stale > 3) throw error;
+    }
+    const holder = read(file);
+    if (holder && isAlive(holder)) return { holder };
+    rmSync(file, { force: true }); // whoever wrote it is gone
+  }
+}
+
+/** @param {string} file @returns {Holder | undefined} */
+function read(file) {
+  try {
+    return JSON.parse(readFileSync(file, "utf8"));
+  } catch {
+    return undefined;
+  }
+}
+
+/** Whether the process runs, and is not another one by now. @param {Holder} holder */
+function isAlive({ pid, script }) {
+  if (pid === process.pid) return false;
+  try {
+    process.kill(pid, 0);
+  } catch (error) {
+    return /** @type {NodeJS.ErrnoException} */ (error).code === "EPERM";
+  }
+  try {
+    return readFileSync(`/proc/${pid}/cmdline`, "utf8").includes(script);
+  } catch {
+    return true; // no /proc here: believe it
+  }
+}
