@@ -120,7 +120,7 @@ pub fn start(now: f64, head: String, body: Option<Vec<u8>>, too_large: bool) -> 
     let now = time(now);
     let Some(config) = CONFIG.get().and_then(Option::as_ref) else {
         let detail = "this Worker's configuration is faulty; its log says what to change";
-        return write_response(Problem::new(Code::Misconfigured, detail).into());
+        return write_response(Response::from(Problem::new(Code::Misconfigured, detail)).not_for_caches());
     };
     let body = match body {
         _ if too_large => Body::TooLarge,

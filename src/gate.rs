@@ -5,7 +5,7 @@ use crate::{
     host::Host,
     http::{Code, Problem, Request, Response, cors, cross_site},
     routes::{Plan, Route},
-    session::{Desk, Error, NO_SESSION, change::Unfit},
+    session::{Desk, Error, NO_SESSION, Session, change::Unfit},
     store::{Batch, Failure, Store},
     ticket::{Ticket, Verified},
 };
@@ -52,6 +52,7 @@ async fn serve<H: Host>(
     }
 
     // 4. What is asked for? All that the request alone can tell.
+    request.body()?;
     let plan = route.plan(request)?;
     let store = Store::new(host);
     let deadline = host.now() + config.store_timeout * PATIENCE;
@@ -59,12 +60,12 @@ async fn serve<H: Host>(
 
     let refused = |error| refuse(host, error);
 
-    // 5. Two plans need no session in hand: the store's health, and leaving, which takes whatever is there.
+    // 5. Two plans need no session in hand: the store's health, and leaving, which looks for itself.
     match plan {
         Plan::Health => return health(&store).await.map_err(Error::Store).map_err(refused),
         Plan::End => {
             if let Some(Verified { ticket, .. }) = presented {
-                desk.end(ticket).await.map_err(Error::Store).map_err(refused)?;
+                desk.end(ticket).await.map_err(refused)?;
                 *cookie = Cookie::Remove;
             }
             return Ok(Response::new(204));
@@ -79,8 +80,11 @@ async fn serve<H: Host>(
             desk.load(ticket.clone()).await.map_err(Error::Store).map_err(refused)?
         }
     };
-    if presented.is_some() && session.is_none() {
-        *cookie = Cookie::Remove;
+    if let Some(presented) = &presented {
+        *cookie = match &session {
+            Some(session) => renew(Some(presented), session),
+            None => Cookie::Remove,
+        };
     }
 
     // 7. The plan is carried out, and what it changes is written. The session may end meanwhile.
@@ -102,24 +106,30 @@ async fn serve<H: Host>(
     // 8. The answer, and the ticket if it is another one now.
     let Some(session) = outcome.map_err(refused)? else { return Ok(Response::json(NO_SESSION.to_owned())) };
     let response = Response::json(session.to_json(&config.session.lifetimes)).header("ETag", session.etag());
-    if presented.is_none_or(|presented| presented.outdated || presented.ticket != session.ticket) {
-        *cookie = Cookie::Set(session.ticket);
-    }
+    *cookie = renew(presented.as_ref(), &session);
     Ok(response)
 }
 
 /// The ticket that came with the request; no call to the store. Of several cookies with our name (another host
 /// of the domain may have set one) the valid one counts, and of several valid ones the latest.
 fn present<H: Host>(request: &Request<'_>, config: &Config, host: &H) -> Option<Verified> {
-    const MAX_COOKIES: usize = 16;
-    let values = config.cookie.values(request.cookie).take(MAX_COOKIES);
+    let values = config.cookie.values(request.cookie);
     values
         .filter_map(|value| Ticket::open(value, &config.keyring, host.now()).ok())
         .max_by_key(|verified| verified.ticket.issued)
 }
 
+/// The cookie is set only when the ticket in it is not the session's, or is signed with an older secret.
+fn renew(presented: Option<&Verified>, session: &Session) -> Cookie {
+    match presented {
+        Some(presented) if !presented.outdated && presented.ticket == session.ticket => Cookie::Keep,
+        _ => Cookie::Set(session.ticket.clone()),
+    }
+}
+
 async fn health<H: Host>(store: &Store<'_, H>) -> Result<Response, Failure> {
-    let [_pong] = store.run(Batch::default().ping()).await?;
+    let [pong] = store.run(Batch::default().ping()).await?;
+    pong.text()?;
     Ok(Response::json(r#"{"status":"ok"}"#.to_owned()))
 }
 
@@ -156,10 +166,5 @@ fn finish(response: Response, request: &Request<'_>, config: &Config, cookie: Co
         Cookie::Remove if !failed => response.header("Set-Cookie", config.cookie.remove()),
         _ => response,
     };
-    let vary = if config.origins.is_empty() { "Cookie" } else { "Cookie, Origin" };
-    let response = response
-        .header("Cache-Control", "no-store")
-        .header("Vary", vary)
-        .header("X-Content-Type-Options", "nosniff");
-    cors::expose(response, request, &config.origins)
+    cors::expose(response.header("Vary", "Cookie").not_for_caches(), request, &config.origins)
 }

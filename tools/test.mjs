@@ -187,8 +187,8 @@ async function build() {
 /** @param {string[]} files of tests/ @returns {Promise<Outcome>} */
 async function nodeTests(files) {
   const tap = join(temp, `${files[0]}.tap`);
-  const reporters = ["--test-reporter=spec", "--test-reporter-destination=stdout"];
-  reporters.push("--test-reporter=tap", `--test-reporter-destination=${tap}`);
+  const reporters = ["--test-timeout=120000", "--test-reporter=spec", "--test-reporter-destination=stdout"];
+  reporters.push("--test-timeout=120000", "--test-reporter=tap", `--test-reporter-destination=${tap}`);
   const paths = files.map((name) => join("tests", name));
   const args = ["--test", `--test-concurrency=${AT_ONCE}`, ...reporters, ...paths];
   const code = await launch(process.execPath, args).exited;

@@ -53,8 +53,13 @@ impl Config {
             faults.extend(secret_fault("ADMIN_TOKEN", secret("ADMIN_TOKEN")));
         }
         faults.extend(store_url_fault(secret("UPSTASH_REDIS_REST_URL")));
-        if secret("UPSTASH_REDIS_REST_TOKEN").is_empty() {
+        let token = secret("UPSTASH_REDIS_REST_TOKEN");
+        if token.is_empty() {
             faults.push(format!("UPSTASH_REDIS_REST_TOKEN is missing: {HOW_TO_SET}"));
+        } else if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+            faults.push(
+                "UPSTASH_REDIS_REST_TOKEN holds a space or a line break: copy the token alone".to_owned(),
+            );
         }
 
         // 2. The table. As a plain variable (in .dev.vars) it is the same as JSON text.
@@ -227,12 +232,14 @@ fn origins(table: &mut Table<'_>) -> Vec<String> {
 
 /// An origin as browsers write it: lower case, nothing behind the port.
 fn is_origin(text: &str) -> bool {
-    let Some(host) = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://")) else {
-        return false;
+    let (host, usual_port) = match text.split_once("://") {
+        Some(("https", host)) => (host, ":443"),
+        Some(("http", host)) => (host, ":80"),
+        _ => return false,
     };
     let is_host_byte =
         |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-._:[]".contains(&byte);
-    !host.is_empty() && host.bytes().all(is_host_byte)
+    !host.is_empty() && !host.ends_with(usual_port) && host.bytes().all(is_host_byte)
 }
 
 fn store(table: &mut Table<'_>) -> Duration {
@@ -340,6 +347,10 @@ mod tests {
             (json!({"password": {"iterations": 0}}), "CLOAKROOM.password.iterations: a whole number from 1"),
             (json!({"cors": {"origins": ["*"]}}), "CLOAKROOM.cors.origins: exact origins"),
             (json!({"cors": {"origins": ["https://a.example/"]}}), "CLOAKROOM.cors.origins: exact origins"),
+            (
+                json!({"cors": {"origins": ["https://a.example:443"]}}),
+                "CLOAKROOM.cors.origins: exact origins",
+            ),
             (json!({"cors": {"origins": "https://a.example"}}), "CLOAKROOM.cors.origins: a list of strings"),
             (json!({"store": {"timeout": "1h"}}), "CLOAKROOM.store.timeout: at most"),
             (json!({"store": {"on_failure": "closd"}}), "CLOAKROOM.store.on_failure: one of"),
@@ -391,9 +402,11 @@ mod tests {
         for url in ["", "db.upstash.io", "redis://db.upstash.io", "http://db.upstash.io", "https://"] {
             assert_eq!(faults_with("UPSTASH_REDIS_REST_URL", json!(url)).len(), 1, "{url}");
         }
-        for url in ["https://db.upstash.io/", "http://localhost:8079", "http://[::1]:80"] {
+        for url in ["https://db.upstash.io/", "http://localhost:8079", "http://[::1]:8080"] {
             assert_eq!(faults_with("UPSTASH_REDIS_REST_URL", json!(url)), Faults::new(), "{url}");
         }
-        assert_eq!(faults_with("UPSTASH_REDIS_REST_TOKEN", json!("")).len(), 1);
+        for token in ["", "two words", "line\n"] {
+            assert_eq!(faults_with("UPSTASH_REDIS_REST_TOKEN", json!(token)).len(), 1, "{token:?}");
+        }
     }
 }

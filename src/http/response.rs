@@ -28,6 +28,11 @@ impl Response {
         self.header("Content-Type", media_type)
     }
 
+    /// As every response leaves: for nobody but the one who asked.
+    pub fn not_for_caches(self) -> Self {
+        self.header("Cache-Control", "no-store").header("X-Content-Type-Options", "nosniff")
+    }
+
     /// With a header more. A value that could end the header's line is left out: nothing of ours has one.
     pub fn header(mut self, name: &'static str, value: impl Into<String>) -> Self {
         let value = value.into();

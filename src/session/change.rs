@@ -7,7 +7,7 @@ use std::borrow::Cow;
 
 use json_patch::{
     AddOperation, CopyOperation, MoveOperation, PatchOperation, RemoveOperation, ReplaceOperation,
-    TestOperation, jsonptr::PointerBuf,
+    jsonptr::PointerBuf,
 };
 use serde_json::{Map, Number, Value, value::RawValue};
 
@@ -31,6 +31,11 @@ enum Kind {
 #[derive(Debug)]
 enum Operation {
     Standard(PatchOperation),
+    /// Ours, because the library takes 1 and 1.0 for different.
+    Test {
+        path: PointerBuf,
+        value: Value,
+    },
     Increment(Increment),
 }
 
@@ -150,7 +155,7 @@ fn read_operation(index: usize, mut operation: Value) -> Result<Operation, Inval
     Ok(Operation::Standard(match name.as_str() {
         "add" => PatchOperation::Add(AddOperation { path: path?, value: value? }),
         "replace" => PatchOperation::Replace(ReplaceOperation { path: path?, value: value? }),
-        "test" => PatchOperation::Test(TestOperation { path: path?, value: value? }),
+        "test" => return Ok(Operation::Test { path: path?, value: value? }),
         "remove" => PatchOperation::Remove(RemoveOperation { path: path? }),
         "move" => PatchOperation::Move(MoveOperation { path: path?, from: from? }),
         "copy" => PatchOperation::Copy(CopyOperation { path: path?, from: from? }),
@@ -170,6 +175,13 @@ fn apply_all(operations: &[Operation], document: &mut Value, max_bytes: usize) -
         };
         match operation {
             Operation::Increment(increment) => increment.apply(document).map_err(|why| failed(&why))?,
+            Operation::Test { path, value } => {
+                let found =
+                    document.pointer(path.as_str()).ok_or_else(|| failed(&"there is nothing at \"path\""))?;
+                if !is_equal(found, value) {
+                    return Err(failed(&"the value is another one"));
+                }
+            }
             Operation::Standard(standard) => {
                 // A copy of a copy of a copy … doubles each time: count what is copied before it is.
                 if let PatchOperation::Copy(copy) = standard {
@@ -203,6 +215,22 @@ impl Increment {
             Some(())
         });
         parent.ok_or_else(|| "the object that the path leads into does not exist".into())
+    }
+}
+
+/// Numbers by what they are worth, however they are written (RFC 6902 section 4.6).
+fn is_equal(a: &Value, b: &Value) -> bool {
+    match (a, b) {
+        (Value::Number(a), Value::Number(b)) => {
+            a == b || (a.is_f64() != b.is_f64() && a.as_f64() == b.as_f64())
+        }
+        (Value::Array(a), Value::Array(b)) => {
+            a.len() == b.len() && a.iter().zip(b).all(|(a, b)| is_equal(a, b))
+        }
+        (Value::Object(a), Value::Object(b)) => {
+            a.len() == b.len() && a.iter().all(|(name, a)| b.get(name).is_some_and(|b| is_equal(a, b)))
+        }
+        _ => a == b,
     }
 }
 

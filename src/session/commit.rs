@@ -3,7 +3,7 @@
 //! write whose key has changed or is gone, and the change is then applied to the newest state, or refused.
 
 use super::{
-    Desk, Entry, MAX_HOPS, Moved, Record, Session,
+    Desk, Moved, Record, Session,
     change::{Change, Unfit, no_data},
 };
 use crate::{
@@ -57,7 +57,7 @@ impl<H: Host> Desk<'_, H> {
         let batch = Batch::default().create(&self.key(&session.ticket), &session.stored, ttl_ms);
         let [created] = self.store.run(batch).await?;
         // 32 random bytes are there already only when the source of randomness is broken.
-        if created.is_ok() { Ok(session) } else { Err(Error::Conflict) }
+        if created.is_done()? { Ok(session) } else { Err(Error::Conflict) }
     }
 
     /// Applies a change to the session's data. One call when nobody else changes it at the same time, none
@@ -82,7 +82,7 @@ impl<H: Host> Desk<'_, H> {
             let stored = record.to_json();
             let batch = Batch::default().replace(&self.key(&session.ticket), &session.stored, &stored);
             let [replaced] = self.store.run(batch).await?;
-            if replaced.is_ok() {
+            if replaced.is_done()? {
                 return Ok(Session { record, stored, ..session });
             }
             // 3. Someone was faster: see what it is now.
@@ -91,7 +91,7 @@ impl<H: Host> Desk<'_, H> {
     }
 
     /// Moves the session from the id that the caller carries to a new one; the old one leads there for a
-    /// while. One call; none when another rotation did it already, whose successor is the caller's too.
+    /// while. Two calls; none when another rotation did it already, whose successor is the caller's too.
     pub async fn rotate(&self, mut session: Session, carried: &Id) -> Result<Session, Error> {
         while session.ticket.id == *carried {
             // 1. The successor, which nobody can know before the move is made.
@@ -100,45 +100,49 @@ impl<H: Host> Desk<'_, H> {
             let next = Session::begin(carried.successor(&moved.nonce), session.record.clone(), now);
             let (old_key, next_key) = (self.key(&session.ticket), self.key(&next.ticket));
             let ttl_ms = self.rules.lifetimes.ttl_ms(next.ticket.ends, next.ticket.remember, now);
-            // 2. The copy first, then the move, if the state is still what was copied.
-            let batch = Batch::default().create(&next_key, &next.stored, ttl_ms).replace_for(
-                &old_key,
-                &session.stored,
-                &moved.to_json(),
-                Moved::GRACE_MS,
-            );
-            let [created, replaced] = self.store.run(batch).await?;
-            if created.is_ok() && replaced.is_ok() {
+            // 2. The copy first, and only when it is there the move, if the state is still what was copied.
+            let [created] = self.store.run(Batch::default().create(&next_key, &next.stored, ttl_ms)).await?;
+            if !created.is_done()? {
+                return Err(Error::Conflict);
+            }
+            let moving =
+                Batch::default().replace_for(&old_key, &session.stored, &moved.to_json(), Moved::GRACE_MS);
+            let [replaced] = self.store.run(moving).await?;
+            if replaced.is_done()? {
                 return Ok(next);
             }
             // 3. Someone was faster: drop the copy, see what it is now.
-            let [_deleted] = self.store.run(Batch::default().delete(&next_key)).await?;
+            let [deleted] = self.store.run(Batch::default().delete(&next_key)).await?;
+            deleted.count()?;
             session = self.again(session.ticket).await?;
         }
         Ok(session)
     }
 
-    /// Ends the session, whatever is in flight. One call, and one more for each rotation just made.
-    pub async fn end(&self, mut ticket: Ticket) -> Result<(), Failure> {
-        // Taking, not reading and deleting: a rotation between the two would slip away.
-        for _ in 0..MAX_HOPS {
-            let [entry] = self.store.run(Batch::default().take(&self.key(&ticket))).await?;
-            match entry.into_text().as_deref().and_then(Entry::parse) {
-                Some(Entry::Moved(moved)) if self.host.now() < moved.until => {
-                    ticket = moved.successor(&ticket)
-                }
-                _ => return Ok(()),
+    /// Ends the session, whatever is in flight. Two calls when nobody else changes it at the same time, one when
+    /// it has ended already.
+    pub async fn end(&self, mut ticket: Ticket) -> Result<(), Error> {
+        // A blind delete could remove the way to a successor made just now, and leave that one alive.
+        while let Some(session) = self.load(ticket).await? {
+            let batch = Batch::default().delete_if(&self.key(&session.ticket), &session.stored);
+            let [deleted] = self.store.run(batch).await?;
+            if deleted.count()? > 0 {
+                return Ok(());
             }
+            self.check_deadline()?;
+            ticket = session.ticket;
         }
         Ok(())
     }
 
     /// Reads the session again after a conflict, until the deadline.
     async fn again(&self, ticket: Ticket) -> Result<Session, Error> {
-        if self.host.now() >= self.deadline {
-            return Err(Error::Conflict);
-        }
+        self.check_deadline()?;
         self.load(ticket).await?.ok_or(Error::Ended)
+    }
+
+    fn check_deadline(&self) -> Result<(), Error> {
+        if self.host.now() < self.deadline { Ok(()) } else { Err(Error::Conflict) }
     }
 
     fn nonce(&self) -> Nonce {

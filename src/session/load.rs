@@ -38,12 +38,14 @@ impl<H: Host> Desk<'_, H> {
         let batch = Batch::default().get(&[&key]);
         let [values] = if lifetimes.touch_due(ticket, now) {
             let ttl_ms = lifetimes.ttl_ms(ticket.ends, ticket.remember, now);
-            let [values, _touched] = self.store.run(batch.expire(&key, ttl_ms)).await?;
+            let [values, touched] = self.store.run(batch.expire(&key, ttl_ms)).await?;
+            touched.count()?;
             ticket.issued = now;
             [values]
         } else {
             self.store.run(batch).await?
         };
-        Ok(values.into_first().into_text())
+        let [stored] = values.values()?;
+        Ok(stored)
     }
 }

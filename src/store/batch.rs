@@ -13,14 +13,14 @@ impl Default for Batch {
 }
 
 impl Batch {
-    /// `GETDEL`: takes the value away; replies with it, or null.
-    pub fn take(self, key: &str) -> Self {
-        self.command(&["GETDEL", key])
-    }
-
     /// `DEL`.
     pub fn delete(self, key: &str) -> Self {
         self.command(&["DEL", key])
+    }
+
+    /// `DELEX … IFEQ`: compare-and-delete; replies 1, or 0 when the value is not `old` or is gone.
+    pub fn delete_if(self, key: &str, old: &str) -> Self {
+        self.command(&["DELEX", key, "IFEQ", old])
     }
 
     /// `MGET`: replies with a list, null for what is absent or not a string.

@@ -7,6 +7,8 @@ use serde::{
     de::{Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor},
 };
 
+use super::Failure;
+
 /// One entry of a pipeline's answer: `{"result": …}` or `{"error": …}`.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Reply {
@@ -22,20 +24,33 @@ pub enum Reply {
     Error(String),
 }
 
+/// A reply of the wrong kind is no reply: it is never taken for "nothing there".
 impl Reply {
     /// Whether a conditional write was done.
-    pub fn is_ok(&self) -> bool {
-        matches!(self, Self::Text(text) if text == "OK")
+    pub fn is_done(&self) -> Result<bool, Failure> {
+        match self {
+            Self::Text(text) if text == "OK" => Ok(true),
+            Self::Null => Ok(false),
+            _ => Err(Failure::Garbled),
+        }
     }
 
-    /// The text, when it is one.
-    pub fn into_text(self) -> Option<String> {
-        if let Self::Text(text) = self { Some(text) } else { None }
+    /// How many keys were concerned.
+    pub fn count(&self) -> Result<i64, Failure> {
+        if let Self::Integer(count) = self { Ok(*count) } else { Err(Failure::Garbled) }
     }
 
-    /// The first of several.
-    pub fn into_first(self) -> Self {
-        if let Self::List(list) = self { list.into_iter().next().unwrap_or(Self::Null) } else { Self::Null }
+    /// A text.
+    pub fn text(self) -> Result<String, Failure> {
+        if let Self::Text(text) = self { Ok(text) } else { Err(Failure::Garbled) }
+    }
+
+    /// The values of so many keys, `None` for what is not there.
+    pub fn values<const N: usize>(self) -> Result<[Option<String>; N], Failure> {
+        let Self::List(list) = self else { return Err(Failure::Garbled) };
+        let value = |reply: Self| if reply == Self::Null { Ok(None) } else { reply.text().map(Some) };
+        let values = list.into_iter().map(value).collect::<Result<Vec<_>, _>>()?;
+        values.try_into().map_err(|_| Failure::Garbled)
     }
 }
 
