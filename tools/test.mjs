@@ -17,6 +17,8 @@ import { ensureSetup } from "./setup.mjs";
 
 /** Each file has a Valkey and a workerd of its own; two at a time is what two cores bear. */
 const AT_ONCE = 2;
+/** A file that takes longer hangs. */
+const PATIENCE_MS = 300_000;
 /** It builds the Worker that the other files load, so it runs after them. */
 const ALONE = "start.test.mjs";
 
@@ -187,10 +189,16 @@ async function build() {
 /** @param {string[]} files of tests/ @returns {Promise<Outcome>} */
 async function nodeTests(files) {
   const tap = join(temp, `${files[0]}.tap`);
-  const reporters = ["--test-timeout=120000", "--test-reporter=spec", "--test-reporter-destination=stdout"];
-  reporters.push("--test-timeout=120000", "--test-reporter=tap", `--test-reporter-destination=${tap}`);
+  const reporters = ["--test-reporter=spec", "--test-reporter-destination=stdout"];
+  reporters.push("--test-reporter=tap", `--test-reporter-destination=${tap}`);
   const paths = files.map((name) => join("tests", name));
-  const args = ["--test", `--test-concurrency=${AT_ONCE}`, ...reporters, ...paths];
+  const args = [
+    "--test",
+    `--test-concurrency=${AT_ONCE}`,
+    `--test-timeout=${PATIENCE_MS}`,
+    ...reporters,
+    ...paths,
+  ];
   const code = await launch(process.execPath, args).exited;
 
   const text = await readFile(tap, "utf8").catch(() => "");
