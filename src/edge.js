@@ -17,7 +17,7 @@ const MAX_BODY = 256 * 1024;
  * @property {unknown} [CLOAKROOM]
  */
 
-/** @typedef {{ names: string[], url: string, authorization: string, timeout: number }} Instance */
+/** @typedef {{ names: string[], url: string, authorization: string }} Instance */
 
 initSync({ module });
 /** @type {Instance | undefined} The running instance, once it has read its configuration. */
@@ -35,7 +35,7 @@ export default {
     let step = call(instance, () =>
       start(Date.now(), readHead(request, instance.names), body ?? undefined, body === null),
     );
-    while (step.startsWith("S")) step = await askStore(instance, step);
+    while (step.startsWith("S") || step.startsWith("W")) step = await wait(instance, step);
     return step.startsWith("R") ? respond(step) : internal();
   },
 };
@@ -54,8 +54,8 @@ function begin(env) {
     UPSTASH_REDIS_REST_URL,
     UPSTASH_REDIS_REST_TOKEN,
   };
+  configure(JSON.stringify(settings));
   return {
-    timeout: configure(JSON.stringify(settings)),
     names: headers().split("\n"),
     url: String(UPSTASH_REDIS_REST_URL).replace(/\/+$/, ""),
     authorization: `Bearer ${UPSTASH_REDIS_REST_TOKEN}`,
@@ -116,26 +116,30 @@ async function readBody(request) {
 
 /**
  * @param {Instance} instance
- * @param {string} step `S`, a number, a path, the sync token, an empty line, the body.
+ * @param {string} step What a request waits for; see write_wish in edge.rs.
  * @returns {Promise<string>} The next step.
  */
-async function askStore(instance, step) {
+async function wait(instance, step) {
   const end = step.indexOf("\n\n");
-  const [, number, path, syncToken] = step.slice(0, end).split("\n");
+  const [kind, number, milliseconds, path, syncToken] = step.slice(0, end).split("\n");
   let status = 0;
   let newToken = "";
   let body = "";
   try {
-    const answer = await fetch(instance.url + path, {
-      method: "POST",
-      headers: { Authorization: instance.authorization, "Upstash-Sync-Token": syncToken ?? "" },
-      body: step.slice(end + 2),
-      signal: AbortSignal.timeout(instance.timeout),
-      redirect: "manual",
-    });
-    newToken = answer.headers.get("upstash-sync-token") ?? "";
-    body = await answer.text();
-    status = answer.status;
+    if (kind === "W") {
+      await new Promise((done) => setTimeout(done, Number(milliseconds)));
+    } else {
+      const answer = await fetch(instance.url + path, {
+        method: "POST",
+        headers: { Authorization: instance.authorization, "Upstash-Sync-Token": syncToken ?? "" },
+        body: step.slice(end + 2),
+        signal: AbortSignal.timeout(Number(milliseconds)),
+        redirect: "manual",
+      });
+      newToken = answer.headers.get("upstash-sync-token") ?? "";
+      body = await answer.text();
+      status = answer.status;
+    }
   } catch {
     // Refused, cut off, or too late: status 0 says so.
   }

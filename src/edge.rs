@@ -66,8 +66,14 @@ struct Exchange {
 #[derive(Default)]
 struct Counter {
     now: Cell<u64>,
-    outgoing: RefCell<Option<Call>>,
+    outgoing: RefCell<Option<Wish>>,
     incoming: RefCell<Option<Result<Answer, Unreachable>>>,
+}
+
+/// What a request waits for.
+enum Wish {
+    Call(Call),
+    Sleep(Duration),
 }
 
 /// The machine, as one request sees it.
@@ -82,9 +88,13 @@ impl Host for Edge {
         get_random_values(bytes);
     }
 
+    async fn sleep(&self, duration: Duration) {
+        // Whatever wakes it, it is awake.
+        drop(self.0.wait_for(Wish::Sleep(duration)).await);
+    }
+
     async fn send(&self, call: Call) -> Result<Answer, Unreachable> {
-        self.0.outgoing.replace(Some(call));
-        poll_fn(|_| self.0.incoming.take().map_or(Poll::Pending, Poll::Ready)).await
+        self.0.wait_for(Wish::Call(call)).await
     }
 
     fn log(&self, line: &dyn Display) {
@@ -92,10 +102,17 @@ impl Host for Edge {
     }
 }
 
-/// Reads the configuration: the environment as JSON. Logs what is wrong with it. Returns the time one call to
-/// the store may take, in milliseconds.
+impl Counter {
+    /// Hands a wish out, and stops until something comes in.
+    async fn wait_for(&self, wish: Wish) -> Result<Answer, Unreachable> {
+        self.outgoing.replace(Some(wish));
+        poll_fn(|_| self.incoming.take().map_or(Poll::Pending, Poll::Ready)).await
+    }
+}
+
+/// Reads the configuration: the environment as JSON. Logs what is wrong with it.
 #[wasm_bindgen]
-pub fn configure(environment: &str) -> u32 {
+pub fn configure(environment: &str) {
     let config = Config::from_json(environment)
         .inspect_err(|faults| {
             let faults = faults.iter().map(|fault| format!("\n  - {fault}")).collect::<String>();
@@ -104,8 +121,8 @@ pub fn configure(environment: &str) -> u32 {
             ));
         })
         .ok();
-    let config = CONFIG.get_or_init(|| config);
-    config.as_ref().map_or(0, |config| u32::try_from(config.store_timeout.as_millis()).unwrap_or(u32::MAX))
+    // An instance is configured once.
+    drop(CONFIG.set(config));
 }
 
 /// The names of the headers that a request's head holds, a line each.
@@ -133,7 +150,7 @@ pub fn start(now: f64, head: String, body: Option<Vec<u8>>, too_large: bool) -> 
     run(Exchange { future, counter, since: now }, now)
 }
 
-/// Goes on with request `number`, with the store's answer; status 0 when there is none.
+/// Goes on with request `number`, with the store's answer; status 0 when there is none, or after a pause.
 #[wasm_bindgen]
 pub fn resume(number: u32, now: f64, status: u16, sync_token: String, body: String) -> String {
     let exchange = WAITING.with_borrow_mut(|waiting| waiting.exchanges.remove(&number));
@@ -149,11 +166,10 @@ fn run(mut exchange: Exchange, now: Time) -> String {
     match exchange.future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(response) => write_response(response),
         Poll::Pending => {
-            let call = exchange.counter.outgoing.take();
+            let wish = exchange.counter.outgoing.take();
             exchange.since = now;
             let number = WAITING.with_borrow_mut(|waiting| waiting.add(exchange));
-            // A request waits for nothing but the store.
-            call.map_or_else(String::new, |call| write_call(number, &call))
+            wish.map_or_else(String::new, |wish| write_wish(number, &wish))
         }
     }
 }
@@ -172,9 +188,15 @@ impl Waiting {
     }
 }
 
-/// `S`, the number, the path, the sync token, an empty line, the body.
-fn write_call(number: u32, call: &Call) -> String {
-    format!("S\n{number}\n{}\n{}\n\n{}", call.path, call.sync_token, call.body)
+/// `S` for a call to the store: the number, how many milliseconds to wait for the answer, the path, the sync
+/// token, an empty line, the body. `W` for a pause: the number, how many milliseconds it takes.
+fn write_wish(number: u32, wish: &Wish) -> String {
+    match wish {
+        Wish::Call(Call { path, body, sync_token, timeout }) => {
+            format!("S\n{number}\n{}\n{path}\n{sync_token}\n\n{body}", timeout.as_millis())
+        }
+        Wish::Sleep(duration) => format!("W\n{number}\n{}\n\n", duration.as_millis()),
+    }
 }
 
 /// `R`, the status, the headers' names and values in turn, an empty line, the body.

@@ -54,7 +54,7 @@ async fn serve<H: Host>(
     // 4. What is asked for? All that the request alone can tell.
     request.body()?;
     let plan = route.plan(request)?;
-    let store = Store::new(host);
+    let store = Store::new(host, config.store_timeout);
     let deadline = host.now() + config.store_timeout * PATIENCE;
     let desk = Desk { host, store: &store, rules: &config.session, deadline };
 
@@ -73,12 +73,23 @@ async fn serve<H: Host>(
         Plan::Look | Plan::Change(..) | Plan::Rotate => {}
     }
 
-    // 6. The session, in one call to the store; none without a ticket. A ticket whose session has ended is dropped.
+    // 6. The session, in one call to the store; none without a ticket.
     let session = match &presented {
         None => None,
         Some(Verified { ticket, .. }) => {
             desk.load(ticket.clone()).await.map_err(Error::Store).map_err(refused)?
         }
+    };
+
+    // 7. An id that has had its time is replaced, whatever the plan; a ticket whose session has ended is dropped.
+    let session = match (session, &presented) {
+        (Some(session), Some(carried)) if session.is_due(config.session.rotate_every, host.now()) => {
+            match desk.rotate(session, &carried.ticket.id).await {
+                Err(Error::Ended) => None,
+                rotated => Some(rotated.map_err(refused)?),
+            }
+        }
+        (session, _) => session,
     };
     if let Some(presented) = &presented {
         *cookie = match &session {
@@ -87,7 +98,7 @@ async fn serve<H: Host>(
         };
     }
 
-    // 7. The plan is carried out, and what it changes is written. The session may end meanwhile.
+    // 8. The plan is carried out, and what it changes is written. The session may end meanwhile.
     let outcome = match (plan, session, &presented) {
         (Plan::Change(change, if_match), Some(session), _) => {
             desk.change(session, &change, &if_match).await.map(Some)
@@ -103,7 +114,7 @@ async fn serve<H: Host>(
         *cookie = Cookie::Remove;
     }
 
-    // 8. The answer, and the ticket if it is another one now.
+    // 9. The answer, and the ticket if it is another one now.
     let Some(session) = outcome.map_err(refused)? else { return Ok(Response::json(NO_SESSION.to_owned())) };
     let response = Response::json(session.to_json(&config.session.lifetimes)).header("ETag", session.etag());
     *cookie = renew(presented.as_ref(), &session);

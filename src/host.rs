@@ -1,6 +1,6 @@
 //! What the core asks of the machine it runs on.
 
-use std::fmt::Display;
+use std::{fmt::Display, time::Duration};
 
 use crate::time::Time;
 
@@ -13,7 +13,10 @@ pub trait Host {
     /// Fills `bytes` from a cryptographically secure source.
     fn fill_random(&self, bytes: &mut [u8]);
 
-    /// Sends one call to the store and waits for its answer, for `store.timeout` at the most.
+    /// Waits.
+    fn sleep(&self, duration: Duration) -> impl Future<Output = ()>;
+
+    /// Sends one call to the store and waits for its answer, for the call's timeout at the most.
     fn send(&self, call: Call) -> impl Future<Output = Result<Answer, Unreachable>>;
 
     /// Writes a line for the operator. It never holds a secret, an id or session data.
@@ -29,6 +32,8 @@ pub struct Call {
     pub body: String,
     /// The read-your-writes token of an earlier answer; empty at first.
     pub sync_token: String,
+    /// How long to wait for the answer.
+    pub timeout: Duration,
 }
 
 /// What came back over HTTP, whole.

@@ -30,9 +30,10 @@
 //!     fn now(&self) -> Time {
 //!         Time(1_767_225_600_000)
 //!     }
-//!     fn fill_random(&self, _: &mut [u8]) {
-//!         unreachable!("nothing is made in this example")
+//!     fn fill_random(&self, bytes: &mut [u8]) {
+//!         bytes.fill(4); // a real host asks its system
 //!     }
+//!     async fn sleep(&self, _: std::time::Duration) {}
 //!     async fn send(&self, _: host::Call) -> Result<host::Answer, host::Unreachable> {
 //!         Err(host::Unreachable)
 //!     }

@@ -508,8 +508,9 @@ describe("an answer to an allowed origin", () => {
 
   test("is readable there also when the store fails", async () => {
     const visitor = await guest(open);
-    store.faults.next("refuse");
+    store.faults.always("refuse");
     const answer = await visitor.send("GET", "/auth/session", { headers: browser("cross-site", FRONT) });
+    store.faults.clear();
     assert.equal(answer.status, 503);
     assert.equal(answer.headers.get("retry-after"), "1");
     assertPublic(answer);

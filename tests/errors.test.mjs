@@ -872,7 +872,7 @@ describe("503", () => {
     { name: "has used up its requests", fault: { quota: true } },
   ];
 
-  /** @param {Fault} fault @param {Asking} asking */
+  /** From one call on. @param {Fault} fault @param {{ call?: number }} asking */
   function strike(fault, { call = 1 }) {
     let seen = 0;
     store.faults.always(fault, { when: () => ++seen >= call });
@@ -905,8 +905,8 @@ describe("503", () => {
           store.faults.clear();
 
           assertUnavailable(answer);
-          // A machine under load may run out of this little patience one call earlier.
-          if (!slow) assert.equal(calls, asking.call ?? 1);
+          // What can be repeated without harm is; and a machine under load may run out of the little patience.
+          if (!slow) assert.ok(calls >= (asking.call ?? 1), `${calls} calls`);
           assert.equal(unlucky.ticket, visitor.ticket);
           if (executes && asking.writes) return;
           const after = await contents();
@@ -972,7 +972,7 @@ describe("503", () => {
     test(`a lost answer to ${name} leaves a session that is whole, or none if that was the wish`, async () => {
       const visitor = await guest();
       for (const call of [1, 2]) {
-        strike({ lostAnswer: true }, { name, act, call });
+        strike({ lostAnswer: true }, { call });
         const answer = await act(visitor);
         store.faults.clear();
         if (answer.status === 503) assertUnavailable(answer);
@@ -989,13 +989,13 @@ describe("503", () => {
   const wrongKinds = [
     ["a look", noList],
     ["a change, when it reads", noList],
-    ["a change, when it writes", [5, [], "QUEUED", ["OK"]]],
-    ["a first change", [5, [], "QUEUED", ["OK"]]],
+    ["a change, when it writes", [5, [], "QUEUED", ["OK", "OK"]]],
+    ["a first change", [5, [], "QUEUED", ["OK", "OK"]]],
     ["a rotation, when it reads", noList],
-    ["a rotation, when it copies", [5, [], "QUEUED", ["OK"]]],
-    ["a rotation, when it moves", [5, [], "QUEUED", ["OK"]]],
+    ["a rotation, when it copies", [5, [], "QUEUED", ["OK", "OK"]]],
+    ["a rotation, when it moves", [5, [], "QUEUED", ["OK", "OK"]]],
     ["a logout, when it reads", noList],
-    ["a logout, when it deletes", [null, "OK", [], ["x"]]],
+    ["a logout, when it deletes", [null, "OK", [], ["x", "y"]]],
     ["a question for the store's health", [null, 5, []]],
   ];
   for (const [name, values] of wrongKinds) {
@@ -1005,9 +1005,7 @@ describe("503", () => {
         await t.test(JSON.stringify(value), async () => {
           const visitor = first ? stranger() : await guest();
           const before = await contents();
-          let seen = 0;
-          // Once: whoever tries again gets a right answer.
-          store.faults.next(result(value), { when: () => ++seen >= call });
+          strike(result(value), { call });
           const answer = await act(visitor);
           store.faults.clear();
           assertUnavailable(answer, `${answer.status} ${answer.text} ${answer.setCookies}`);

@@ -167,15 +167,21 @@ fn session(table: &mut Table<'_>, key_prefix: String) -> Rules {
         remember: inner.duration("remember", "30d"),
         touch_every: inner.duration("touch_every", "5m"),
     };
-    inner.optional_duration("rotate_every", "1h");
-    inner.choice("on_reuse", &[("end", ()), ("ignore", ())], ());
+    let rotate_every = inner.optional_duration("rotate_every", "1h");
+    let end_on_reuse = inner.choice("on_reuse", &[("end", true), ("ignore", false)], true);
     inner.duration("fresh_for", "15m");
     // Upstash takes requests of 10 MB; a compare-and-set sends the old and the new state.
     let max_bytes = inner.number("max_bytes", 65_536, 2..=4_000_000);
     inner.number("max_per_user", 100, 1..=10_000);
     inner.choice("record_ip", &[("full", ()), ("prefix", ()), ("none", ())], ());
     table.include(inner);
-    Rules { lifetimes, max_bytes: usize::try_from(max_bytes).unwrap_or(usize::MAX), key_prefix }
+    Rules {
+        lifetimes,
+        rotate_every,
+        end_on_reuse,
+        max_bytes: usize::try_from(max_bytes).unwrap_or(usize::MAX),
+        key_prefix,
+    }
 }
 
 fn limits(table: &mut Table<'_>) {

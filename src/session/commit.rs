@@ -1,17 +1,22 @@
 //! Every change to the store's side of a session. Each is a compare-and-set on what was read, so that
 //! no acknowledged change is lost and nothing in flight brings an ended session back: the store refuses a
 //! write whose key has changed or is gone, and the change is then applied to the newest state, or refused.
+//!
+//! When the answer to a write is lost, whether it was made is found out by reading, never guessed.
+
+use std::time::Duration;
 
 use super::{
-    Desk, Moved, Record, Session,
+    Desk, Moved, Record, Revisions, Session,
     change::{Change, Unfit, no_data},
 };
 use crate::{
     host::{self, Host},
     http::IfMatch,
     id::{Id, Nonce},
-    store::{Batch, Failure},
+    store::{Batch, Failure, Store},
     ticket::Ticket,
+    time::Time,
 };
 
 /// Why a change was not made.
@@ -38,26 +43,34 @@ impl From<Failure> for Error {
 impl<H: Host> Desk<'_, H> {
     /// Begins an anonymous session with the change applied to empty data. One call.
     pub async fn create(&self, change: &Change, if_match: &IfMatch) -> Result<Session, Error> {
+        // 1. The record.
         if !if_match.holds(None) {
             return Err(Error::Precondition);
         }
         let data = change.apply(&no_data(), self.rules.max_bytes).map_err(Error::Unfit)?;
         let (now, lifetimes) = (self.host.now(), &self.rules.lifetimes);
         let record = Record {
-            revision: self.nonce(),
+            revisions: Revisions::first(self.nonce()),
             user: None,
             data,
             created_at: now,
             authenticated_at: None,
+            rotated_at: now,
             expires_at: lifetimes.end(false, now),
             remember: false,
         };
         let session = Session::begin(Id::from_bytes(host::random(self.host)), record, now);
-        let ttl_ms = lifetimes.ttl_ms(session.ticket.ends, false, now);
-        let batch = Batch::default().create(&self.key(&session.ticket), &session.stored, ttl_ms);
-        let [created] = self.store.run(batch).await?;
-        // 32 random bytes are there already only when the source of randomness is broken.
-        if created.is_done()? { Ok(session) } else { Err(Error::Conflict) }
+        // 2. Write it. Sent again, it finds itself.
+        let mut lost = Lost::default();
+        loop {
+            match self.write_new(&session, now).await {
+                Ok(true) => return Ok(session),
+                Ok(false) if lost.any() => return Ok(session),
+                // 32 random bytes are there already only when the source of randomness is broken.
+                Ok(false) => return Err(Error::Conflict),
+                Err(failure) => lost.bear(failure, self.store).await?,
+            }
+        }
     }
 
     /// Applies a change to the session's data. One call when nobody else changes it at the same time, none
@@ -68,8 +81,21 @@ impl<H: Host> Desk<'_, H> {
         change: &Change,
         if_match: &IfMatch,
     ) -> Result<Session, Error> {
+        let mut lost = Lost::default();
+        // The writes whose answers were lost: the revision they replace and their own.
+        let mut unsettled: Vec<(Nonce, Nonce)> = Vec::new();
         loop {
-            // 1. What the caller asked for, on the newest state known.
+            // 1. Was it made already?
+            for (base, revision) in &unsettled {
+                if session.record.revisions.contains(revision) {
+                    return Ok(session);
+                }
+                if !session.record.revisions.contains(base) {
+                    // Changed so often since that nobody can tell.
+                    return Err(Error::Store(Failure::Unreachable));
+                }
+            }
+            // 2. What the caller asked for, on the newest state known.
             if !if_match.holds(Some(&session.etag())) {
                 return Err(Error::Precondition);
             }
@@ -77,15 +103,20 @@ impl<H: Host> Desk<'_, H> {
             if data.get() == session.record.data.get() {
                 return Ok(session);
             }
-            // 2. Write it, if that is still the state.
-            let record = Record { data, revision: self.nonce(), ..session.record.clone() };
+            // 3. Write it, if that is still the state.
+            let revision = self.nonce();
+            let revisions = session.record.revisions.followed_by(revision.clone());
+            let record = Record { data, revisions, ..session.record.clone() };
             let stored = record.to_json();
-            let batch = Batch::default().replace(&self.key(&session.ticket), &session.stored, &stored);
-            let [replaced] = self.store.run(batch).await?;
-            if replaced.is_done()? {
-                return Ok(Session { record, stored, ..session });
+            match self.replace(&session, &stored, None).await {
+                Ok(true) => return Ok(Session { record, stored, ..session }),
+                Ok(false) => {}
+                Err(failure) => {
+                    lost.bear(failure, self.store).await?;
+                    unsettled.push((session.record.revisions.newest.clone(), revision));
+                }
             }
-            // 3. Someone was faster: see what it is now.
+            // 4. Someone was faster, or the answer was lost: see what it is now.
             session = self.again(session.ticket).await?;
         }
     }
@@ -93,27 +124,34 @@ impl<H: Host> Desk<'_, H> {
     /// Moves the session from the id that the caller carries to a new one; the old one leads there for a
     /// while. Two calls; none when another rotation did it already, whose successor is the caller's too.
     pub async fn rotate(&self, mut session: Session, carried: &Id) -> Result<Session, Error> {
+        let mut lost = Lost::default();
         while session.ticket.id == *carried {
             // 1. The successor, which nobody can know before the move is made.
             let now = self.host.now();
             let moved = Moved::new(self.nonce(), now);
-            let next = Session::begin(carried.successor(&moved.nonce), session.record.clone(), now);
-            let (old_key, next_key) = (self.key(&session.ticket), self.key(&next.ticket));
-            let ttl_ms = self.rules.lifetimes.ttl_ms(next.ticket.ends, next.ticket.remember, now);
-            // 2. The copy first, and only when it is there the move, if the state is still what was copied.
-            let [created] = self.store.run(Batch::default().create(&next_key, &next.stored, ttl_ms)).await?;
-            if !created.is_done()? {
-                return Err(Error::Conflict);
+            let record = Record { rotated_at: now, ..session.record.clone() };
+            let next = Session::begin(carried.successor(&moved.nonce), record, now);
+            // 2. The copy first, and only when it is there the move, if the state is still what was copied. The
+            //    way is kept as long as the session can last: whoever takes it later is not the visitor.
+            match self.write_new(&next, now).await {
+                Ok(true) => {}
+                Ok(false) => return Err(Error::Conflict),
+                Err(failure) => {
+                    lost.bear(failure, self.store).await?;
+                    continue;
+                }
             }
-            let moving =
-                Batch::default().replace_for(&old_key, &session.stored, &moved.to_json(), Moved::GRACE_MS);
-            let [replaced] = self.store.run(moving).await?;
-            if replaced.is_done()? {
-                return Ok(next);
+            match self.replace(&session, &moved.to_json(), Some(next.ticket.ends - now)).await {
+                Ok(true) => return Ok(next),
+                // 3. Someone was faster: drop the copy.
+                Ok(false) => {
+                    let [deleted] = self.store.run(Batch::default().delete(&self.key(&next.ticket))).await?;
+                    deleted.count()?;
+                }
+                // The move may have been made: the copy stays.
+                Err(failure) => lost.bear(failure, self.store).await?,
             }
-            // 3. Someone was faster: drop the copy, see what it is now.
-            let [deleted] = self.store.run(Batch::default().delete(&next_key)).await?;
-            deleted.count()?;
+            // 4. See what it is now.
             session = self.again(session.ticket).await?;
         }
         Ok(session)
@@ -122,20 +160,40 @@ impl<H: Host> Desk<'_, H> {
     /// Ends the session, whatever is in flight. Two calls when nobody else changes it at the same time, one when
     /// it has ended already.
     pub async fn end(&self, mut ticket: Ticket) -> Result<(), Error> {
+        let mut lost = Lost::default();
         // A blind delete could remove the way to a successor made just now, and leave that one alive.
         while let Some(session) = self.load(ticket).await? {
-            let batch = Batch::default().delete_if(&self.key(&session.ticket), &session.stored);
-            let [deleted] = self.store.run(batch).await?;
-            if deleted.count()? > 0 {
-                return Ok(());
+            match self.delete(&session.ticket, &session.stored).await {
+                Ok(true) => return Ok(()),
+                Ok(false) => self.check_deadline()?,
+                Err(failure) => lost.bear(failure, self.store).await?,
             }
-            self.check_deadline()?;
             ticket = session.ticket;
         }
         Ok(())
     }
 
-    /// Reads the session again after a conflict, until the deadline.
+    /// Writes a session under an id of its own; false when there is one.
+    async fn write_new(&self, session: &Session, now: Time) -> Result<bool, Failure> {
+        let Ticket { ends, remember, .. } = session.ticket;
+        let ttl_ms = self.rules.lifetimes.ttl_ms(ends, remember, now);
+        let batch = Batch::default().create(&self.key(&session.ticket), &session.stored, ttl_ms);
+        let [created] = self.store.run(batch).await?;
+        created.is_done()
+    }
+
+    /// Replaces what is stored, with a new time to live if one is given; false when it is not what was read.
+    async fn replace(&self, read: &Session, new: &str, ttl: Option<Duration>) -> Result<bool, Failure> {
+        let key = self.key(&read.ticket);
+        let batch = match ttl {
+            None => Batch::default().replace(&key, &read.stored, new),
+            Some(ttl) => Batch::default().replace_for(&key, &read.stored, new, ttl),
+        };
+        let [replaced] = self.store.run(batch).await?;
+        replaced.is_done()
+    }
+
+    /// Reads the session again, until the deadline.
     async fn again(&self, ticket: Ticket) -> Result<Session, Error> {
         self.check_deadline()?;
         self.load(ticket).await?.ok_or(Error::Ended)
@@ -147,5 +205,25 @@ impl<H: Host> Desk<'_, H> {
 
     fn nonce(&self) -> Nonce {
         Nonce::from_bytes(host::random(self.host))
+    }
+}
+
+/// The answers that were lost on the way to one change.
+#[derive(Default)]
+struct Lost(u32);
+
+impl Lost {
+    /// Bears a lost answer, twice, and pauses. A failure that leaves no doubt is passed on at once.
+    async fn bear<H: Host>(&mut self, failure: Failure, store: &Store<'_, H>) -> Result<(), Error> {
+        self.0 += 1;
+        if !failure.is_in_doubt() || self.0 > 2 {
+            return Err(failure.into());
+        }
+        store.pause(self.0).await;
+        Ok(())
+    }
+
+    fn any(&self) -> bool {
+        self.0 > 0
     }
 }

@@ -9,27 +9,45 @@ use crate::{
 
 impl<H: Host> Desk<'_, H> {
     /// Reads the session; `None` when it has ended. A due touch rides in the same call, and shows in the
-    /// session's ticket. A rotated id leads to its successor, for a call more, while the grace lasts.
+    /// session's ticket. A rotated id leads to its successor, for a call more, while the grace lasts; after
+    /// that, its use is a sign of theft and ends the session (OWASP: session id renewal).
     pub async fn load(&self, mut ticket: Ticket) -> Result<Option<Session>, Failure> {
         let now = self.host.now();
+        let mut reused = false;
         for _ in 0..MAX_HOPS {
             let Some(stored) = self.read(&mut ticket).await? else { return Ok(None) };
             match Entry::parse(&stored) {
-                Some(Entry::Here(record)) if now < record.expires_at => {
+                Some(Entry::Here(record)) if record.expires_at <= now => return Ok(None),
+                Some(Entry::Here(record)) if !reused => {
                     return Ok(Some(Session { ticket, record, stored }));
                 }
-                Some(Entry::Moved(moved)) if now < moved.until => ticket = moved.successor(&ticket),
-                Some(_) => return Ok(None),
+                Some(Entry::Here(_)) => {
+                    if self.delete(&ticket, &stored).await? {
+                        self.log(&ticket, "was ended: an id it had before was used after its time");
+                        return Ok(None);
+                    }
+                }
+                Some(Entry::Moved(moved)) => {
+                    reused |= moved.until <= now;
+                    if reused && !self.rules.end_on_reuse {
+                        return Ok(None);
+                    }
+                    ticket = moved.successor(&ticket);
+                }
                 None => {
-                    let handle = ticket.id.handle();
-                    self.host.log(&format_args!(
-                        "session {handle} is not a record of this version; treated as absent"
-                    ));
+                    self.log(&ticket, "is not a record of this version; it is treated as absent");
                     return Ok(None);
                 }
             }
         }
+        self.log(&ticket, "is too many rotations away from the id that was used");
         Ok(None)
+    }
+
+    /// Deletes a session that is still as it was read.
+    pub(super) async fn delete(&self, ticket: &Ticket, stored: &str) -> Result<bool, Failure> {
+        let [deleted] = self.store.run(Batch::default().delete_if(&self.key(ticket), stored)).await?;
+        Ok(deleted.count()? > 0)
     }
 
     /// One call: the stored text and, when it is due, a new time to live.
@@ -38,7 +56,7 @@ impl<H: Host> Desk<'_, H> {
         let batch = Batch::default().get(&[&key]);
         let [values] = if lifetimes.touch_due(ticket, now) {
             let ttl_ms = lifetimes.ttl_ms(ticket.ends, ticket.remember, now);
-            let [values, touched] = self.store.run(batch.expire(&key, ttl_ms)).await?;
+            let [values, touched] = self.store.run(batch.extend(&key, ttl_ms)).await?;
             touched.count()?;
             ticket.issued = now;
             [values]
@@ -47,5 +65,9 @@ impl<H: Host> Desk<'_, H> {
         };
         let [stored] = values.values()?;
         Ok(stored)
+    }
+
+    fn log(&self, ticket: &Ticket, what: &str) {
+        self.host.log(&format_args!("session {} {what}", ticket.id.handle()));
     }
 }

@@ -9,13 +9,15 @@ mod lifetimes;
 mod load;
 mod record;
 
+use std::time::Duration;
+
 use serde::Serialize;
 use serde_json::value::RawValue;
 
 pub use self::{
     commit::Error,
     lifetimes::Lifetimes,
-    record::{Entry, Moved, Record, User},
+    record::{Entry, Moved, Record, Revisions, User},
 };
 use crate::{id::Id, store::Store, ticket::Ticket, time::Time};
 
@@ -24,6 +26,10 @@ use crate::{id::Id, store::Store, ticket::Ticket, time::Time};
 pub struct Rules {
     /// How long sessions last.
     pub lifetimes: Lifetimes,
+    /// How often a session gets a new id by itself.
+    pub rotate_every: Option<Duration>,
+    /// Whether an id that is used after its rotation's grace ends the session.
+    pub end_on_reuse: bool,
     /// The largest `data`, in bytes of JSON.
     pub max_bytes: usize,
     /// What stands before every key.
@@ -42,8 +48,8 @@ pub struct Desk<'a, H> {
     pub deadline: Time,
 }
 
-/// Rotations that one request follows; more of them in one grace is no visitor's doing.
-const MAX_HOPS: usize = 8;
+/// Rotations that one request follows.
+const MAX_HOPS: usize = 64;
 
 impl<H> Desk<'_, H> {
     /// Where the store keeps a session.
@@ -72,9 +78,14 @@ impl Session {
         Self { ticket, record, stored }
     }
 
+    /// Whether it is time for a new id.
+    pub fn is_due(&self, rotate_every: Option<Duration>, now: Time) -> bool {
+        rotate_every.is_some_and(|rotate_every| now - self.record.rotated_at >= rotate_every)
+    }
+
     /// The strong entity tag. Covers user, data and time of login; every write of those makes a new one.
     pub fn etag(&self) -> String {
-        format!("\"{}\"", self.record.revision)
+        format!("\"{}\"", self.record.revisions.newest)
     }
 
     /// The public form: `{"session": {…}}`.

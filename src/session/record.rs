@@ -1,6 +1,6 @@
 //! What the store keeps under a session's key, as JSON.
 //!
-//! A session: `{"v":1,"rev":"…","user":null,"data":{…},"created_at":…,"authenticated_at":null,"expires_at":…,"remember":false}`
+//! A session: `{"v":1,"rev":"…","before":[],"user":null,"data":{…},"created_at":…,"authenticated_at":null,"rotated_at":…,"expires_at":…,"remember":false}`
 //! (times in milliseconds), or, for a while after a rotation, the way to its successor:
 //! `{"v":1,"moved":{"nonce":"…","until":…}}`. Neither holds anything that lets someone in.
 
@@ -20,8 +20,8 @@ const VERSION: u8 = 1;
 /// The stored session.
 #[derive(Clone, Debug)]
 pub struct Record {
-    /// Random, and new with every write of user, data or time of login.
-    pub revision: Nonce,
+    /// The names of the last states.
+    pub revisions: Revisions,
     /// Who is logged in; `None` for an anonymous session.
     pub user: Option<User>,
     /// The application's data: always a JSON object. Kept as text: most requests only pass it on.
@@ -30,10 +30,43 @@ pub struct Record {
     pub created_at: Time,
     /// When a password was last given.
     pub authenticated_at: Option<Time>,
+    /// When it got its present id.
+    pub rotated_at: Time,
     /// The absolute end.
     pub expires_at: Time,
     /// Whether it is a "remember me" session.
     pub remember: bool,
+}
+
+/// The names of a session's last states, random. Every write of user, data or time of login makes a new one. By
+/// those before it, whoever lost the answer to a write finds out whether it was made.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Revisions {
+    /// The present state's.
+    pub newest: Nonce,
+    /// The last ones before it, newest first.
+    before: Vec<Nonce>,
+}
+
+impl Revisions {
+    /// More changes than this between a write and the search for it leave its fate unknown.
+    const KEPT: usize = 4;
+
+    /// Of a new session.
+    pub fn first(revision: Nonce) -> Self {
+        Self { newest: revision, before: Vec::new() }
+    }
+
+    /// After one write more.
+    pub fn followed_by(&self, revision: Nonce) -> Self {
+        let before = std::iter::once(&self.newest).chain(&self.before).take(Self::KEPT).cloned();
+        Self { newest: revision, before: before.collect() }
+    }
+
+    /// Whether this is the present state's name, or one of those just before.
+    pub fn contains(&self, revision: &Nonce) -> bool {
+        self.newest == *revision || self.before.contains(revision)
+    }
 }
 
 /// The logged-in user.
@@ -66,7 +99,7 @@ pub struct Moved {
 
 impl Moved {
     /// How long a rotated id still leads to its successor, in milliseconds: parallel requests are on their way with it.
-    pub(super) const GRACE_MS: u64 = 30_000;
+    const GRACE_MS: u64 = 30_000;
 
     /// The way, from now on.
     pub fn new(nonce: Nonce, now: Time) -> Self {
@@ -94,11 +127,13 @@ pub enum Entry {
 struct StoredRecord<'a> {
     v: u8,
     rev: Nonce,
+    before: Vec<Nonce>,
     user: Option<User>,
     #[serde(borrow)]
     data: &'a RawValue,
     created_at: Time,
     authenticated_at: Option<Time>,
+    rotated_at: Time,
     expires_at: Time,
     remember: bool,
 }
@@ -115,11 +150,13 @@ impl Record {
     pub fn to_json(&self) -> String {
         to_json(&StoredRecord {
             v: VERSION,
-            rev: self.revision.clone(),
+            rev: self.revisions.newest.clone(),
+            before: self.revisions.before.clone(),
             user: self.user.clone(),
             data: &self.data,
             created_at: self.created_at,
             authenticated_at: self.authenticated_at,
+            rotated_at: self.rotated_at,
             expires_at: self.expires_at,
             remember: self.remember,
         })
@@ -141,11 +178,12 @@ impl Entry {
             let is_ours = stored.v == VERSION && stored.data.get().starts_with('{');
             return is_ours.then(|| {
                 Self::Here(Record {
-                    revision: stored.rev,
+                    revisions: Revisions { newest: stored.rev, before: stored.before },
                     user: stored.user,
                     data: stored.data.to_owned(),
                     created_at: stored.created_at,
                     authenticated_at: stored.authenticated_at,
+                    rotated_at: stored.rotated_at,
                     expires_at: stored.expires_at,
                     remember: stored.remember,
                 })
@@ -161,14 +199,14 @@ mod tests {
     use super::*;
 
     /// Made by this code on 2026-11-21: deployments hold records like these.
-    const FROZEN: &str = r#"{"v":1,"rev":"AQEBAQEBAQEBAQEB","user":{"id":"u1","name":"Ada","roles":["admin"]},"data":{"b":1, "a":0.1},"created_at":1767225600000,"authenticated_at":1767225600001,"expires_at":1767312000000,"remember":true}"#;
+    const FROZEN: &str = r#"{"v":1,"rev":"AQEBAQEBAQEBAQEB","before":["BAQEBAQEBAQEBAQE"],"user":{"id":"u1","name":"Ada","roles":["admin"]},"data":{"b":1, "a":0.1},"created_at":1767225600000,"authenticated_at":1767225600001,"rotated_at":1767225600002,"expires_at":1767312000000,"remember":true}"#;
     const FROZEN_MOVE: &str = r#"{"v":1,"moved":{"nonce":"AgICAgICAgICAgIC","until":1767225630000}}"#;
 
     #[test]
     fn a_frozen_record_is_read_and_written_back_to_the_letter() {
         let Some(Entry::Here(record)) = Entry::parse(FROZEN) else { panic!("a session") };
         assert_eq!(record.to_json(), FROZEN);
-        assert_eq!(record.revision, Nonce::from_bytes([1; 12]));
+        assert_eq!(record.revisions.newest, Nonce::from_bytes([1; 12]));
     }
 
     #[test]

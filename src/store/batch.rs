@@ -1,26 +1,29 @@
 //! A batch of commands, written straight into the JSON of `POST /pipeline`.
 
+use std::time::Duration;
+
 /// Commands to be sent in one call. They run in order, but not as one: others' commands may come between.
 #[derive(Debug)]
 pub struct Batch {
     json: String,
+    writes: bool,
 }
 
 impl Default for Batch {
     fn default() -> Self {
-        Self { json: String::from("[") }
+        Self { json: String::from("["), writes: false }
     }
 }
 
 impl Batch {
     /// `DEL`.
     pub fn delete(self, key: &str) -> Self {
-        self.command(&["DEL", key])
+        self.write(&["DEL", key])
     }
 
     /// `DELEX … IFEQ`: compare-and-delete; replies 1, or 0 when the value is not `old` or is gone.
     pub fn delete_if(self, key: &str, old: &str) -> Self {
-        self.command(&["DELEX", key, "IFEQ", old])
+        self.write(&["DELEX", key, "IFEQ", old])
     }
 
     /// `MGET`: replies with a list, null for what is absent or not a string.
@@ -32,27 +35,37 @@ impl Batch {
 
     /// `SET … NX`: writes what is not there yet; replies OK or null.
     pub fn create(self, key: &str, value: &str, ttl_ms: u64) -> Self {
-        self.command(&["SET", key, value, "NX", "PX", &ttl_ms.to_string()])
+        self.write(&["SET", key, value, "NX", "PX", &ttl_ms.to_string()])
     }
 
     /// `SET … IFEQ … KEEPTTL`: compare-and-set; replies OK, or null when the value is not `old` or is gone.
     pub fn replace(self, key: &str, old: &str, new: &str) -> Self {
-        self.command(&["SET", key, new, "IFEQ", old, "KEEPTTL"])
+        self.write(&["SET", key, new, "IFEQ", old, "KEEPTTL"])
     }
 
     /// The same with a new time to live.
-    pub fn replace_for(self, key: &str, old: &str, new: &str, ttl_ms: u64) -> Self {
-        self.command(&["SET", key, new, "IFEQ", old, "PX", &ttl_ms.to_string()])
+    pub fn replace_for(self, key: &str, old: &str, new: &str, ttl: Duration) -> Self {
+        self.write(&["SET", key, new, "IFEQ", old, "PX", &ttl.as_millis().max(1).to_string()])
     }
 
-    /// `PEXPIRE`: a new time to live; replies 1, or 0 when the key is gone.
-    pub fn expire(self, key: &str, ttl_ms: u64) -> Self {
-        self.command(&["PEXPIRE", key, &ttl_ms.to_string()])
+    /// `PEXPIRE … GT`: a longer time to live; replies 1, or 0 when the key is gone or has as long already.
+    pub fn extend(self, key: &str, ttl_ms: u64) -> Self {
+        self.command(&["PEXPIRE", key, &ttl_ms.to_string(), "GT"])
     }
 
     /// `PING`.
     pub fn ping(self) -> Self {
         self.command(&["PING"])
+    }
+
+    /// Whether it can be sent twice without a doubt what it did: it reads, or sets times to live.
+    pub(super) fn can_be_repeated(&self) -> bool {
+        !self.writes
+    }
+
+    fn write(mut self, words: &[&str]) -> Self {
+        self.writes = true;
+        self.command(words)
     }
 
     fn command(mut self, words: &[&str]) -> Self {
@@ -70,9 +83,8 @@ impl Batch {
     }
 
     /// The body of the call.
-    pub(super) fn into_json(mut self) -> String {
-        self.json.push(']');
-        self.json
+    pub(super) fn to_json(&self) -> String {
+        format!("{}]", self.json)
     }
 }
 
@@ -88,10 +100,10 @@ mod tests {
 
     #[test]
     fn a_batch_is_the_json_of_a_pipeline() {
-        let batch = Batch::default().get(&["a", "b"]).create("k", "a \"quoted\"\nline", 1000).expire("k", 5);
+        let batch = Batch::default().get(&["a", "b"]).create("k", "a \"quoted\"\nline", 1000).extend("k", 5);
         assert_eq!(
-            batch.into_json(),
-            r#"[["MGET","a","b"],["SET","k","a \"quoted\"\nline","NX","PX","1000"],["PEXPIRE","k","5"]]"#
+            batch.to_json(),
+            r#"[["MGET","a","b"],["SET","k","a \"quoted\"\nline","NX","PX","1000"],["PEXPIRE","k","5","GT"]]"#
         );
     }
 }

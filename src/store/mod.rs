@@ -6,10 +6,13 @@
 mod batch;
 mod reply;
 
-use std::{cell::RefCell, fmt};
+use std::{cell::RefCell, fmt, time::Duration};
 
 pub use self::{batch::Batch, reply::Reply};
-use crate::host::{Call, Host, Unreachable};
+use crate::host::{Call, Host, Unreachable, random};
+
+/// How often a batch that only reads is sent at the most.
+const MAX_TRIES: u32 = 3;
 
 /// The store failed. What a command did before the failure is unknown.
 #[derive(Debug, PartialEq, Eq)]
@@ -38,22 +41,61 @@ impl fmt::Display for Failure {
     }
 }
 
+impl Failure {
+    /// Whether a write may have been made all the same.
+    pub fn is_in_doubt(&self) -> bool {
+        matches!(self, Self::Unreachable | Self::Garbled | Self::Status(500..))
+    }
+
+    /// Whether the same again may go well a moment later.
+    fn is_passing(&self) -> bool {
+        matches!(self, Self::Unreachable | Self::Status(429 | 500..))
+    }
+}
+
 /// The store, as one request sees it: later calls read what earlier ones wrote.
 pub struct Store<'a, H> {
     host: &'a H,
+    /// How long one batch may take, repetitions included.
+    timeout: Duration,
     sync_token: RefCell<String>,
 }
 
 impl<'a, H: Host> Store<'a, H> {
-    /// The store behind `host`.
-    pub fn new(host: &'a H) -> Self {
-        Self { host, sync_token: RefCell::default() }
+    /// The store behind `host`, which answers a batch within `timeout` or has failed.
+    pub fn new(host: &'a H, timeout: Duration) -> Self {
+        Self { host, timeout, sync_token: RefCell::default() }
     }
 
-    /// Sends the batch, in one call. As many replies as commands were sent, none of them an error.
+    /// Sends the batch, in one call. As many replies as commands were sent, none of them an error. A batch that
+    /// only reads is repeated, twice at the most, when the failure may pass and there is time left.
     pub async fn run<const N: usize>(&self, batch: Batch) -> Result<[Reply; N], Failure> {
+        let deadline = self.host.now() + self.timeout;
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let outcome = self.send(&batch, deadline - self.host.now()).await;
+            let Err(failure) = &outcome else { return outcome };
+            if !batch.can_be_repeated() || !failure.is_passing() || tries == MAX_TRIES {
+                return outcome;
+            }
+            self.pause(tries).await;
+            if self.host.now() >= deadline {
+                return outcome;
+            }
+        }
+    }
+
+    /// A short time of no fixed length, longer with every try, so that those who failed together don't come
+    /// again together.
+    pub async fn pause(&self, tries: u32) {
+        let [jitter] = random(self.host);
+        self.host.sleep(Duration::from_millis(5 + u64::from(jitter) / 8) * tries).await;
+    }
+
+    async fn send<const N: usize>(&self, batch: &Batch, timeout: Duration) -> Result<[Reply; N], Failure> {
         let sync_token = self.sync_token.borrow().clone();
-        let call = Call { path: "/pipeline", body: batch.into_json(), sync_token };
+        let call = Call { path: "/pipeline", body: batch.to_json(), sync_token, timeout };
         let answer = self.host.send(call).await.map_err(|Unreachable| Failure::Unreachable)?;
         if answer.status != 200 {
             return Err(Failure::Status(answer.status));

@@ -1,0 +1,179 @@
+/** What happens when the store's answers get lost: reads are repeated, writes are settled by reading. */
+import assert from "node:assert/strict";
+import { after, before, beforeEach, test } from "node:test";
+import { startBoth } from "./support/worker.mjs";
+
+/** @typedef {import("./support/visitor.mjs").Visitor} Visitor */
+
+/** @type {Awaited<ReturnType<typeof startBoth>>} */
+let both;
+/** @type {Visitor} */
+let visitor;
+before(async () => void (both = await startBoth()));
+after(() => both.stop());
+beforeEach(() => {
+  both.store.faults.clear();
+  visitor = both.worker.visitor();
+});
+
+/** @param {string} name @returns {(request: { commands: string[][] }) => boolean} */
+const command =
+  (name) =>
+  ({ commands }) =>
+    commands[0]?.[0] === name;
+
+test("a read that fails for a moment is repeated, and nobody notices", async () => {
+  await visitor.merge({ a: 1 });
+  for (const fault of /** @type {const} */ (["refuse", "cut", "lostAnswer"])) {
+    both.store.faults.next(fault, { times: 2 });
+    const { value, calls } = await both.store.counters.during(() => visitor.look());
+    assert.equal(value.status, 200, fault);
+    assert.deepEqual(value.json.session.data, { a: 1 });
+    assert.equal(calls, 3, fault);
+  }
+  for (const status of [429, 500, 503]) {
+    both.store.faults.next({ status, body: "busy" }, { times: 1 });
+    assert.equal((await visitor.look()).status, 200, String(status));
+  }
+});
+
+test("what will not pass is not repeated", async () => {
+  await visitor.merge({ a: 1 });
+  for (const fault of [
+    { status: 401, body: "{}" },
+    { status: 400, body: "{}" },
+    { status: 200, body: "<html>" },
+  ]) {
+    both.store.faults.next(fault);
+    const { value, calls } = await both.store.counters.during(() => visitor.look());
+    assert.equal(value.status, 503);
+    assert.equal(calls, 1, String(fault.status));
+  }
+});
+
+test("an increment whose answer was lost counts once, whether it was made or not", async () => {
+  for (const fault of /** @type {const} */ (["lostAnswer", "cut", "refuse"])) {
+    const one = both.worker.visitor();
+    await one.increment("/views");
+    both.store.faults.next(fault, { when: command("SET") });
+    const answer = await one.increment("/views");
+    assert.equal(answer.status, 200, fault);
+    assert.equal(answer.json.session.data.views, 2, fault);
+    assert.equal((await one.session()).data.views, 2, fault);
+  }
+});
+
+test("an increment whose answer was lost counts once although others changed the session since", async () => {
+  await visitor.increment("/views");
+  const others = visitor.clone();
+  both.store.faults.next("lostAnswer", { when: command("SET") });
+  const held = both.store.faults.hold(command("MGET"));
+  const read = visitor.increment("/views"); // its first read
+  await held.arrived;
+  held.release();
+  const settling = both.store.faults.hold(command("MGET"));
+  await settling.arrived; // its second read: the write was made, the answer was lost
+  await others.increment("/views");
+  await others.increment("/views");
+  settling.release();
+  const answer = await read;
+  assert.equal(answer.status, 200);
+  assert.equal((await visitor.session()).data.views, 4);
+});
+
+test("a write is given up as unknown when too much has changed since to tell", async () => {
+  await visitor.increment("/views");
+  const others = visitor.clone();
+  both.store.faults.next("lostAnswer", { when: command("SET") });
+  const first = both.store.faults.hold(command("MGET"));
+  const lost = visitor.increment("/views");
+  await first.arrived;
+  first.release();
+  const settling = both.store.faults.hold(command("MGET"));
+  await settling.arrived;
+  for (let count = 0; count < 8; count += 1) await others.increment("/views");
+  settling.release();
+  assert.equal((await lost).status, 503, "not known, so not said");
+  assert.equal((await visitor.session()).data.views, 10, "it was made, once");
+});
+
+test("a first change whose answer was lost begins one session", async () => {
+  for (const fault of /** @type {const} */ (["lostAnswer", "refuse"])) {
+    const before = (await both.store.redis.keys("sess:*")).length;
+    const one = both.worker.visitor();
+    both.store.faults.next(fault, { when: command("SET") });
+    const answer = await one.merge({ a: 1 });
+    assert.equal(answer.status, 200, fault);
+    assert.deepEqual((await one.session()).data, { a: 1 });
+    assert.equal((await both.store.redis.keys("sess:*")).length, before + 1, fault);
+  }
+});
+
+test("a rotation whose answer was lost leads to one successor", async () => {
+  for (const [fault, skip] of /** @type {["lostAnswer" | "refuse", number][]} */ ([
+    ["lostAnswer", 0],
+    ["refuse", 0],
+    ["lostAnswer", 1],
+    ["refuse", 1],
+  ])) {
+    const one = both.worker.visitor();
+    const { session } = (await one.merge({ a: 1 })).json;
+    const late = one.clone();
+    let seen = 0;
+    both.store.faults.next(fault, { when: (request) => command("SET")(request) && seen++ === skip });
+    const answer = await one.rotate();
+    assert.equal(answer.status, 200, `${fault} ${skip}`);
+    assert.notEqual(answer.json.session.handle, session.handle);
+    assert.equal((await late.session()).handle, answer.json.session.handle);
+    assert.deepEqual((await one.session()).data, { a: 1 });
+  }
+});
+
+test("a logout whose answer was lost is a logout", async () => {
+  for (const fault of /** @type {const} */ (["lostAnswer", "refuse"])) {
+    const one = both.worker.visitor();
+    await one.merge({ a: 1 });
+    const other = one.clone();
+    both.store.faults.next(fault, { when: command("DELEX") });
+    assert.equal((await one.logout()).status, 204, fault);
+    assert.equal(await other.session(), null, fault);
+  }
+});
+
+test("a store that hangs costs its timeout once, and is not asked again and again", async () => {
+  await visitor.merge({ a: 1 });
+  both.store.faults.always("hang");
+  const { value, calls } = await both.store.counters.during(() => visitor.look());
+  assert.equal(value.status, 503);
+  assert.equal(calls, 1);
+});
+
+test("a record that is not ours is absent: logged by handle, kept as it is, and never in the visitor's way", async () => {
+  const { redis } = both.store;
+  const spoils = [
+    (/** @type {string} */ key) => redis.set(key, "not JSON", { expiration: "KEEPTTL" }),
+    (/** @type {string} */ key) => redis.set(key, '{"v":99,"data":{}}', { expiration: "KEEPTTL" }),
+    (/** @type {string} */ key) => redis.set(key, Buffer.from([0xff, 0xfe]), { expiration: "KEEPTTL" }),
+    async (/** @type {string} */ key) => {
+      await redis.del(key);
+      await redis.hSet(key, "a", "b");
+    },
+  ];
+  for (const spoil of spoils) {
+    const one = both.worker.visitor();
+    const { session } = (await one.merge({ a: 1 })).json;
+    const key = `sess:${session.handle}`;
+    await spoil(key);
+    const before = await redis.dump(key);
+    const same = one.clone();
+
+    assert.equal((await one.clone().look()).text, '{"session":null}');
+    assert.equal((await one.clone().rotate()).status, 401);
+    assert.equal((await one.clone().logout()).status, 204);
+    const answer = await same.merge({ b: 2 });
+    assert.equal(answer.status, 200);
+    assert.deepEqual((await same.session()).data, { b: 2 });
+    assert.deepEqual(await redis.dump(key), before);
+  }
+  assert.match(both.worker.logs.join(""), /session [\w-]{24} is not a record of this version/);
+});
