@@ -7,7 +7,8 @@ use crate::{
     routes::{Plan, Route},
     session::{Desk, Error, NO_SESSION, Session, change::Unfit},
     store::{Batch, Failure, Store},
-    ticket::{Ticket, Verified},
+    ticket::{Ticket, Verified, sync},
+    time::Time,
 };
 
 /// How many times `store.timeout` a change is tried again while others change the same session.
@@ -15,12 +16,15 @@ const PATIENCE: u32 = 5;
 
 /// Answers a request.
 pub async fn answer<H: Host>(request: &Request<'_>, config: &Config, host: &H) -> Response {
+    let sync_token = sync_token(request, config, host);
+    let store = Store::new(host, config.store_timeout, sync_token.unwrap_or_default());
     let mut cookie = Cookie::Keep;
-    let response = match serve(request, config, host, &mut cookie).await {
+    let response = match serve(request, config, host, &store, &mut cookie).await {
         Ok(response) => response,
         Err(problem) => problem.into(),
     };
-    finish(response, request, config, cookie)
+    let response = set_cookies(response, request, config, host.now(), cookie, store.written());
+    cors::expose(response.header("Vary", "Cookie").not_for_caches(), request, &config.origins)
 }
 
 /// What happens to the visitor's cookie.
@@ -34,6 +38,7 @@ async fn serve<H: Host>(
     request: &Request<'_>,
     config: &Config,
     host: &H,
+    store: &Store<'_, H>,
     cookie: &mut Cookie,
 ) -> Result<Response, Problem> {
     // 1. Where to? A preflight is answered from the path alone.
@@ -54,15 +59,14 @@ async fn serve<H: Host>(
     // 4. What is asked for? All that the request alone can tell.
     request.body()?;
     let plan = route.plan(request)?;
-    let store = Store::new(host, config.store_timeout);
     let deadline = host.now() + config.store_timeout * PATIENCE;
-    let desk = Desk { host, store: &store, rules: &config.session, deadline };
+    let desk = Desk { host, store, rules: &config.session, deadline };
 
     let refused = |error| refuse(host, error);
 
     // 5. Two plans need no session in hand: the store's health, and leaving, which looks for itself.
     match plan {
-        Plan::Health => return health(&store).await.map_err(Error::Store).map_err(refused),
+        Plan::Health => return health(store).await.map_err(Error::Store).map_err(refused),
         Plan::End => {
             if let Some(Verified { ticket, .. }) = presented {
                 desk.end(ticket).await.map_err(refused)?;
@@ -166,16 +170,44 @@ fn refuse(host: &impl Host, error: Error) -> Problem {
     }
 }
 
-/// What every response gets.
-fn finish(response: Response, request: &Request<'_>, config: &Config, cookie: Cookie) -> Response {
-    let failed = response.status >= 500;
-    let response = match cookie {
-        Cookie::Set(ticket) if !failed => {
-            let lifetime = ticket.remember.then(|| ticket.ends - ticket.issued);
-            response.header("Set-Cookie", config.cookie.set(&ticket.seal(&config.keyring), lifetime))
+/// Sets or removes the ticket's cookie and, after a write, its companion. Never with a failure: then nothing is
+/// known, and nobody is to be logged out.
+fn set_cookies(
+    mut response: Response,
+    request: &Request<'_>,
+    config: &Config,
+    now: Time,
+    cookie: Cookie,
+    written: Option<String>,
+) -> Response {
+    let (sync_cookie, sync_keyring) = &config.sync;
+    if response.status >= 500 {
+        return response;
+    }
+    let is_leaving = matches!(cookie, Cookie::Remove);
+    match cookie {
+        Cookie::Keep => {}
+        Cookie::Set(ticket) => {
+            let lifetime = ticket.remember.then(|| ticket.ends - now);
+            let line = config.cookie.set(&ticket.seal(&config.keyring), lifetime);
+            response = response.header("Set-Cookie", line);
         }
-        Cookie::Remove if !failed => response.header("Set-Cookie", config.cookie.remove()),
+        Cookie::Remove => response = response.header("Set-Cookie", config.cookie.remove()),
+    }
+    let token = written.and_then(|token| sync::seal(&token, sync_keyring, now));
+    match token {
+        Some(token) if !is_leaving => {
+            response.header("Set-Cookie", sync_cookie.set(&token, Some(sync::LIFETIME)))
+        }
+        _ if is_leaving && sync_cookie.values(request.cookie).next().is_some() => {
+            response.header("Set-Cookie", sync_cookie.remove())
+        }
         _ => response,
-    };
-    cors::expose(response.header("Vary", "Cookie").not_for_caches(), request, &config.origins)
+    }
+}
+
+/// The store's token that came along from the visitor's last write.
+fn sync_token(request: &Request<'_>, config: &Config, host: &impl Host) -> Option<String> {
+    let (cookie, keyring) = &config.sync;
+    cookie.values(request.cookie).find_map(|value| sync::open(value, keyring, host.now()))
 }

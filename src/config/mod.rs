@@ -28,6 +28,8 @@ pub struct Config {
     pub cookie: Cookie,
     /// The keys that sign and verify tickets.
     pub keyring: Keyring,
+    /// The cookie of read-your-writes, and its keys.
+    pub sync: (Cookie, Keyring),
     /// The session rules.
     pub session: Rules,
     /// Origins whose pages may call with credentials.
@@ -81,7 +83,9 @@ impl Config {
             return Err(faults);
         }
         let keyring = Keyring::new(&signing, &cookie.name);
-        Ok(Self { base_path, cookie: Cookie::new(cookie), keyring, session, origins, store_timeout })
+        let sync = Settings { name: format!("{}-sync", cookie.name), ..cookie.clone() };
+        let sync = (Cookie::new(sync.clone()), Keyring::new(&signing, &sync.name));
+        Ok(Self { base_path, cookie: Cookie::new(cookie), keyring, sync, session, origins, store_timeout })
     }
 }
 

@@ -58,9 +58,9 @@ impl Batch {
         self.command(&["PING"])
     }
 
-    /// Whether it can be sent twice without a doubt what it did: it reads, or sets times to live.
-    pub(super) fn can_be_repeated(&self) -> bool {
-        !self.writes
+    /// Whether it changes more than times to live, so that sending it twice leaves a doubt what it did.
+    pub(super) fn writes(&self) -> bool {
+        self.writes
     }
 
     fn write(mut self, words: &[&str]) -> Self {

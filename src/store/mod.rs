@@ -6,7 +6,11 @@
 mod batch;
 mod reply;
 
-use std::{cell::RefCell, fmt, time::Duration};
+use std::{
+    cell::{Cell, RefCell},
+    fmt,
+    time::Duration,
+};
 
 pub use self::{batch::Batch, reply::Reply};
 use crate::host::{Call, Host, Unreachable, random};
@@ -59,12 +63,19 @@ pub struct Store<'a, H> {
     /// How long one batch may take, repetitions included.
     timeout: Duration,
     sync_token: RefCell<String>,
+    has_written: Cell<bool>,
 }
 
 impl<'a, H: Host> Store<'a, H> {
-    /// The store behind `host`, which answers a batch within `timeout` or has failed.
-    pub fn new(host: &'a H, timeout: Duration) -> Self {
-        Self { host, timeout, sync_token: RefCell::default() }
+    /// The store behind `host`, which answers a batch within `timeout` or has failed. `sync_token` is of an earlier
+    /// answer to this visitor; empty if there is none.
+    pub fn new(host: &'a H, timeout: Duration, sync_token: String) -> Self {
+        Self { host, timeout, sync_token: RefCell::new(sync_token), has_written: Cell::new(false) }
+    }
+
+    /// The token by which a later request sees what this one has written; `None` when it has written nothing.
+    pub fn written(&self) -> Option<String> {
+        self.has_written.get().then(|| self.sync_token.borrow().clone())
     }
 
     /// Sends the batch, in one call. As many replies as commands were sent, none of them an error. A batch that
@@ -76,7 +87,7 @@ impl<'a, H: Host> Store<'a, H> {
             tries += 1;
             let outcome = self.send(&batch, deadline - self.host.now()).await;
             let Err(failure) = &outcome else { return outcome };
-            if !batch.can_be_repeated() || !failure.is_passing() || tries == MAX_TRIES {
+            if batch.writes() || !failure.is_passing() || tries == MAX_TRIES {
                 return outcome;
             }
             self.pause(tries).await;
@@ -101,6 +112,7 @@ impl<'a, H: Host> Store<'a, H> {
             return Err(Failure::Status(answer.status));
         }
         self.sync_token.replace(answer.sync_token);
+        self.has_written.set(self.has_written.get() || batch.writes());
         parse(&answer.body)
     }
 }

@@ -21,7 +21,7 @@ pub enum SameSite {
 }
 
 /// What the operator chose. The ticket's cookie is always `HttpOnly`.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Settings {
     /// The cookie's name.
     pub name: String,

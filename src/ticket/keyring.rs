@@ -8,9 +8,11 @@ use sha2::{Digest, Sha256};
 use super::Rejected;
 
 /// The length of a MAC in bytes.
-pub const MAC_LEN: usize = 32;
+pub(super) const MAC_LEN: usize = 32;
+/// The length of a key's id in bytes.
+pub(super) const KEY_ID_LEN: usize = 4;
 
-type KeyId = [u8; 4];
+type KeyId = [u8; KEY_ID_LEN];
 
 /// The keys of one cookie, ready to use. Never empty.
 pub struct Keyring {

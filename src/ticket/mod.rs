@@ -13,12 +13,14 @@
 
 pub mod cookie;
 mod keyring;
+pub mod sync;
 
 use std::fmt;
 
 use base64ct::{Base64UrlUnpadded, Encoding};
 
-pub use self::keyring::{Keyring, MAC_LEN};
+pub use self::keyring::Keyring;
+use self::keyring::{KEY_ID_LEN, MAC_LEN};
 use crate::{id::Id, time::Time};
 
 const VERSION: u8 = 1;

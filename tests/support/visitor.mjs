@@ -7,7 +7,7 @@ import { request } from "node:http";
  * @typedef {object} Answer
  * @property {number} status
  * @property {Headers} headers
- * @property {string[]} setCookies
+ * @property {string[]} setCookies Without the companion that comes with writes (`-sync`).
  * @property {string} text
  * @property {any} json The body, when it is JSON.
  */
@@ -63,12 +63,16 @@ export class Visitor {
           for (const [name, values] of Object.entries(incoming.headersDistinct)) {
             for (const value of values ?? []) fields.append(name, value);
           }
-          const setCookies = fields.getSetCookie();
-          this.#keep(setCookies);
+          const lines = fields.getSetCookie();
+          this.#keep(lines);
+          const status = incoming.statusCode ?? 0;
+          const isSync = (/** @type {string} */ line) => /^[^=]*-sync=/.test(line);
+          // A write brings the companion along; a failure must bring nothing at all.
+          const setCookies = lines.filter((line) => status >= 500 || !isSync(line));
           const text = Buffer.concat(chunks).toString();
           const isJson = fields.get("content-type")?.includes("json") && text !== "";
           resolve({
-            status: incoming.statusCode ?? 0,
+            status,
             headers: fields,
             setCookies,
             text,
