@@ -4,7 +4,7 @@ use crate::{
     config::Config,
     host::Host,
     http::{Code, Problem, Request, Response, cors, cross_site},
-    routes::{Plan, Route},
+    routes::{Plan, Route, admin, devices},
     session::{Desk, Error, NO_SESSION, Session, change::Unfit},
     store::{Batch, Failure, Store},
     ticket::{Ticket, Verified, sync},
@@ -42,7 +42,7 @@ async fn serve<H: Host>(
     cookie: &mut Cookie,
 ) -> Result<Response, Problem> {
     // 1. Where to? A preflight is answered from the path alone.
-    let route = Route::find(request.path, &config.base_path)?;
+    let (route, param) = Route::find(request.path, &config.base_path)?;
     if let Some(response) = cors::preflight(request, route.methods(), &config.origins) {
         return Ok(response);
     }
@@ -58,15 +58,19 @@ async fn serve<H: Host>(
 
     // 4. What is asked for? All that the request alone can tell.
     request.body()?;
-    let plan = route.plan(request)?;
+    if route.is_admin() {
+        admin::authorise(request, config)?;
+    }
+    let plan = route.plan(request, param)?;
     let deadline = host.now() + config.store_timeout * PATIENCE;
     let desk = Desk { host, store, rules: &config.session, deadline };
 
     let refused = |error| refuse(host, error);
 
-    // 5. Two plans need no session in hand: the store's health, and leaving, which looks for itself.
+    // 5. Some plans need no session in hand: the store's health, the service API, and leaving, which looks for itself.
     match plan {
         Plan::Health => return health(store).await.map_err(Error::Store).map_err(refused),
+        Plan::Admin(plan) => return admin::serve(plan, request, config, &desk).await.map_err(refused),
         Plan::End => {
             if let Some(Verified { ticket, .. }) = presented {
                 desk.end(ticket).await.map_err(refused)?;
@@ -74,7 +78,7 @@ async fn serve<H: Host>(
             }
             return Ok(Response::new(204));
         }
-        Plan::Look | Plan::Change(..) | Plan::Rotate => {}
+        _ => {}
     }
 
     // 6. The session, in one call to the store; none without a ticket.
@@ -111,8 +115,16 @@ async fn serve<H: Host>(
         (Plan::Rotate, Some(session), Some(carried)) => {
             desk.rotate(session, &carried.ticket.id).await.map(Some)
         }
+        (Plan::Look, session, _) => Ok(session),
         (Plan::Rotate, ..) => Err(Error::Ended),
-        (_, session, _) => Ok(session),
+        (plan, Some(session), _) => {
+            let (response, is_over) = devices::serve(plan, session, &desk).await.map_err(refused)?;
+            if is_over {
+                *cookie = Cookie::Remove;
+            }
+            return Ok(response);
+        }
+        (_, None, _) => Err(Error::Ended),
     };
     if presented.is_some() && matches!(outcome, Err(Error::Ended)) {
         *cookie = Cookie::Remove;
@@ -120,7 +132,8 @@ async fn serve<H: Host>(
 
     // 9. The answer, and the ticket if it is another one now.
     let Some(session) = outcome.map_err(refused)? else { return Ok(Response::json(NO_SESSION.to_owned())) };
-    let response = Response::json(session.to_json(&config.session.lifetimes)).header("ETag", session.etag());
+    let response =
+        Response::json(session.to_json(&config.session.lifetimes, None)).header("ETag", session.etag());
     *cookie = renew(presented.as_ref(), &session);
     Ok(response)
 }
@@ -158,6 +171,8 @@ fn refuse(host: &impl Host, error: Error) -> Problem {
                 .with_header("Retry-After", "1")
         }
         Error::Ended => Problem::new(Code::Unauthenticated, "there is no session, or it has ended"),
+        Error::NoUser => Problem::new(Code::Unauthenticated, "nobody is logged in to this session"),
+        Error::NotFound => Problem::new(Code::NotFound, "there is no session with this handle"),
         Error::Conflict => {
             Problem::new(Code::Conflict, "the session kept changing until the deadline; try again")
         }
@@ -188,9 +203,7 @@ fn set_cookies(
     match cookie {
         Cookie::Keep => {}
         Cookie::Set(ticket) => {
-            let lifetime = ticket.remember.then(|| ticket.ends - now);
-            let line = config.cookie.set(&ticket.seal(&config.keyring), lifetime);
-            response = response.header("Set-Cookie", line);
+            response = response.header("Set-Cookie", config.set_ticket(&ticket, now));
         }
         Cookie::Remove => response = response.header("Set-Cookie", config.cookie.remove()),
     }

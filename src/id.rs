@@ -57,8 +57,32 @@ impl fmt::Debug for Id {
 
 /// The public name of a session, derived from its id one-way: it finds the session in the store, and lets
 /// nobody into it. Prints as 24 characters of base64url.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
+#[serde(into = "String", try_from = "String")]
 pub struct Handle([u8; 18]);
+
+impl Handle {
+    /// Reads a handle as it is printed.
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut bytes = [0; 18];
+        let decoded = Base64UrlUnpadded::decode(text, &mut bytes).ok()?;
+        (decoded.len() == 18).then_some(Self(bytes))
+    }
+}
+
+impl From<Handle> for String {
+    fn from(handle: Handle) -> Self {
+        handle.to_string()
+    }
+}
+
+impl TryFrom<String> for Handle {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        Self::parse(&text).ok_or("not a handle")
+    }
+}
 
 impl fmt::Display for Handle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -75,6 +99,16 @@ impl Nonce {
     /// A nonce from random bytes.
     pub fn from_bytes(bytes: [u8; 12]) -> Self {
         Self(Base64UrlUnpadded::encode_string(&bytes))
+    }
+
+    /// Reads a nonce as it was written.
+    pub fn parse(text: &str) -> Option<Self> {
+        (text.len() == 16 && text.is_ascii()).then(|| Self(text.to_owned()))
+    }
+
+    /// The characters.
+    pub fn as_str(&self) -> &str {
+        &self.0
     }
 }
 

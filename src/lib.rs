@@ -66,6 +66,7 @@
 pub mod config;
 #[cfg(target_arch = "wasm32")]
 mod edge;
+mod fields;
 pub mod gate;
 pub mod host;
 pub mod http;

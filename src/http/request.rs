@@ -1,5 +1,7 @@
 //! A request as plain values.
 
+use serde_json::Value;
+
 use super::{Code, Problem};
 
 /// The largest request body that is read, in bytes.
@@ -67,8 +69,17 @@ pub enum Body {
 }
 
 /// The headers a request is read for; see [`Request::parse`].
-pub const HEADERS: [&str; 6] =
-    ["cookie", "origin", "sec-fetch-site", "content-type", "if-match", "access-control-request-method"];
+pub const HEADERS: [&str; 9] = [
+    "cookie",
+    "origin",
+    "sec-fetch-site",
+    "content-type",
+    "if-match",
+    "access-control-request-method",
+    "authorization",
+    "user-agent",
+    "cf-connecting-ip",
+];
 
 /// A request. A header that is absent is empty.
 #[derive(Debug)]
@@ -79,6 +90,8 @@ pub struct Request<'a> {
     pub origin: &'a str,
     /// The path as sent, percent-encoded.
     pub path: &'a str,
+    /// The query, without its question mark.
+    pub query: &'a str,
     /// `Cookie`.
     pub cookie: &'a str,
     /// `Origin`: the page that makes the request.
@@ -91,6 +104,12 @@ pub struct Request<'a> {
     pub if_match: &'a str,
     /// `Access-Control-Request-Method`: makes an OPTIONS request a preflight.
     pub preflight_for: &'a str,
+    /// `Authorization`.
+    pub authorization: &'a str,
+    /// `User-Agent`.
+    pub user_agent: &'a str,
+    /// `CF-Connecting-IP`: the client's address, which Cloudflare sets and nobody else can.
+    pub address: &'a str,
     /// The body.
     pub body: &'a Body,
 }
@@ -102,19 +121,34 @@ impl<'a> Request<'a> {
         let mut lines = head.split('\n');
         let mut next = || lines.next().unwrap_or_default();
         let method = Method::parse(next());
-        let (origin, path) = split_url(next());
+        let (origin, path, query) = split_url(next());
         Self {
             method,
             origin,
             path,
+            query,
             cookie: next(),
             from_origin: next(),
             sec_fetch_site: next(),
             content_type: next(),
             if_match: next(),
             preflight_for: next(),
+            authorization: next(),
+            user_agent: next(),
+            address: next(),
             body,
         }
+    }
+
+    /// The body as JSON; refuses anything else.
+    pub fn json(&self) -> Result<Value, Problem> {
+        let media_type = self.content_type.split(';').next().unwrap_or_default().trim();
+        if !media_type.eq_ignore_ascii_case("application/json") {
+            return Err(Problem::new(Code::UnsupportedMediaType, "the body is application/json"));
+        }
+        serde_json::from_slice(self.body()?).map_err(|error| {
+            Problem::new(Code::BadRequest, format!("the body is not well-formed JSON: {error}"))
+        })
     }
 
     /// The body's bytes; refuses one that is too large.
@@ -129,13 +163,15 @@ impl<'a> Request<'a> {
     }
 }
 
-/// The origin and the path of an absolute URL as the platform writes it: in its canonical form (WHATWG URL).
-fn split_url(url: &str) -> (&str, &str) {
+/// The origin, the path and the query of an absolute URL as the platform writes it: in its canonical form (WHATWG URL).
+fn split_url(url: &str) -> (&str, &str, &str) {
     let authority = url.find("://").map_or(0, |index| index + 3);
     let rest = url.get(authority..).unwrap_or_default();
     let path = authority + rest.find(['/', '?', '#']).unwrap_or(rest.len());
     let (origin, rest) = url.split_at_checked(path).unwrap_or((url, ""));
-    (origin, rest.split(['?', '#']).next().unwrap_or_default())
+    let rest = rest.split('#').next().unwrap_or_default();
+    let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
+    (origin, path, query)
 }
 
 #[cfg(test)]
@@ -147,7 +183,8 @@ mod tests {
         let head = "PATCH\nhttps://a.example:8443/auth/x?y=/z#w\na=b\nhttps://o.example\ncross-site\ntext/plain\n\"e\"\nPUT";
         let request = Request::parse(head, &Body::None);
         assert_eq!(request.method, Method::Patch);
-        assert_eq!((request.origin, request.path), ("https://a.example:8443", "/auth/x"));
+        let url = (request.origin, request.path, request.query);
+        assert_eq!(url, ("https://a.example:8443", "/auth/x", "y=/z"));
         assert_eq!(
             (request.cookie, request.from_origin, request.sec_fetch_site),
             ("a=b", "https://o.example", "cross-site")

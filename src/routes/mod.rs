@@ -1,9 +1,13 @@
 //! The routes: CONTRACT.md's tables. Each decides what is to be done; none does any I/O.
 
+pub mod admin;
+pub mod devices;
 mod session;
 
+use self::admin::Admin;
 use crate::{
     http::{Code, IfMatch, Method, Problem, Request},
+    id::Handle,
     session::change::Change,
 };
 
@@ -19,6 +23,17 @@ pub enum Plan {
     Rotate,
     /// Log out.
     End,
+    /// List the user's sessions.
+    List,
+    /// End one of them.
+    EndOne(Handle),
+    /// End all of them, or all others.
+    EndAll {
+        /// All others.
+        keep_current: bool,
+    },
+    /// Something of the service API.
+    Admin(Admin),
     /// Ask the store whether it is there.
     Health,
 }
@@ -28,23 +43,51 @@ pub enum Plan {
 pub struct Route {
     path: &'static str,
     methods: &'static str,
-    plan: fn(&Request<'_>) -> Option<Result<Plan, Problem>>,
+    plan: fn(&Request<'_>, Param<'_>) -> Option<Result<Plan, Problem>>,
 }
 
-const ROUTES: &[Route] = &[session::SESSION, session::DATA, session::ROTATE, HEALTH];
+/// What stands in the path where the route has `{}`, still percent-encoded.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Param<'a>(&'a str);
+
+const ROUTES: &[Route] = &[
+    session::SESSION,
+    session::DATA,
+    session::ROTATE,
+    devices::SESSIONS,
+    devices::ONE,
+    admin::SESSIONS,
+    admin::SESSION,
+    admin::USER_SESSIONS,
+    HEALTH,
+];
 
 const HEALTH: Route = Route {
     path: "/health",
     methods: "GET, HEAD",
-    plan: |request| matches!(request.method, Method::Get | Method::Head).then_some(Ok(Plan::Health)),
+    plan: |request, _| matches!(request.method, Method::Get | Method::Head).then_some(Ok(Plan::Health)),
 };
 
 impl Route {
-    /// The route of a path under `base_path`.
-    pub fn find(path: &str, base_path: &str) -> Result<&'static Self, Problem> {
+    /// The route of a path under `base_path`, and what stands where it has a `{}`.
+    pub fn find<'p>(path: &'p str, base_path: &str) -> Result<(&'static Self, Param<'p>), Problem> {
         let below = path.strip_prefix(base_path);
-        let route = below.and_then(|below| ROUTES.iter().find(|route| route.path == below));
-        route.ok_or_else(|| Problem::new(Code::NotFound, "there is nothing at this path"))
+        let found =
+            below.and_then(|below| ROUTES.iter().find_map(|route| Some((route, route.matches(below)?))));
+        found.ok_or_else(|| Problem::new(Code::NotFound, "there is nothing at this path"))
+    }
+
+    fn matches<'p>(&self, path: &'p str) -> Option<Param<'p>> {
+        let Some((before, after)) = self.path.split_once("{}") else {
+            return (self.path == path).then_some(Param::default());
+        };
+        let param = path.strip_prefix(before)?.strip_suffix(after)?;
+        (!param.is_empty() && !param.contains('/')).then_some(Param(param))
+    }
+
+    /// Whether it belongs to the service API.
+    pub fn is_admin(&self) -> bool {
+        self.path.starts_with("/admin/")
     }
 
     /// The methods it takes, as in `Allow`.
@@ -53,8 +96,8 @@ impl Route {
     }
 
     /// What the request asks for.
-    pub fn plan(&self, request: &Request<'_>) -> Result<Plan, Problem> {
-        (self.plan)(request).unwrap_or_else(|| {
+    pub fn plan(&self, request: &Request<'_>, param: Param<'_>) -> Result<Plan, Problem> {
+        (self.plan)(request, param).unwrap_or_else(|| {
             let detail = format!("{} is not for this path; it takes {}", request.method.name(), self.methods);
             Err(Problem::new(Code::MethodNotAllowed, detail).with_header("Allow", self.methods))
         })

@@ -9,7 +9,7 @@ use crate::{
 pub(super) const SESSION: Route = Route {
     path: "/session",
     methods: "GET, HEAD, DELETE",
-    plan: |request| match request.method {
+    plan: |request, _| match request.method {
         Method::Get | Method::Head => Some(Ok(Plan::Look)),
         Method::Delete => Some(Ok(Plan::End)),
         _ => None,
@@ -19,13 +19,13 @@ pub(super) const SESSION: Route = Route {
 pub(super) const DATA: Route = Route {
     path: "/session/data",
     methods: "PATCH",
-    plan: |request| (request.method == Method::Patch).then(|| change(request)),
+    plan: |request, _| (request.method == Method::Patch).then(|| change(request)),
 };
 
 pub(super) const ROTATE: Route = Route {
     path: "/session/rotate",
     methods: "POST",
-    plan: |request| (request.method == Method::Post).then_some(Ok(Plan::Rotate)),
+    plan: |request, _| (request.method == Method::Post).then_some(Ok(Plan::Rotate)),
 };
 
 fn change(request: &Request<'_>) -> Result<Plan, Problem> {

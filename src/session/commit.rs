@@ -6,8 +6,10 @@
 
 use std::time::Duration;
 
+use serde_json::value::RawValue;
+
 use super::{
-    Desk, Moved, Record, Revisions, Session,
+    Desk, Device, Moved, Record, Revisions, Session, User,
     change::{Change, Unfit, no_data},
 };
 use crate::{
@@ -16,7 +18,6 @@ use crate::{
     id::{Id, Nonce},
     store::{Batch, Failure, Store},
     ticket::Ticket,
-    time::Time,
 };
 
 /// Why a change was not made.
@@ -32,6 +33,10 @@ pub enum Error {
     Precondition,
     /// The change does not fit the data.
     Unfit(Unfit),
+    /// Nobody is logged in, and somebody has to be.
+    NoUser,
+    /// No session has this handle, or it is somebody else's.
+    NotFound,
 }
 
 impl From<Failure> for Error {
@@ -43,31 +48,41 @@ impl From<Failure> for Error {
 impl<H: Host> Desk<'_, H> {
     /// Begins an anonymous session with the change applied to empty data. One call.
     pub async fn create(&self, change: &Change, if_match: &IfMatch) -> Result<Session, Error> {
-        // 1. The record.
         if !if_match.holds(None) {
             return Err(Error::Precondition);
         }
         let data = change.apply(&no_data(), self.rules.max_bytes).map_err(Error::Unfit)?;
-        let (now, lifetimes) = (self.host.now(), &self.rules.lifetimes);
+        let session = self.fresh(None, data, false);
+        self.write_fresh(&session).await?;
+        Ok(session)
+    }
+
+    /// A session that begins now, not yet written.
+    pub(super) fn fresh(&self, user: Option<User>, data: Box<RawValue>, remember: bool) -> Session {
+        let now = self.host.now();
         let record = Record {
             revisions: Revisions::first(self.nonce()),
-            user: None,
+            authenticated_at: user.is_some().then_some(now),
+            user,
             data,
             created_at: now,
-            authenticated_at: None,
             rotated_at: now,
-            expires_at: lifetimes.end(false, now),
-            remember: false,
+            expires_at: self.rules.lifetimes.end(remember, now),
+            remember,
+            marks: Vec::new(),
+            device: Device::default(),
         };
-        let session = Session::begin(Id::from_bytes(host::random(self.host)), record, now);
-        // 2. Write it. Sent again, it finds itself.
+        Session::begin(Id::from_bytes(host::random(self.host)), record, now)
+    }
+
+    /// Writes a session that begins now; see [`Self::write_new`]. Sent again, it finds itself.
+    pub(super) async fn write_fresh(&self, session: &Session) -> Result<usize, Error> {
         let mut lost = Lost::default();
         loop {
-            match self.write_new(&session, now).await {
-                Ok(true) => return Ok(session),
-                Ok(false) if lost.any() => return Ok(session),
+            match self.write_new(session).await {
+                Ok(Written { is_new, listed }) if is_new || lost.any() => return Ok(listed),
                 // 32 random bytes are there already only when the source of randomness is broken.
-                Ok(false) => return Err(Error::Conflict),
+                Ok(_) => return Err(Error::Conflict),
                 Err(failure) => lost.bear(failure, self.store).await?,
             }
         }
@@ -111,10 +126,11 @@ impl<H: Host> Desk<'_, H> {
             match self.replace(&session, &stored, None).await {
                 Ok(true) => return Ok(Session { record, stored, ..session }),
                 Ok(false) => {}
-                Err(failure) => {
+                Err(Error::Store(failure)) => {
                     lost.bear(failure, self.store).await?;
                     unsettled.push((session.record.revisions.newest.clone(), revision));
                 }
+                Err(error) => return Err(error),
             }
             // 4. Someone was faster, or the answer was lost: see what it is now.
             session = self.again(session.ticket).await?;
@@ -128,14 +144,14 @@ impl<H: Host> Desk<'_, H> {
         while session.ticket.id == *carried {
             // 1. The successor, which nobody can know before the move is made.
             let now = self.host.now();
-            let moved = Moved::new(self.nonce(), now);
+            let moved = Moved::new(self.nonce(), carried, now);
             let record = Record { rotated_at: now, ..session.record.clone() };
             let next = Session::begin(carried.successor(&moved.nonce), record, now);
             // 2. The copy first, and only when it is there the move, if the state is still what was copied. The
             //    way is kept as long as the session can last: whoever takes it later is not the visitor.
-            match self.write_new(&next, now).await {
-                Ok(true) => {}
-                Ok(false) => return Err(Error::Conflict),
+            match self.write_new(&next).await {
+                Ok(Written { is_new: true, .. }) => {}
+                Ok(_) => return Err(Error::Conflict),
                 Err(failure) => {
                     lost.bear(failure, self.store).await?;
                     continue;
@@ -145,11 +161,13 @@ impl<H: Host> Desk<'_, H> {
                 Ok(true) => return Ok(next),
                 // 3. Someone was faster: drop the copy.
                 Ok(false) => {
-                    let [deleted] = self.store.run(Batch::default().delete(&self.key(&next.ticket))).await?;
+                    let [deleted] =
+                        self.store.run(Batch::default().delete(&[&self.key(&next.ticket)])).await?;
                     deleted.count()?;
                 }
                 // The move may have been made: the copy stays.
-                Err(failure) => lost.bear(failure, self.store).await?,
+                Err(Error::Store(failure)) => lost.bear(failure, self.store).await?,
+                Err(error) => return Err(error),
             }
             // 4. See what it is now.
             session = self.again(session.ticket).await?;
@@ -173,48 +191,80 @@ impl<H: Host> Desk<'_, H> {
         Ok(())
     }
 
-    /// Writes a session under an id of its own; false when there is one.
-    async fn write_new(&self, session: &Session, now: Time) -> Result<bool, Failure> {
-        let Ticket { ends, remember, .. } = session.ticket;
-        let ttl_ms = self.rules.lifetimes.ttl_ms(ends, remember, now);
-        let batch = Batch::default().create(&self.key(&session.ticket), &session.stored, ttl_ms);
-        let [created] = self.store.run(batch).await?;
-        created.is_done()
+    /// Writes a session under an id of its own, and into its user's list.
+    async fn write_new(&self, session: &Session) -> Result<Written, Failure> {
+        let Session { ticket, record, stored } = session;
+        let ttl_ms = self.rules.lifetimes.ttl_ms(ticket.ends, ticket.remember, ticket.issued);
+        let batch = Batch::default().create(&self.key(ticket), stored, ttl_ms);
+        let Some(user) = ticket.user else {
+            let [created] = self.store.run(batch).await?;
+            return Ok(Written { is_new: created.is_done()?, listed: 0 });
+        };
+        let (handle, longest) = (ticket.id.handle().to_string(), self.rules.lifetimes.longest());
+        let index_key = self.index_key(&user);
+        let batch = batch.list(&index_key, &handle, record.created_at.0, longest).count(&index_key).as_one();
+        let [created, _added, _expires, listed] = self.store.run(batch).await?;
+        let listed = usize::try_from(listed.count()?).map_err(|_| Failure::Garbled)?;
+        Ok(Written { is_new: created.is_done()?, listed })
     }
 
-    /// Replaces what is stored, with a new time to live if one is given; false when it is not what was read.
-    async fn replace(&self, read: &Session, new: &str, ttl: Option<Duration>) -> Result<bool, Failure> {
+    /// Replaces what is stored, with a new time to live if one is given; false when it is not what was read. A
+    /// user's sessions may have been revoked since: then there is nothing to replace any more.
+    pub(super) async fn replace(
+        &self,
+        read: &Session,
+        new: &str,
+        ttl: Option<Duration>,
+    ) -> Result<bool, Error> {
         let key = self.key(&read.ticket);
         let batch = match ttl {
             None => Batch::default().replace(&key, &read.stored, new),
             Some(ttl) => Batch::default().replace_for(&key, &read.stored, new, ttl),
         };
-        let [replaced] = self.store.run(batch).await?;
-        replaced.is_done()
+        let Some(user) = read.ticket.user else {
+            let [replaced] = self.store.run(batch).await?;
+            return Ok(replaced.is_done()?);
+        };
+        let [replaced, mark] = self.store.run(batch.get_from_primary(&self.mark_key(&user))).await?;
+        let mark = mark.optional_text()?;
+        let replaced = replaced.is_done()?;
+        if read.record.outlives(mark.as_deref()) { Ok(replaced) } else { Err(Error::Ended) }
     }
 
     /// Reads the session again, until the deadline.
-    async fn again(&self, ticket: Ticket) -> Result<Session, Error> {
+    pub(super) async fn again(&self, ticket: Ticket) -> Result<Session, Error> {
         self.check_deadline()?;
         self.load(ticket).await?.ok_or(Error::Ended)
     }
 
-    fn check_deadline(&self) -> Result<(), Error> {
+    pub(super) fn check_deadline(&self) -> Result<(), Error> {
         if self.host.now() < self.deadline { Ok(()) } else { Err(Error::Conflict) }
     }
 
-    fn nonce(&self) -> Nonce {
+    pub(super) fn nonce(&self) -> Nonce {
         Nonce::from_bytes(host::random(self.host))
     }
 }
 
+/// What became of a new session.
+struct Written {
+    /// Whether the id was free; else it was not written.
+    is_new: bool,
+    /// How many sessions its user's list holds, also of those that have ended by themselves.
+    listed: usize,
+}
+
 /// The answers that were lost on the way to one change.
 #[derive(Default)]
-struct Lost(u32);
+pub(super) struct Lost(u32);
 
 impl Lost {
     /// Bears a lost answer, twice, and pauses. A failure that leaves no doubt is passed on at once.
-    async fn bear<H: Host>(&mut self, failure: Failure, store: &Store<'_, H>) -> Result<(), Error> {
+    pub(super) async fn bear<H: Host>(
+        &mut self,
+        failure: Failure,
+        store: &Store<'_, H>,
+    ) -> Result<(), Error> {
         self.0 += 1;
         if !failure.is_in_doubt() || self.0 > 2 {
             return Err(failure.into());

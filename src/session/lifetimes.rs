@@ -18,6 +18,11 @@ pub struct Lifetimes {
 }
 
 impl Lifetimes {
+    /// Longer than any session lasts.
+    pub fn longest(&self) -> Duration {
+        self.absolute.max(self.remember) + Duration::from_secs(3600)
+    }
+
     /// The absolute end of a session that begins now.
     pub fn end(&self, remember: bool, now: Time) -> Time {
         now + if remember { self.remember } else { self.absolute }

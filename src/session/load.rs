@@ -15,9 +15,11 @@ impl<H: Host> Desk<'_, H> {
         let now = self.host.now();
         let mut reused = false;
         for _ in 0..MAX_HOPS {
-            let Some(stored) = self.read(&mut ticket).await? else { return Ok(None) };
+            let (stored, mark) = self.read(&mut ticket).await?;
+            let Some(stored) = stored else { return Ok(None) };
             match Entry::parse(&stored) {
                 Some(Entry::Here(record)) if record.expires_at <= now => return Ok(None),
+                Some(Entry::Here(record)) if !record.outlives(mark.as_deref()) => return Ok(None),
                 Some(Entry::Here(record)) if !reused => {
                     return Ok(Some(Session { ticket, record, stored }));
                 }
@@ -50,10 +52,12 @@ impl<H: Host> Desk<'_, H> {
         Ok(deleted.count()? > 0)
     }
 
-    /// One call: the stored text and, when it is due, a new time to live.
-    async fn read(&self, ticket: &mut Ticket) -> Result<Option<String>, Failure> {
+    /// One call: the stored text, the user's revocation mark and, when it is due, a new time to live.
+    async fn read(&self, ticket: &mut Ticket) -> Result<(Option<String>, Option<String>), Failure> {
         let (key, now, lifetimes) = (self.key(ticket), self.host.now(), &self.rules.lifetimes);
-        let batch = Batch::default().get(&[&key]);
+        let mark_key = ticket.user.map(|user| self.mark_key(&user));
+        let keys: Vec<&str> = std::iter::once(&key).chain(&mark_key).map(String::as_str).collect();
+        let batch = Batch::default().get(&keys);
         let [values] = if lifetimes.touch_due(ticket, now) {
             let ttl_ms = lifetimes.ttl_ms(ticket.ends, ticket.remember, now);
             let [values, touched] = self.store.run(batch.extend(&key, ttl_ms)).await?;
@@ -63,8 +67,8 @@ impl<H: Host> Desk<'_, H> {
         } else {
             self.store.run(batch).await?
         };
-        let [stored] = values.values()?;
-        Ok(stored)
+        let mut values = values.all_values(keys.len())?.into_iter();
+        Ok((values.next().flatten(), values.next().flatten()))
     }
 
     fn log(&self, ticket: &Ticket, what: &str) {

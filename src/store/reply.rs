@@ -45,12 +45,29 @@ impl Reply {
         if let Self::Text(text) = self { Ok(text) } else { Err(Failure::Garbled) }
     }
 
+    /// Texts.
+    pub fn texts(self) -> Result<Vec<String>, Failure> {
+        let Self::List(list) = self else { return Err(Failure::Garbled) };
+        list.into_iter().map(Self::text).collect()
+    }
+
+    /// A text, `None` for what is not there.
+    pub fn optional_text(self) -> Result<Option<String>, Failure> {
+        if self == Self::Null { Ok(None) } else { self.text().map(Some) }
+    }
+
     /// The values of so many keys, `None` for what is not there.
     pub fn values<const N: usize>(self) -> Result<[Option<String>; N], Failure> {
+        self.all_values(N)?.try_into().map_err(|_| Failure::Garbled)
+    }
+
+    /// The same for as many keys as the caller says.
+    pub fn all_values(self, length: usize) -> Result<Vec<Option<String>>, Failure> {
         let Self::List(list) = self else { return Err(Failure::Garbled) };
-        let value = |reply: Self| if reply == Self::Null { Ok(None) } else { reply.text().map(Some) };
-        let values = list.into_iter().map(value).collect::<Result<Vec<_>, _>>()?;
-        values.try_into().map_err(|_| Failure::Garbled)
+        if list.len() != length {
+            return Err(Failure::Garbled);
+        }
+        list.into_iter().map(Self::optional_text).collect()
     }
 }
 

@@ -1,11 +1,12 @@
-//! Reads one table of settings, field by field, and collects everything that is wrong with it.
+//! Reads one JSON object of settings or of a request, field by field, and collects everything that is wrong with
+//! it. What it says names fields and what they take, and never repeats a value.
 
 use std::time::Duration;
 
 use serde_json::{Map, Value};
 
 /// A table being read. Each setting is read once; [`Table::finish`] names those nobody read.
-pub(super) struct Table<'a> {
+pub(crate) struct Table<'a> {
     path: String,
     fields: Option<&'a Map<String, Value>>,
     known: Vec<&'static str>,
@@ -14,47 +15,47 @@ pub(super) struct Table<'a> {
 
 impl<'a> Table<'a> {
     /// The table at `path`, as people write it; `None` when it is not there.
-    pub(super) fn new(path: &str, value: Option<&'a Value>) -> Self {
+    pub(crate) fn new(path: &str, value: Option<&'a Value>) -> Self {
         let fields = value.and_then(Value::as_object);
         let mut table = Self { path: path.to_owned(), fields, known: Vec::new(), faults: Vec::new() };
         if value.is_some() && fields.is_none() {
-            table.faults.push(format!("{path} is a table of settings, like [vars.{path}] in wrangler.toml"));
+            table.faults.push(format!("{path} is a table (a JSON object) of fields"));
         }
         table
     }
 
     /// A table inside this one.
-    pub(super) fn table(&mut self, name: &'static str) -> Table<'a> {
+    pub(crate) fn table(&mut self, name: &'static str) -> Table<'a> {
         Table::new(&format!("{}.{name}", self.path), self.get(name))
     }
 
     /// Takes over what is wrong with a table inside this one.
-    pub(super) fn include(&mut self, inner: Table<'_>) {
+    pub(crate) fn include(&mut self, inner: Table<'_>) {
         self.faults.extend(inner.finish());
     }
 
     /// Says what is wrong with a setting.
-    pub(super) fn fault(&mut self, name: &str, what: &str) {
+    pub(crate) fn fault(&mut self, name: &str, what: &str) {
         self.faults.push(format!("{}.{name}: {what}", self.path));
     }
 
     /// Says what is wrong with the whole.
-    pub(super) fn faults(&mut self, what: impl IntoIterator<Item = String>) {
+    pub(crate) fn faults(&mut self, what: impl IntoIterator<Item = String>) {
         self.faults.extend(what.into_iter().map(|fault| format!("{}.{fault}", self.path)));
     }
 
     /// Everything that is wrong, unknown settings included.
-    pub(super) fn finish(mut self) -> Vec<String> {
+    pub(crate) fn finish(mut self) -> Vec<String> {
         let unknown = self.fields.into_iter().flatten().map(|(name, _)| name);
         for name in unknown.filter(|name| !self.known.contains(&name.as_str())) {
             let known = self.known.join(", ");
-            self.faults.push(format!("{}.{name} is not a setting; known here: {known}", self.path));
+            self.faults.push(format!("{}.{name} is not known; known here: {known}", self.path));
         }
         self.faults
     }
 
     /// A setting's value, as it stands.
-    pub(super) fn get(&mut self, name: &'static str) -> Option<&'a Value> {
+    pub(crate) fn get(&mut self, name: &'static str) -> Option<&'a Value> {
         self.known.push(name);
         self.fields?.get(name)
     }
@@ -77,16 +78,16 @@ impl<'a> Table<'a> {
         }
     }
 
-    pub(super) fn text(&mut self, name: &'static str, default: &str) -> String {
+    pub(crate) fn text(&mut self, name: &'static str, default: &str) -> String {
         self.read(name, "a string in quotes", default.to_owned(), |value| value.as_str().map(String::from))
     }
 
-    pub(super) fn flag(&mut self, name: &'static str, default: bool) -> bool {
+    pub(crate) fn flag(&mut self, name: &'static str, default: bool) -> bool {
         self.read(name, "true or false, without quotes", default, Value::as_bool)
     }
 
     /// A whole number in a range.
-    pub(super) fn number(
+    pub(crate) fn number(
         &mut self,
         name: &'static str,
         default: u32,
@@ -102,7 +103,7 @@ impl<'a> Table<'a> {
     }
 
     /// A duration, longer than nothing.
-    pub(super) fn duration(&mut self, name: &'static str, default: &str) -> Duration {
+    pub(crate) fn duration(&mut self, name: &'static str, default: &str) -> Duration {
         self.optional_duration(name, default).unwrap_or_else(|| {
             self.fault(name, "cannot be empty");
             Duration::MAX
@@ -110,7 +111,7 @@ impl<'a> Table<'a> {
     }
 
     /// A duration, or none for `""`.
-    pub(super) fn optional_duration(&mut self, name: &'static str, default: &str) -> Option<Duration> {
+    pub(crate) fn optional_duration(&mut self, name: &'static str, default: &str) -> Option<Duration> {
         const WHAT: &str = "a duration like \"90s\", \"30m\", \"24h\" or \"30d\"";
         self.read(name, WHAT, parse_duration(default), |value| {
             value.as_str().and_then(parse_duration_or_none)
@@ -118,7 +119,7 @@ impl<'a> Table<'a> {
     }
 
     /// One of a few words.
-    pub(super) fn choice<T: Copy>(&mut self, name: &'static str, options: &[(&str, T)], default: T) -> T {
+    pub(crate) fn choice<T: Copy>(&mut self, name: &'static str, options: &[(&str, T)], default: T) -> T {
         let words: Vec<_> = options.iter().map(|(word, _)| format!("{word:?}")).collect();
         let what = format!("one of {}", words.join(", "));
         self.read(name, &what, default, |value| {
@@ -128,7 +129,7 @@ impl<'a> Table<'a> {
     }
 
     /// A list of strings.
-    pub(super) fn list(&mut self, name: &'static str) -> Vec<String> {
+    pub(crate) fn list(&mut self, name: &'static str) -> Vec<String> {
         self.read(name, "a list of strings", Vec::new(), |value| {
             value.as_array()?.iter().map(|item| item.as_str().map(String::from)).collect()
         })

@@ -3,20 +3,21 @@
 //! Either a [`Config`] in which nothing contradicts anything, or the complete list of what is wrong: every
 //! entry names the setting, what it takes and so what to change. None holds a secret.
 
-mod table;
-
 use std::time::Duration;
 
 use serde_json::Value;
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
 
-use self::table::Table;
 use crate::{
+    fields::Table,
     limit::Quota,
-    session::{Lifetimes, Rules},
+    session::{Lifetimes, RecordIp, Rules},
     ticket::{
-        Keyring,
+        Keyring, Ticket,
         cookie::{Cookie, SameSite, Settings},
     },
+    time::Time,
 };
 
 /// Everything an operator can set, and that is in use.
@@ -36,6 +37,38 @@ pub struct Config {
     pub origins: Vec<String>,
     /// How long one call to the store may take.
     pub store_timeout: Duration,
+    /// What opens the service API, if it is to be there.
+    pub admin_token: Option<Secret>,
+}
+
+impl Config {
+    /// The `Set-Cookie` line of a ticket: for a "remember me" session persistent until its end.
+    pub fn set_ticket(&self, ticket: &Ticket, now: Time) -> String {
+        let lifetime = ticket.remember.then(|| ticket.ends - now);
+        self.cookie.set(&ticket.seal(&self.keyring), lifetime)
+    }
+}
+
+/// A secret that others present: kept as a hash, compared in constant time, never printed.
+pub struct Secret([u8; 32]);
+
+impl Secret {
+    /// From its text.
+    pub fn new(text: &str) -> Self {
+        Self(Sha256::digest(text).into())
+    }
+}
+
+impl PartialEq for Secret {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.ct_eq(&other.0).into()
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret(…)")
+    }
 }
 
 /// What is wrong with a configuration, a sentence each.
@@ -83,9 +116,19 @@ impl Config {
             return Err(faults);
         }
         let keyring = Keyring::new(&signing, &cookie.name);
+        let admin_token = environment.get("ADMIN_TOKEN").and_then(Value::as_str).map(Secret::new);
         let sync = Settings { name: format!("{}-sync", cookie.name), ..cookie.clone() };
         let sync = (Cookie::new(sync.clone()), Keyring::new(&signing, &sync.name));
-        Ok(Self { base_path, cookie: Cookie::new(cookie), keyring, sync, session, origins, store_timeout })
+        Ok(Self {
+            base_path,
+            cookie: Cookie::new(cookie),
+            keyring,
+            sync,
+            session,
+            origins,
+            store_timeout,
+            admin_token,
+        })
     }
 }
 
@@ -175,17 +218,16 @@ fn session(table: &mut Table<'_>, key_prefix: String) -> Rules {
     let end_on_reuse = inner.choice("on_reuse", &[("end", true), ("ignore", false)], true);
     inner.duration("fresh_for", "15m");
     // Upstash takes requests of 10 MB; a compare-and-set sends the old and the new state.
-    let max_bytes = inner.number("max_bytes", 65_536, 2..=4_000_000);
-    inner.number("max_per_user", 100, 1..=10_000);
-    inner.choice("record_ip", &[("full", ()), ("prefix", ()), ("none", ())], ());
+    let max_bytes = size(inner.number("max_bytes", 65_536, 2..=4_000_000));
+    let max_per_user = size(inner.number("max_per_user", 100, 1..=10_000));
+    let record_ip = [("full", RecordIp::Full), ("prefix", RecordIp::Prefix), ("none", RecordIp::None)];
+    let record_ip = inner.choice("record_ip", &record_ip, RecordIp::Prefix);
     table.include(inner);
-    Rules {
-        lifetimes,
-        rotate_every,
-        end_on_reuse,
-        max_bytes: usize::try_from(max_bytes).unwrap_or(usize::MAX),
-        key_prefix,
-    }
+    Rules { lifetimes, rotate_every, end_on_reuse, max_bytes, max_per_user, record_ip, key_prefix }
+}
+
+fn size(number: u32) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
 }
 
 fn limits(table: &mut Table<'_>) {
@@ -321,11 +363,11 @@ mod tests {
             (json!({"base_path": "/auth/"}), "CLOAKROOM.base_path: a path"),
             (
                 json!({"sesion": {}}),
-                "CLOAKROOM.sesion is not a setting; known here: base_path, key_prefix, cookie, session",
+                "CLOAKROOM.sesion is not known; known here: base_path, key_prefix, cookie, session",
             ),
             (
                 json!({"session": {"idel": "1m"}}),
-                "CLOAKROOM.session.idel is not a setting; known here: idle, absolute",
+                "CLOAKROOM.session.idel is not known; known here: idle, absolute",
             ),
             (json!({"session": "30m"}), "CLOAKROOM.session is a table"),
             (json!({"session": {"idle": 30}}), "CLOAKROOM.session.idle: a duration like"),

@@ -1,0 +1,316 @@
+/** Users authenticated elsewhere: their sessions, the device list, and revocation that survives races. */
+import assert from "node:assert/strict";
+import { after, before, beforeEach, test } from "node:test";
+import { startLocalStore } from "../tools/local-store/index.mjs";
+import { Visitor } from "./support/visitor.mjs";
+import { randomSecret, startWorker } from "./support/worker.mjs";
+
+/** @typedef {Awaited<ReturnType<typeof startWorker>>} Worker */
+
+const ADMIN_TOKEN = randomSecret();
+const admin = { Authorization: `Bearer ${ADMIN_TOKEN}`, "Content-Type": "application/json" };
+
+/** @type {Awaited<ReturnType<typeof startLocalStore>>} */
+let store;
+/** Two isolates of one deployment, and one without a service API. @type {[Worker, Worker, Worker]} */
+let workers;
+let count = 0;
+/** A user nobody else has. */
+let id = "";
+
+before(async () => {
+  store = await startLocalStore();
+  const secrets = { SESSION_SECRET: randomSecret(), ADMIN_TOKEN };
+  const settings = { session: { max_per_user: 5 } };
+  workers = await Promise.all([
+    startWorker({ store, secrets, settings }),
+    startWorker({ store, secrets, settings }),
+    startWorker({ store, secrets: { ...secrets, ADMIN_TOKEN: undefined } }),
+  ]);
+});
+after(async () => {
+  await Promise.all(workers.map((worker) => worker.stop()));
+  await store.stop();
+});
+beforeEach(() => {
+  store.faults.clear();
+  id = `user ${++count}/ä`;
+});
+
+const service = () => workers[0].visitor();
+/** @param {string} method @param {string} path @param {unknown} [body] */
+const ask = (method, path, body) =>
+  service().send(method, `/auth/admin${path}`, {
+    headers: admin,
+    ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+  });
+const sessionsOf = () => `/users/${encodeURIComponent(id)}/sessions`;
+
+/** Logs the user in through the service API. @param {object} [more] @param {Record<string, string>} [headers] */
+async function login(more = {}, headers = {}) {
+  const answer = await service().send("POST", "/auth/admin/sessions", {
+    headers: { ...admin, ...headers },
+    body: JSON.stringify({ user: { id, name: "Ada", roles: ["staff"] }, ...more }),
+  });
+  assert.equal(answer.status, 201, answer.text);
+  const visitor = new Visitor(workers[count % 2 ? 1 : 0].url);
+  visitor.ticket = answer.json.set_cookie.match(/^__Host-session=([^;]+);/)[1];
+  return { visitor, answer };
+}
+
+test("a session is made for a user who was authenticated elsewhere", async () => {
+  const { visitor, answer } = await login({ data: { cart: ["tea"] } });
+  assert.deepEqual(Object.keys(answer.json), ["session", "set_cookie"]);
+  assert.match(answer.json.set_cookie, /; Path=\/; HttpOnly; Secure; SameSite=Lax$/);
+  assert.deepEqual(answer.setCookies, [], "the cookie is for the visitor, not for the back end");
+  const session = await visitor.session();
+  assert.deepEqual(session.user, { id, name: "Ada", roles: ["staff"] });
+  assert.deepEqual(session.data, { cart: ["tea"] });
+  assert.equal(session.authenticated_at, session.created_at);
+  assert.equal((await visitor.increment("/views")).json.session.data.views, 1);
+  assert.deepEqual((await visitor.session()).user, session.user);
+});
+
+test("a remember-me session has its own lifetime and a persistent cookie", async () => {
+  const { visitor, answer } = await login({ remember: true });
+  assert.match(answer.json.set_cookie, /; Max-Age=(2592000|2591999)$/);
+  const session = await visitor.session();
+  assert.equal(session.remember, true);
+  assert.equal(Date.parse(session.expires_at) - Date.parse(session.created_at), 30 * 86_400_000);
+  assert.equal(session.idle_expires_at, session.expires_at);
+  assert.match(String((await visitor.rotate()).setCookies[0]), /; Max-Age=25919\d\d$/);
+});
+
+test("the service API wants its token, and is not there without one", async () => {
+  const path = `/auth/admin${sessionsOf()}`;
+  for (const Authorization of ["", "Bearer", `Bearer ${ADMIN_TOKEN}x`, `Basic ${ADMIN_TOKEN}`, ADMIN_TOKEN]) {
+    const { value, calls } = await store.counters.during(() =>
+      service().send("GET", path, { headers: { Authorization } }),
+    );
+    assert.equal(value.status, 401, Authorization);
+    assert.equal(value.json.code, "unauthenticated");
+    assert.equal(calls, 0);
+  }
+  assert.equal((await workers[2].visitor().send("GET", path, { headers: admin })).status, 404);
+});
+
+test("a malformed request to the service API is told what is wrong", async () => {
+  const cases = [
+    [{}, /user\.id/],
+    [{ user: { id: "" } }, /user\.id/],
+    [{ user: { id: 5 } }, /user\.id/],
+    [{ user: { id: "u", role: [] } }, /role is not known; known here: id, name, roles/],
+    [{ user: { id: "u", roles: "admin" } }, /roles: a list of strings/],
+    [{ user: { id: "u" }, data: [] }, /data: a JSON object/],
+    [{ user: { id: "u" }, remember: "yes" }, /remember: true or false/],
+    [{ user: { id: "x".repeat(300) } }, /at most 256 bytes/],
+    [[], /the body is a table/],
+  ];
+  for (const [body, detail] of /** @type {[unknown, RegExp][]} */ (cases)) {
+    const answer = await ask("POST", "/sessions", body);
+    assert.equal(answer.status, 400, JSON.stringify(body));
+    assert.match(answer.json.detail, detail);
+  }
+  assert.equal(
+    (await ask("POST", "/sessions", { user: { id }, data: { a: "x".repeat(70_000) } })).status,
+    413,
+  );
+});
+
+test("the device list shows where each session came from and which is this one, and no secret", async () => {
+  const phone = await login(
+    { remember: true },
+    { "User-Agent": "Phone/1.0", "CF-Connecting-IP": "203.0.113.77" },
+  );
+  const desk = await login({}, { "User-Agent": "Desk/2.0", "CF-Connecting-IP": "2001:db8:1:2::9" });
+  const answer = await phone.visitor.send("GET", "/auth/sessions");
+  assert.equal(answer.status, 200);
+  const { sessions } = answer.json;
+  assert.deepEqual(
+    sessions.map((/** @type {any} */ one) => [one.user_agent, one.ip, one.current, one.remember]),
+    [
+      ["Phone/1.0", "203.0.113.0", true, true],
+      ["Desk/2.0", "2001:db8:1::", false, false],
+    ],
+  );
+  assert.deepEqual(Object.keys(sessions[0]), [
+    "handle",
+    "current",
+    "created_at",
+    "last_seen_at",
+    "remember",
+    "user_agent",
+    "ip",
+  ]);
+  assert.ok(!answer.text.includes(String(desk.visitor.ticket).slice(8, 40)));
+  assert.ok(Math.abs(Date.parse(sessions[0].last_seen_at) - Date.now()) < 60_000);
+});
+
+test("one session is ended from another, also by the handle it had before a rotation", async () => {
+  const [a, b, c] = [await login(), await login(), await login()];
+  const handle = (await b.visitor.session()).handle;
+  const old = (await c.visitor.session()).handle;
+  await c.visitor.rotate();
+  assert.equal((await a.visitor.send("DELETE", `/auth/sessions/${handle}`)).status, 204);
+  assert.equal(await b.visitor.session(), null);
+  assert.equal((await a.visitor.send("DELETE", `/auth/sessions/${old}`)).status, 204);
+  assert.equal(await c.visitor.session(), null);
+  const list = await a.visitor.send("GET", "/auth/sessions");
+  assert.equal(list.json.sessions.length, 1);
+  const again = await a.visitor.send("DELETE", `/auth/sessions/${handle}`);
+  assert.equal(again.status, 404);
+});
+
+test("nobody ends, sees or finds another user's session", async () => {
+  const mine = await login();
+  id = `${id} other`;
+  const theirs = await login();
+  const { handle } = await theirs.visitor.session();
+  assert.equal((await mine.visitor.send("DELETE", `/auth/sessions/${handle}`)).status, 404);
+  assert.equal((await mine.visitor.send("DELETE", "/auth/sessions/nonsense")).status, 404);
+  assert.notEqual(await theirs.visitor.session(), null);
+  const anonymous = workers[0].visitor();
+  await anonymous.merge({ a: 1 });
+  for (const [method, path] of [
+    ["GET", "/auth/sessions"],
+    ["DELETE", "/auth/sessions"],
+    ["DELETE", `/auth/sessions/${handle}`],
+  ]) {
+    assert.equal((await anonymous.send(String(method), String(path))).status, 401);
+    assert.equal((await workers[0].visitor().send(String(method), String(path))).status, 401);
+  }
+});
+
+test("ending all ends all, or all others, at once", async () => {
+  const people = [await login(), await login(), await login()].map(({ visitor }) => visitor);
+  assert.equal((await people[0]?.send("DELETE", "/auth/sessions?keep=current"))?.status, 204);
+  assert.notEqual(await people[0]?.session(), null);
+  for (const one of people.slice(1)) assert.equal(await one.session(), null);
+  assert.equal((await people[0]?.send("DELETE", "/auth/sessions?keep=curent"))?.status, 400);
+
+  const later = (await login()).visitor;
+  assert.equal((await people[0]?.send("DELETE", "/auth/sessions?keep=current"))?.status, 204, "once more");
+  assert.notEqual(await people[0]?.session(), null);
+  assert.equal(await later.session(), null);
+
+  const answer = await people[0]?.send("DELETE", "/auth/sessions");
+  assert.equal(answer?.status, 204);
+  assert.equal(answer?.setCookies.length, 1);
+  assert.equal(people[0]?.ticket, undefined);
+  assert.notEqual(await (await login()).visitor.session(), null, "a login that begins after it lives");
+});
+
+test("the mark alone revokes: sessions that the list has lost are dead too", async () => {
+  const people = [await login(), await login()].map(({ visitor }) => visitor);
+  for (const key of await store.redis.keys("user:*:sessions")) await store.redis.del(key);
+  assert.equal((await ask("DELETE", sessionsOf())).status, 204);
+  for (const one of people) assert.equal(await one.session(), null);
+});
+
+test("a login that began before a revocation counts as before it", async () => {
+  const held = store.faults.hold(({ path }) => path === "/multi-exec");
+  const pending = login();
+  await held.arrived; // it has read the mark, and not yet written the session
+  assert.equal((await ask("DELETE", sessionsOf())).status, 204);
+  held.release();
+  const { visitor } = await pending;
+  assert.equal(await visitor.session(), null);
+});
+
+test("a read, a touch, a write and a rotation paused across a revoke-all bring nothing back", async () => {
+  for (const act of /** @type {((visitor: Visitor) => Promise<any>)[]} */ ([
+    (visitor) => visitor.look(),
+    (visitor) => visitor.merge({ b: 2 }),
+    (visitor) => visitor.rotate(),
+  ])) {
+    for (const [name, keepIndex] of /** @type {[string, boolean][]} */ ([
+      ["MGET", true],
+      ["SET", true],
+      ["SET", false],
+    ])) {
+      const { visitor } = await login();
+      const other = visitor.clone();
+      let first = true;
+      const held = store.faults.hold(({ commands }) => {
+        const hit = first && commands[0]?.[0] === name;
+        if (hit) first = false;
+        return hit;
+      });
+      const acting = act(visitor);
+      const arrived = await Promise.race([held.arrived.then(() => true), acting.then(() => false)]);
+      if (!keepIndex) for (const key of await store.redis.keys("user:*:sessions")) await store.redis.del(key);
+      assert.equal((await ask("DELETE", sessionsOf())).status, 204);
+      held.release();
+      const answer = await acting;
+      store.faults.clear();
+      if (arrived) {
+        assert.ok(
+          answer.status === 401 || answer.json.session === null || name === "MGET",
+          `${name} ${answer.text}`,
+        );
+        if (name === "SET") assert.equal(answer.status, 401, answer.text);
+      }
+      assert.equal(await other.session(), null);
+    }
+  }
+});
+
+test("concurrent logins against revoke-all: whatever is acknowledged before it ended is dead", async () => {
+  for (let round = 0; round < 20; round += 1) {
+    const early = await Promise.all([1, 2, 3].map(() => login()));
+    const revoking = ask("DELETE", sessionsOf());
+    const racing = await Promise.all([1, 2].map(() => login()));
+    await revoking;
+    assert.equal((await ask("DELETE", sessionsOf())).status, 204);
+    for (const { visitor } of [...early, ...racing]) assert.equal(await visitor.session(), null);
+  }
+});
+
+test("a user has at most max_per_user sessions: the oldest that lives goes", async () => {
+  /** @type {Visitor[]} */
+  const people = [];
+  for (let index = 0; index < 5; index += 1) people.push((await login()).visitor);
+  await people[3]?.logout();
+  people.push((await login()).visitor);
+  const alive = async () => Promise.all(people.map(async (one) => (await one.session()) !== null));
+  assert.deepEqual(await alive(), [true, true, true, false, true, true]);
+  people.push((await login()).visitor);
+  assert.deepEqual(await alive(), [false, true, true, false, true, true, true]);
+});
+
+test("an operator looks at a session and ends it", async () => {
+  const { visitor } = await login({ data: { a: 1 } });
+  const { handle } = await visitor.session();
+  const look = await ask("GET", `/sessions/${handle}`);
+  assert.equal(look.status, 200);
+  assert.deepEqual(look.json.session.data, { a: 1 });
+  assert.ok(look.json.session.ttl_seconds > 1700 && look.json.session.ttl_seconds <= 1800);
+  assert.equal(
+    look.json.session.stored_bytes,
+    Buffer.byteLength(String(await store.redis.get(`sess:${handle}`))),
+  );
+  assert.equal((await ask("GET", sessionsOf())).json.sessions.length, 1);
+  assert.equal((await ask("DELETE", `/sessions/${handle}`)).status, 204);
+  assert.equal(await visitor.session(), null);
+  assert.equal((await ask("GET", `/sessions/${handle}`)).status, 404);
+  assert.deepEqual((await ask("GET", sessionsOf())).json, { sessions: [] });
+
+  const anonymous = workers[0].visitor();
+  const { session } = (await anonymous.merge({ b: 2 })).json;
+  assert.equal((await ask("DELETE", `/sessions/${session.handle}`)).status, 204);
+  assert.equal(await anonymous.session(), null);
+});
+
+test("a read of a user's session is one call and one command; a login two calls and at most eight", async () => {
+  const { visitor } = await login();
+  const read = await store.counters.during(() => visitor.look());
+  assert.deepEqual([read.calls, read.commands], [1, 1]);
+  const change = await store.counters.during(() => visitor.merge({ a: 1 }));
+  assert.deepEqual([change.calls, change.commands], [2, 3]);
+  const another = await store.counters.during(() => login());
+  assert.ok(another.calls <= 2 && another.commands <= 8, JSON.stringify(another.byName));
+});
+
+test("no key stays for ever", async () => {
+  for (const key of await store.redis.keys("*")) assert.ok((await store.redis.pTTL(key)) > 0, key);
+});
