@@ -26,6 +26,7 @@ use crate::{
     gate,
     host::{Answer, Call, Host, Unreachable},
     http::{Body, Code, HEADERS, Problem, Request, Response},
+    isolate::Isolate,
     time::Time,
 };
 
@@ -45,6 +46,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(60);
 static CONFIG: OnceLock<Option<Config>> = OnceLock::new();
 
 thread_local! {
+    static ISOLATE: Rc<Isolate> = Rc::default();
     static WAITING: RefCell<Waiting> = RefCell::default();
 }
 
@@ -146,7 +148,9 @@ pub fn start(now: f64, head: String, body: Option<Vec<u8>>, too_large: bool) -> 
     };
     let counter = Rc::new(Counter::default());
     let host = Edge(Rc::clone(&counter));
-    let future = Box::pin(async move { gate::answer(&Request::parse(&head, &body), config, &host).await });
+    let isolate = ISOLATE.with(Rc::clone);
+    let future =
+        Box::pin(async move { gate::answer(&Request::parse(&head, &body), config, &host, &isolate).await });
     run(Exchange { future, counter, since: now }, now)
 }
 

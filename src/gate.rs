@@ -4,6 +4,7 @@ use crate::{
     config::Config,
     host::Host,
     http::{Code, Problem, Request, Response, cors, cross_site},
+    isolate::Isolate,
     routes::{Plan, Route, admin, devices},
     session::{Desk, Error, NO_SESSION, Session, change::Unfit},
     store::{Batch, Failure, Store},
@@ -15,11 +16,16 @@ use crate::{
 const PATIENCE: u32 = 5;
 
 /// Answers a request.
-pub async fn answer<H: Host>(request: &Request<'_>, config: &Config, host: &H) -> Response {
+pub async fn answer<H: Host>(
+    request: &Request<'_>,
+    config: &Config,
+    host: &H,
+    isolate: &Isolate,
+) -> Response {
     let sync_token = sync_token(request, config, host);
     let store = Store::new(host, config.store_timeout, sync_token.unwrap_or_default());
     let mut cookie = Cookie::Keep;
-    let response = match serve(request, config, host, &store, &mut cookie).await {
+    let response = match serve(request, config, host, isolate, &store, &mut cookie).await {
         Ok(response) => response,
         Err(problem) => problem.into(),
     };
@@ -38,6 +44,7 @@ async fn serve<H: Host>(
     request: &Request<'_>,
     config: &Config,
     host: &H,
+    isolate: &Isolate,
     store: &Store<'_, H>,
     cookie: &mut Cookie,
 ) -> Result<Response, Problem> {
@@ -63,7 +70,7 @@ async fn serve<H: Host>(
     }
     let plan = route.plan(request, param)?;
     let deadline = host.now() + config.store_timeout * PATIENCE;
-    let desk = Desk { host, store, rules: &config.session, deadline };
+    let desk = Desk { host, store, isolate, rules: &config.session, deadline };
 
     let refused = |error| refuse(host, error);
 

@@ -57,7 +57,7 @@ impl fmt::Debug for Id {
 
 /// The public name of a session, derived from its id one-way: it finds the session in the store, and lets
 /// nobody into it. Prints as 24 characters of base64url.
-#[derive(Clone, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, serde::Serialize, serde::Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub struct Handle([u8; 18]);
 

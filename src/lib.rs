@@ -15,14 +15,14 @@
 //!
 //! Start reading at [`gate::answer`]. Everything but `edge` is pure: what it needs of the machine it runs on
 //! (time, randomness, one call to the store) it asks of a [`host::Host`]. Dependencies point inwards:
-//! `edge → gate → routes → {session, ticket, limit, config, http} → {store, host, id, time}`.
+//! `edge → gate → routes → {session, ticket, limit, config, http} → {store, host, isolate, id, time}`.
 //!
 //! # As a library
 //!
 //! The crate runs wherever a [`host::Host`] can be written. This one has no store at all:
 //!
 //! ```
-//! use cloakroom::{config::Config, gate, host::{self, Host}, http::{Body, Request}, time::Time};
+//! use cloakroom::{config::Config, gate, host::{self, Host}, http::{Body, Request}, isolate::Isolate, time::Time};
 //!
 //! struct Alone;
 //!
@@ -55,12 +55,14 @@
 //!     "UPSTASH_REDIS_REST_TOKEN": "token"
 //! }"#).expect("a valid configuration");
 //!
+//! let isolate = Isolate::default(); // lives as long as the process
+//!
 //! let look = Request::parse("GET\nhttps://example.com/auth/session", &Body::None);
-//! let response = block_on(gate::answer(&look, &config, &Alone));
+//! let response = block_on(gate::answer(&look, &config, &Alone, &isolate));
 //! assert_eq!(response.body, r#"{"session":null}"#); // no ticket: no call to the store
 //!
 //! let health = Request::parse("GET\nhttps://example.com/auth/health", &Body::None);
-//! assert_eq!(block_on(gate::answer(&health, &config, &Alone)).status, 503);
+//! assert_eq!(block_on(gate::answer(&health, &config, &Alone, &isolate)).status, 503);
 //! ```
 
 pub mod config;
@@ -71,6 +73,7 @@ pub mod gate;
 pub mod host;
 pub mod http;
 pub mod id;
+pub mod isolate;
 pub mod limit;
 pub mod routes;
 pub mod session;

@@ -1049,15 +1049,19 @@ describe("503", () => {
       assertUnavailable(await asking.act(visitor), asking.name);
       store.faults.clear();
     }
-    // The session is read, its new time to live is refused.
-    strike({ entry: 1, error: "ERR made up" }, askingFor("a look"));
-    assertUnavailable(await visitor.look());
-    store.faults.clear();
     assert.equal(visitor.ticket, ticket);
     const answer = await visitor.look();
     assert.equal(answer.json.session.data.mark, MARK);
     assert.equal(answer.setCookies.length, 1);
-    await worker.moveClock(-6 * 60_000);
+
+    // The session is read, its new time to live is refused.
+    const other = await guest();
+    await worker.moveClock(6 * 60_000);
+    strike({ entry: 1, error: "ERR made up" }, askingFor("a look"));
+    assertUnavailable(await other.look());
+    store.faults.clear();
+    assert.equal((await other.look()).setCookies.length, 1);
+    await worker.moveClock(-12 * 60_000);
   });
 
   test("a ticket under an older secret is not issued again by an answer that knows nothing", async () => {

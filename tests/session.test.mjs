@@ -220,6 +220,17 @@ test("use renews the time to live, at most once in touch_every, and the cookie r
   assert.deepEqual((await visitor.look()).setCookies, []);
 });
 
+test("1,000 reads in one slice make one TTL write, also with one ticket that is never replaced", async () => {
+  await visitor.merge({ a: 1 });
+  await both.worker.moveClock(6 * MINUTE);
+  const { byName } = await both.store.counters.during(async () => {
+    for (let round = 0; round < 20; round += 1) {
+      await Promise.all(Array.from({ length: 50 }, () => visitor.clone().look()));
+    }
+  });
+  assert.deepEqual(byName, { MGET: 1000, PEXPIRE: 1 });
+});
+
 test("no use moves the absolute end: a ticket replayed for a day dies with the session", async () => {
   await visitor.merge({ a: 1 });
   const { worker, store } = both;

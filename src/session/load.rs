@@ -54,14 +54,18 @@ impl<H: Host> Desk<'_, H> {
 
     /// One call: the stored text, the user's revocation mark and, when it is due, a new time to live.
     async fn read(&self, ticket: &mut Ticket) -> Result<(Option<String>, Option<String>), Failure> {
-        let (key, now, lifetimes) = (self.key(ticket), self.host.now(), &self.rules.lifetimes);
+        let (now, lifetimes, handle) = (self.host.now(), &self.rules.lifetimes, ticket.id.handle());
+        // A ticket that was renewed here for an earlier request may still be under way to its holder.
+        ticket.issued = ticket.issued.max(self.isolate.last_touch(&handle).unwrap_or_default());
+        let key = self.key_of(&handle);
         let mark_key = ticket.user.map(|user| self.mark_key(&user));
         let keys: Vec<&str> = std::iter::once(&key).chain(&mark_key).map(String::as_str).collect();
         let batch = Batch::default().get(&keys);
         let [values] = if lifetimes.touch_due(ticket, now) {
             let ttl_ms = lifetimes.ttl_ms(ticket.ends, ticket.remember, now);
-            let [values, touched] = self.store.run(batch.extend(&key, ttl_ms)).await?;
-            touched.count()?;
+            self.isolate.touch(handle.clone(), now);
+            let outcome = self.store.run(batch.extend(&key, ttl_ms)).await;
+            let [values, _extended] = outcome.inspect_err(|_| self.isolate.forget(&handle))?;
             ticket.issued = now;
             [values]
         } else {

@@ -27,6 +27,7 @@ pub use self::{
 };
 use crate::{
     id::{Handle, Id},
+    isolate::Isolate,
     store::Store,
     ticket::{Ticket, UserTag},
     time::Time,
@@ -57,6 +58,8 @@ pub struct Desk<'a, H> {
     pub host: &'a H,
     /// The store.
     pub store: &'a Store<'a, H>,
+    /// What was done before, here.
+    pub isolate: &'a Isolate,
     /// The rules.
     pub rules: &'a Rules,
     /// When to give up applying a change again.
