@@ -40,3 +40,12 @@ impl Sub for Time {
         Duration::from_millis(self.0.saturating_sub(earlier.0))
     }
 }
+
+/// An earlier moment; saturates.
+impl Sub<Duration> for Time {
+    type Output = Self;
+
+    fn sub(self, duration: Duration) -> Self {
+        Self(self.0.saturating_sub(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)))
+    }
+}

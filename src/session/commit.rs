@@ -52,8 +52,7 @@ impl<H: Host> Desk<'_, H> {
             return Err(Error::Precondition);
         }
         let data = change.apply(&no_data(), self.rules.max_bytes).map_err(Error::Unfit)?;
-        let session = self.fresh(None, data, false);
-        self.write_fresh(&session).await?;
+        let (session, _) = self.begin(|| self.fresh(None, data.clone(), false)).await?;
         Ok(session)
     }
 
@@ -75,15 +74,21 @@ impl<H: Host> Desk<'_, H> {
         Session::begin(Id::from_bytes(host::random(self.host)), record, now)
     }
 
-    /// Writes a session that begins now; see [`Self::write_new`]. Sent again, it finds itself.
-    pub(super) async fn write_fresh(&self, session: &Session) -> Result<usize, Error> {
+    /// Writes the session that `make` makes; also says how many its user's list holds now. When the answer is
+    /// lost and it is not there, it may still be on its way: another is made, under another id. The late one is
+    /// nobody's then, and cannot bring back what was ended meanwhile.
+    pub(super) async fn begin(&self, make: impl Fn() -> Session) -> Result<(Session, usize), Error> {
         let mut lost = Lost::default();
         loop {
-            match self.write_new(session).await {
-                Ok(Written { is_new, listed }) if is_new || lost.any() => return Ok(listed),
+            let session = make();
+            match self.write_new(&session).await {
+                Ok(Written { is_new: true, listed }) => return Ok((session, listed)),
                 // 32 random bytes are there already only when the source of randomness is broken.
                 Ok(_) => return Err(Error::Conflict),
                 Err(failure) => lost.bear(failure, self.store).await?,
+            }
+            if let Some(session) = self.load(session.ticket).await? {
+                return Ok((session, 0));
             }
         }
     }
@@ -194,8 +199,8 @@ impl<H: Host> Desk<'_, H> {
     /// Writes a session under an id of its own, and into its user's list.
     async fn write_new(&self, session: &Session) -> Result<Written, Failure> {
         let Session { ticket, record, stored } = session;
-        let ttl_ms = self.rules.lifetimes.ttl_ms(ticket.ends, ticket.remember, ticket.issued);
-        let batch = Batch::default().create(&self.key(ticket), stored, ttl_ms);
+        let ttl = self.rules.lifetimes.ttl(ticket.ends, ticket.remember, ticket.issued);
+        let batch = Batch::default().create(&self.key(ticket), stored, ttl);
         let Some(user) = ticket.user else {
             let [created] = self.store.run(batch).await?;
             return Ok(Written { is_new: created.is_done()?, listed: 0 });
@@ -271,9 +276,5 @@ impl Lost {
         }
         store.pause(self.0).await;
         Ok(())
-    }
-
-    fn any(&self) -> bool {
-        self.0 > 0
     }
 }

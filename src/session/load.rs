@@ -62,9 +62,9 @@ impl<H: Host> Desk<'_, H> {
         let keys: Vec<&str> = std::iter::once(&key).chain(&mark_key).map(String::as_str).collect();
         let batch = Batch::default().get(&keys);
         let [values] = if lifetimes.touch_due(ticket, now) {
-            let ttl_ms = lifetimes.ttl_ms(ticket.ends, ticket.remember, now);
+            let ttl = lifetimes.ttl(ticket.ends, ticket.remember, now);
             self.isolate.touch(handle.clone(), now);
-            let outcome = self.store.run(batch.extend(&key, ttl_ms)).await;
+            let outcome = self.store.run(batch.extend(&key, ttl)).await;
             let [values, _extended] = outcome.inspect_err(|_| self.isolate.forget(&handle))?;
             ticket.issued = now;
             [values]

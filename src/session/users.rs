@@ -3,6 +3,8 @@
 //! Ending all is the mark's work: a session whose login began under another mark is dead at its next use,
 //! listed or not. The list only shows, and says which records can be deleted at once.
 
+use std::time::Duration;
+
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -62,12 +64,15 @@ impl<H: Host> Desk<'_, H> {
         let tag = user.tag();
         let batch = Batch::default().get_from_primary(&self.mark_key(&tag));
         let [mark] = self.store.run(batch).await?;
-        let marks = mark.optional_text()?.and_then(|mark| Nonce::parse(&mark)).into_iter().collect();
+        let marks =
+            mark.optional_text()?.and_then(|mark| Nonce::parse(&mark)).into_iter().collect::<Vec<_>>();
         // 2. The session.
-        let mut session = self.fresh(Some(user), data, remember);
-        session.record = Record { marks, device, ..session.record };
-        session.stored = session.record.to_json();
-        let listed = self.write_fresh(&session).await?;
+        let make = || {
+            let session = self.fresh(Some(user.clone()), data.clone(), remember);
+            let record = Record { marks: marks.clone(), device: device.clone(), ..session.record };
+            Session { stored: record.to_json(), record, ..session }
+        };
+        let (session, listed) = self.begin(make).await?;
         // 3. Room for it.
         if listed > self.rules.max_per_user {
             self.make_room(&tag).await?;
@@ -91,13 +96,14 @@ impl<H: Host> Desk<'_, H> {
         let lifetimes = &self.rules.lifetimes;
         let now = self.host.now();
         let listed = |kept: Kept| {
-            let idle = lifetimes.ttl_ms(kept.record.expires_at, kept.record.remember, now);
+            let full = lifetimes.ttl(kept.record.expires_at, kept.record.remember, now);
+            let unused_for = full.saturating_sub(Duration::from_millis(kept.ttl_ms));
             Listed {
                 current: current == Some(&kept.handle),
                 handle: kept.handle,
                 created_at: kept.record.created_at,
                 // Use renews the time to live; what is missing of it is how long ago that was.
-                last_seen_at: Time(now.0.saturating_sub(idle.saturating_sub(kept.ttl_ms))),
+                last_seen_at: now - unused_for,
                 remember: kept.record.remember,
                 user_agent: kept.record.device.user_agent,
                 ip: kept.record.device.ip,
@@ -227,17 +233,27 @@ impl<H: Host> Desk<'_, H> {
             None => None,
             Some(session) => Some(self.keep_through(session, &mark).await?),
         };
-        // 2. The mark, and in the same moment who was there.
-        let index_key = self.index_key(user);
+        // 2. The mark, and in the same moment who was there. Compare-and-set: one that arrives late must not undo
+        //    a later revocation.
+        let (mark_key, index_key) = (self.mark_key(user), self.index_key(user));
+        let longest = self.rules.lifetimes.longest();
         let mut lost = Lost::default();
         let members = loop {
-            let batch = Batch::default()
-                .set(&self.mark_key(user), mark.as_str(), self.rules.lifetimes.longest())
-                .members(&index_key)
-                .as_one();
-            match self.store.run(batch).await {
-                Ok([set, members]) if set.is_done()? => break members.texts()?,
-                Ok(_) => return Err(Failure::Garbled.into()),
+            let [current] = self.store.run(Batch::default().get_from_primary(&mark_key)).await?;
+            let current = current.optional_text()?;
+            let batch = Batch::default().members(&index_key);
+            if current.as_deref() == Some(mark.as_str()) {
+                // Set already, by an attempt whose answer was lost.
+                let [members] = self.store.run(batch).await?;
+                break members.texts()?;
+            }
+            let batch = match &current {
+                Some(current) => batch.replace_for(&mark_key, current, mark.as_str(), longest),
+                None => batch.create(&mark_key, mark.as_str(), longest),
+            };
+            match self.store.run(batch.as_one()).await {
+                Ok([members, set]) if set.is_done()? => break members.texts()?,
+                Ok(_) => self.check_deadline()?,
                 Err(failure) => lost.bear(failure, self.store).await?,
             }
         };

@@ -35,8 +35,8 @@ impl Batch {
     }
 
     /// `SET … NX`: writes what is not there yet; replies OK or null.
-    pub fn create(self, key: &str, value: &str, ttl_ms: u64) -> Self {
-        self.write(&["SET", key, value, "NX", "PX", &ttl_ms.to_string()])
+    pub fn create(self, key: &str, value: &str, ttl: Duration) -> Self {
+        self.write(&["SET", key, value, "NX", "PX", &milliseconds(ttl)])
     }
 
     /// `SET … IFEQ … KEEPTTL`: compare-and-set; replies OK, or null when the value is not `old` or is gone.
@@ -46,12 +46,12 @@ impl Batch {
 
     /// The same with a new time to live.
     pub fn replace_for(self, key: &str, old: &str, new: &str, ttl: Duration) -> Self {
-        self.write(&["SET", key, new, "IFEQ", old, "PX", &ttl.as_millis().max(1).to_string()])
+        self.write(&["SET", key, new, "IFEQ", old, "PX", &milliseconds(ttl)])
     }
 
     /// `PEXPIRE … GT`: a longer time to live; replies 1, or 0 when the key is gone or has as long already.
-    pub fn extend(self, key: &str, ttl_ms: u64) -> Self {
-        self.command(&["PEXPIRE", key, &ttl_ms.to_string(), "GT"])
+    pub fn extend(self, key: &str, ttl: Duration) -> Self {
+        self.command(&["PEXPIRE", key, &milliseconds(ttl), "GT"])
     }
 
     /// `GETEX`: a value, asked of the primary and never of a replica: Redis counts it among the writes.
@@ -59,15 +59,9 @@ impl Batch {
         self.command(&["GETEX", key])
     }
 
-    /// `SET … PX`: writes whatever was there before.
-    pub fn set(self, key: &str, value: &str, ttl: Duration) -> Self {
-        self.write(&["SET", key, value, "PX", &ttl.as_millis().max(1).to_string()])
-    }
-
     /// `ZADD`, and a time to live for the whole set; two replies, numbers.
     pub fn list(self, key: &str, member: &str, score: u64, ttl: Duration) -> Self {
-        let ttl = ttl.as_millis().max(1).to_string();
-        self.write(&["ZADD", key, &score.to_string(), member]).write(&["PEXPIRE", key, &ttl])
+        self.write(&["ZADD", key, &score.to_string(), member]).write(&["PEXPIRE", key, &milliseconds(ttl)])
     }
 
     /// `ZREM`: replies with how many were there.
@@ -135,6 +129,11 @@ impl Batch {
     }
 }
 
+/// At least 1, which the store asks for.
+fn milliseconds(ttl: Duration) -> String {
+    ttl.as_millis().max(1).to_string()
+}
+
 /// Appends `text` as a JSON string.
 fn push_json(json: &mut String, text: &str) {
     // Writing JSON into memory fails for maps with odd keys only, which a string is not.
@@ -147,10 +146,13 @@ mod tests {
 
     #[test]
     fn a_batch_is_the_json_of_a_pipeline() {
-        let batch = Batch::default().get(&["a", "b"]).create("k", "a \"quoted\"\nline", 1000).extend("k", 5);
+        let batch = Batch::default()
+            .get(&["a", "b"])
+            .create("k", "a \"quoted\"\nline", Duration::from_secs(1))
+            .extend("k", Duration::ZERO);
         assert_eq!(
             batch.to_json(),
-            r#"[["MGET","a","b"],["SET","k","a \"quoted\"\nline","NX","PX","1000"],["PEXPIRE","k","5","GT"]]"#
+            r#"[["MGET","a","b"],["SET","k","a \"quoted\"\nline","NX","PX","1000"],["PEXPIRE","k","1","GT"]]"#
         );
     }
 }

@@ -1,0 +1,357 @@
+/**
+ * Whether a recorded history keeps what CONTRACT.md promises of sessions. Knows nothing of how it was made.
+ *
+ * Every operation leaves a trace that can be found again: an append its own tag in `log`, a merge the next
+ * number under the client's own key, an increment one more in `n`. An operation whose outcome is unknown (no
+ * answer, 5xx, 409) may have been made, once; one that was refused may not; one that was acknowledged must.
+ */
+import { isDeepStrictEqual } from "node:util";
+
+/** @typedef {import("./schedule.mjs").Kind | "create" | "reuse"} AnyKind */
+/** @typedef {{ birth?: string, n?: number, log?: string[], own?: Record<string, number> }} Data */
+
+/**
+ * @typedef {object} Operation
+ * @property {number} id
+ * @property {number} client
+ * @property {AnyKind} kind "reuse" looks with an old id after its grace
+ * @property {number} start in milliseconds on the tester's clock
+ * @property {number} end
+ * @property {number} status 0 without an answer
+ * @property {{ handle: string, data: Data } | null} [session] of the answer, when it has one
+ * @property {string | null} [etag]
+ * @property {string} [carried] the handle that belongs to the ticket it came with
+ * @property {string} [ifMatch]
+ * @property {string} [tag] what it appends
+ * @property {number} [number] what it sets under its client's key
+ * @property {number} cookies how many its answer sets
+ * @property {boolean} lagging whether the replica was behind
+ * @property {number} [after] the operation whose sync cookie it came with, while that is young enough
+ * @property {boolean} [last] when all was over
+ */
+
+/**
+ * @typedef {object} History
+ * @property {string} birth what the session's data holds from its beginning
+ * @property {boolean} restless whether ids change by themselves
+ * @property {boolean} faulty whether something went wrong in the store
+ * @property {Operation[]} operations
+ * @property {{ key: string, ttl: number, value: string }[]} stored in the end; `ttl` as PTTL says it
+ */
+
+/** @typedef {{ rule: string, what: string, operations: Operation[] }} Violation */
+
+/** Where a history is asked about. */
+class Case {
+  /** @param {History} history */
+  constructor(history) {
+    this.history = history;
+    this.operations = history.operations;
+    this.byId = new Map(this.operations.map((operation) => [operation.id, operation]));
+    /** Those that saw the session, in their answers. */
+    this.sights = this.operations.flatMap((operation) => {
+      const data = this.dataSeen(operation);
+      return data ? [{ operation, data }] : [];
+    });
+  }
+
+  /** The session's data in the answer; nothing if it holds another session or none. @param {Operation} operation */
+  dataSeen({ status, session }) {
+    return status === 200 && session?.data.birth === this.history.birth ? session.data : undefined;
+  }
+
+  /** Whether it found no session. @param {Operation} operation */
+  isGone(operation) {
+    const { kind, status, session } = operation;
+    if (status === 401) return true;
+    if (status === 422) return kind === "append";
+    return status === 200 && !this.dataSeen(operation) && session !== undefined;
+  }
+
+  /** Whether it cannot have been made. Whose answer got lost just before the session ended, cannot know. @param {Operation} operation */
+  isRefused(operation) {
+    if (isUnknown(operation) || (this.history.faulty && operation.status === 401)) return false;
+    return operation.status >= 400;
+  }
+
+  /** Whether it ended the session, or found it ended. @param {Operation} operation */
+  isOver(operation) {
+    return this.isGone(operation) || (operation.kind === "logout" && operation.status === 204);
+  }
+
+  /** Whether its reads were up to date: that the session is not there was then the truth. @param {Operation} operation */
+  isCurrent(operation) {
+    if (!operation.lagging) return true;
+    const before = this.covering(operation);
+    return (
+      before !== undefined && before.session?.handle === operation.carried && operation.carried !== undefined
+    );
+  }
+
+  /** The operation up to whose answer the replica had to catch up. @param {Operation} operation */
+  covering({ after }) {
+    const before = after === undefined ? undefined : this.byId.get(after);
+    return before && this.dataSeen(before) ? before : undefined;
+  }
+}
+
+/** @param {Operation} operation */
+const isUnknown = ({ status }) => status === 0 || status === 409 || status >= 500;
+/** @param {Operation} operation */
+const isChange = ({ kind }) => ["increment", "merge", "append", "misfit", "condition"].includes(kind);
+/** @param {string[]} one @param {string[]} other */
+const isPrefix = (one, other) =>
+  one.length <= other.length && one.every((tag, index) => tag === other[index]);
+/** The whole of what a change makes of nothing. @param {Operation} operation @returns {Data | undefined} */
+const alone = ({ kind, client, number }) => {
+  if (kind === "increment") return { n: 1 };
+  return kind === "merge" ? { own: { [`c${client}`]: number ?? 0 } } : undefined;
+};
+
+/** @type {Record<AnyKind, number[]>} beside 409 and 503, which any of them may get */
+const ANSWERS = {
+  create: [200],
+  look: [200],
+  reuse: [200],
+  increment: [200, 401],
+  merge: [200, 401],
+  append: [200, 401, 422],
+  misfit: [401, 422],
+  condition: [200, 401, 412, 422],
+  rotate: [200, 401],
+  logout: [204],
+};
+
+/** @type {((asked: Case) => Violation[])[]} */
+const RULES = [
+  function answers({ operations }) {
+    const odd = operations.filter(({ kind, status }) => ![...ANSWERS[kind], 0, 409, 503].includes(status));
+    return odd.map((operation) =>
+      violation("unexpected answer", `${operation.kind}: ${operation.status}`, operation),
+    );
+  },
+
+  function cookies({ operations }) {
+    const touched = operations.filter(({ status, cookies }) => status >= 500 && cookies > 0);
+    return touched.map((operation) =>
+      violation("cookie changed on a failure", `Set-Cookie with a ${operation.status}`, operation),
+    );
+  },
+
+  /** What one answer holds of the changes: those acknowledged before, none refused, none twice, no others. */
+  function changes(asked) {
+    const { operations, sights } = asked;
+    return sights.flatMap(({ operation: sight, data }) => {
+      /** @type {Violation[]} */
+      const found = [];
+      const say = (
+        /** @type {string} */ rule,
+        /** @type {string} */ what,
+        /** @type {Operation[]} */ ...more
+      ) => void found.push(violation(rule, what, ...more, sight));
+      const { log = [], own = {}, n = 0 } = data;
+      let [least, most] = [0, 0];
+      for (const change of operations.filter(isChange)) {
+        const { kind, client, tag, number = 0 } = change;
+        const itself = change === sight;
+        const acknowledged =
+          change.status === 200 && (itself || (change.end < sight.start && !sight.lagging));
+        const lost = itself ? "acknowledged but not made" : "lost update";
+        const could = change.start < sight.end && !asked.isRefused(change);
+        // An acknowledged change that began another session, which a dead ticket does, is none to this one.
+        const elsewhere = change.status === 200 && change.session?.data.birth !== data.birth;
+        if (kind === "increment") {
+          if (acknowledged && !elsewhere) least += 1;
+          if (could && !elsewhere) most += 1;
+        }
+        if (kind === "merge" && acknowledged && !elsewhere && !((own[`c${client}`] ?? 0) >= number)) {
+          say(lost, `c${client} is ${own[`c${client}`]}, though ${number} was acknowledged`, change);
+        }
+        if (kind === "merge" && own[`c${client}`] === number && (!could || elsewhere)) {
+          const rule = asked.isRefused(change) ? "made although refused" : "out of nowhere";
+          say(rule, `c${client} is ${number}`, change);
+        }
+        if (tag === undefined) continue;
+        const count = log.filter((other) => other === tag).length;
+        if (count > 1) say("made twice", `${tag} is there ${count} times`, change);
+        if (acknowledged && !elsewhere && count === 0) say(lost, `${tag} is not there`, change);
+        if (count > 0 && asked.isRefused(change)) say("made although refused", tag, change);
+        else if (count > 0 && (!could || elsewhere)) say("out of nowhere", tag, change);
+      }
+      const increments = operations.filter(({ kind }) => kind === "increment");
+      if (n < least) say("lost update", `n is ${n} after ${least} acknowledged increments`, ...increments);
+      if (n > most) say("made twice", `n is ${n} after ${most} increments at the most`, ...increments);
+      const tags = new Set(operations.map(({ tag }) => tag));
+      for (const tag of log) if (!tags.has(tag)) say("out of nowhere", tag);
+      return found;
+    });
+  },
+
+  /** Time goes one way: who starts after another's answer sees at least as much. All see one past. */
+  function order(asked) {
+    /** @type {Violation[]} */
+    const found = [];
+    for (const { operation: one, data: early } of asked.sights) {
+      for (const { operation: other, data: late } of asked.sights) {
+        const [a, b] = [early.log ?? [], late.log ?? []];
+        if (one.id < other.id && !isPrefix(a, b) && !isPrefix(b, a)) {
+          found.push(violation("fork", "two pasts", one, other));
+        }
+        const follows = other.lagging ? asked.covering(other) === one : one.end < other.start;
+        if (!follows) continue;
+        const least = Object.entries(early.own ?? {});
+        const keeps = least.every(([key, number]) => (late.own?.[key] ?? 0) >= number);
+        if (b.length < a.length || (late.n ?? 0) < (early.n ?? 0) || !keeps) {
+          found.push(violation("lost update", "a later answer shows an older state", one, other));
+        }
+      }
+    }
+    return found;
+  },
+
+  /** Of the changes on one condition, one is made. */
+  function conditions({ operations }) {
+    const made = operations.filter(({ kind, status }) => kind === "condition" && status === 200);
+    return made.flatMap((one) =>
+      made
+        .filter((other) => one.id < other.id && one.ifMatch === other.ifMatch)
+        .map((other) => violation("condition met twice", `If-Match: ${one.ifMatch}`, one, other)),
+    );
+  },
+
+  function etags({ sights }) {
+    return sights.flatMap(({ operation: one, data: left }) =>
+      sights
+        .filter(({ operation: other }) => one.id < other.id)
+        .filter(({ operation: other, data }) => (one.etag === other.etag) !== isDeepStrictEqual(left, data))
+        .map(({ operation: other }) => {
+          const what = one.etag === other.etag ? "one ETag for two states" : "two ETags for one state";
+          return violation("ETag", what, one, other);
+        }),
+    );
+  },
+
+  /** Once it is over it stays over, and it is over only when someone ended it. */
+  function endings(asked) {
+    const { operations, sights, history } = asked;
+    const over = operations.filter((operation) => asked.isOver(operation) && asked.isCurrent(operation));
+    const ends = operations.filter(({ kind }) => kind === "logout" || kind === "reuse");
+    const handles = new Set(sights.map(({ operation }) => operation.session?.handle));
+    /** @type {Violation[]} */
+    const found = [];
+    for (const gone of over) {
+      if (asked.isGone(gone) && !ends.some((end) => end.start < gone.end)) {
+        found.push(violation("ended without cause", `${gone.kind} found no session`, gone));
+      }
+      const isRead = (/** @type {Operation} */ { kind }) => kind === "look" || kind === "rotate";
+      for (const { operation: sight } of sights) {
+        const knows = !sight.lagging || !isRead(sight) || sight.after === gone.id;
+        if (gone.end < sight.start && knows) {
+          found.push(
+            violation("resurrected", `${sight.kind} found what had ended before it began`, gone, sight),
+          );
+        }
+      }
+    }
+    for (const operation of operations) {
+      const { kind, session } = operation;
+      if (kind === "reuse" && asked.dataSeen(operation)) {
+        found.push(violation("resurrected", "an old id works after its grace", operation));
+      }
+      if (!session || asked.dataSeen(operation)) continue;
+      if (handles.has(session.handle) || !isDeepStrictEqual(session.data, alone(operation))) {
+        found.push(violation("resurrected", `in a new session for client ${operation.client}`, operation));
+      }
+    }
+    // What failed may leave copies behind, to which no id leads; what went well may not.
+    const records = history.stored.filter(({ value }) => value.includes(history.birth));
+    const most = operations.some((operation) => operation.last && asked.dataSeen(operation)) ? 1 : 0;
+    if (!history.faulty && records.length > most) {
+      found.push(violation("left behind", records.map(({ key }) => key).join(", "), ...over));
+    }
+    return found;
+  },
+
+  /** A rotated id has one successor, the same for all. */
+  function successors({ operations, sights, history }) {
+    /** @type {Violation[]} */
+    const found = [];
+    const seen = sights.flatMap(({ operation }) => (operation.lagging ? [] : [operation]));
+    const handleOf = (/** @type {Operation} */ { session }) => session?.handle;
+    // 1. In the end all ids lead to one.
+    const last = seen.filter((operation) => operation.last);
+    const other = last.find(
+      (operation) => handleOf(operation) !== handleOf(/** @type {Operation} */ (last[0])),
+    );
+    if (other) found.push(violation("fork", "two ids in the end", /** @type {Operation} */ (last[0]), other));
+    // 2. None comes back after another one.
+    for (const middle of seen) {
+      const before = new Map(
+        seen.filter(({ end }) => end < middle.start).map((operation) => [handleOf(operation), operation]),
+      );
+      for (const late of seen.filter(({ start }) => middle.end < start)) {
+        const early = before.get(handleOf(late));
+        if (early && handleOf(late) !== handleOf(middle)) {
+          found.push(violation("fork", "an id came back", early, middle, late));
+        }
+      }
+    }
+    // 3. As many as there were ids to rotate.
+    const rotations = operations.filter(({ kind }) => kind === "rotate");
+    for (const rotation of rotations) {
+      if (rotation.session && rotation.session.handle === rotation.carried) {
+        found.push(violation("not rotated", "the same id", rotation));
+      }
+    }
+    const handles = new Set(sights.map(({ operation }) => handleOf(operation)));
+    const rotated = new Set(rotations.map(({ carried }) => carried));
+    if (!history.restless && handles.size - 1 > rotated.size) {
+      const what = `${handles.size - 1} for ${rotated.size} ids`;
+      found.push(violation("more than one successor", what, ...rotations));
+    }
+    return found;
+  },
+
+  function lifetimes({ history }) {
+    const endless = history.stored.filter(({ ttl }) => ttl === -1);
+    return endless.map(({ key }) => violation("no time to live", key));
+  },
+];
+
+/** @param {string} rule @param {string} what @param {Operation[]} operations @returns {Violation} */
+function violation(rule, what, ...operations) {
+  return { rule, what, operations };
+}
+
+/** What in this history breaks the contract. @param {History} history @returns {Violation[]} */
+export function check(history) {
+  const asked = new Case(history);
+  return RULES.flatMap((rule) => rule(asked));
+}
+
+/** An operation in a line. @param {Operation} operation */
+export function describe(operation) {
+  const { id, client, kind, start, end, status, session, carried, ifMatch, tag, number, after } = operation;
+  const short = (/** @type {string | undefined} */ handle) => handle?.slice(0, 6) ?? "no id";
+  const told = [
+    tag && `tag ${tag}`,
+    number !== undefined && `c${client}=${number}`,
+    ifMatch && `If-Match ${ifMatch}`,
+    operation.lagging && `lag${after === undefined ? "" : `, sync cookie of #${after}`}`,
+    operation.cookies > 0 && `${operation.cookies} Set-Cookie`,
+    operation.last && "when all was over",
+  ].filter(Boolean);
+  const seen = session
+    ? `${short(session.handle)} ${JSON.stringify(session.data)}`
+    : session === null
+      ? "null"
+      : "";
+  const time = `${start.toFixed(1)}–${end.toFixed(1)} ms`;
+  return `#${id} client ${client} ${time} ${kind} with ${short(carried)}${told.length ? ` (${told.join(", ")})` : ""} → ${status} ${seen}`;
+}
+
+/** The shortest history in which the violation can be seen. @param {Violation} violation */
+export function explain({ rule, what, operations }) {
+  const lines = [...new Set(operations)].sort((one, other) => one.start - other.start).map(describe);
+  return [`${rule}: ${what}`, ...lines.map((line) => `  ${line}`)].join("\n");
+}

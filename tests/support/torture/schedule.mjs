@@ -1,0 +1,153 @@
+/**
+ * What is going to happen to one session, drawn from a seed: who does what, in which order and with what
+ * pauses, what goes wrong in the store and when the clocks move. The same seed gives the same schedule; how its
+ * operations interleave is up to the machines.
+ */
+
+/** @typedef {"look" | "increment" | "merge" | "append" | "misfit" | "condition" | "rotate" | "logout"} Kind */
+
+/**
+ * @typedef {object} Step
+ * @property {Kind} kind
+ * @property {number} pause milliseconds before it
+ * @property {number} [replay] with one of the tickets known by then instead of the jar's: from 0, the first, to 1
+ */
+
+/**
+ * @typedef {object} Client one after the other, its steps; beside the other clients
+ * @property {number} jar whose cookies it has: clients share jars, as the tabs of a browser do
+ * @property {number} worker
+ * @property {Step[]} steps
+ */
+
+/**
+ * @typedef {object} Trouble
+ * @property {import("../../../tools/local-store/faults.mjs").Fault} fault
+ * @property {string} command strikes calls that begin with this command; "" any
+ * @property {number} skip spares so many of them first
+ * @property {number} times and then strikes so many
+ */
+
+/**
+ * @typedef {object} Schedule
+ * @property {number} seed
+ * @property {boolean} restless whether ids change by themselves
+ * @property {number} lag of the store's replica, in milliseconds
+ * @property {boolean} lagsFirst from before the session begins
+ * @property {boolean} troubledBirth whether things go wrong from before the session begins
+ * @property {number} jars
+ * @property {Client[]} clients
+ * @property {Trouble[]} troubles
+ * @property {number[]} moves of the Workers' clocks: pauses before each, in milliseconds
+ * @property {boolean} reuse whether the first id is used again after its time, when all is over
+ */
+
+/** The smallest store.timeout a fault waits out; a late call is executed after it. */
+export const STORE_TIMEOUT = 1000;
+
+/** @param {number} seed @returns {() => number} from 0 up to 1 (splitmix32) */
+export function random(seed) {
+  let state = seed >>> 0;
+  return () => {
+    state = (state + 0x9e3779b9) >>> 0;
+    let mixed = Math.imul(state ^ (state >>> 16), 0x21f0aaad);
+    mixed = Math.imul(mixed ^ (mixed >>> 15), 0x735a2d97);
+    return ((mixed ^ (mixed >>> 15)) >>> 0) / 2 ** 32;
+  };
+}
+
+/** @param {number} seed @returns {Schedule} */
+export function drawSchedule(seed) {
+  const next = random(seed);
+  const chance = (/** @type {number} */ share) => next() < share;
+  const between = (/** @type {number} */ low, /** @type {number} */ high) =>
+    low + Math.floor(next() * (high - low + 1));
+  /** @template T @param {[number, T][]} options by weight @returns {T} */
+  const draw = (options) => {
+    let left = next() * options.reduce((sum, [weight]) => sum + weight, 0);
+    const found = options.find(([weight]) => (left -= weight) < 0) ?? options[0];
+    return /** @type {[number, T]} */ (found)[1];
+  };
+  /** @template T @param {number} count @param {() => T} make */
+  const times = (count, make) => Array.from({ length: count }, make);
+
+  const restless = chance(0.5);
+  const lag = chance(0.2) ? between(15, 120) : 0;
+  const [rotates, ends] = [chance(0.6), chance(0.45)];
+  const jars = between(1, 3);
+  const hurried = chance(0.5);
+
+  /** @type {() => Step} */
+  const step = () => {
+    const kind = draw(
+      /** @type {[number, Kind][]} */ ([
+        [5, "look"],
+        [4, "increment"],
+        [3, "merge"],
+        [5, "append"],
+        [1, "misfit"],
+        [2, "condition"],
+        [rotates ? 3 : 0, "rotate"],
+        [ends ? 0.5 : 0, "logout"],
+      ]),
+    );
+    const pause = hurried || chance(0.4) ? 0 : between(1, 25);
+    return { kind, pause, ...(chance(0.15) ? { replay: chance(0.3) ? 0 : next() } : {}) };
+  };
+  const clients = times(between(2, 8), () => {
+    return { jar: between(0, jars - 1), worker: between(0, 1), steps: times(between(3, 7), step) };
+  });
+
+  /** @type {() => Trouble} */
+  const trouble = () => {
+    const command = draw([
+      [3, "SET"],
+      [1, "DELEX"],
+      [2, "MGET"],
+      [2, ""],
+    ]);
+    const status = draw([
+      [2, 500],
+      [2, 429],
+      [1, 503],
+    ]);
+    const fault = draw(
+      /** @type {[number, Trouble["fault"]][]} */ ([
+        [3, { delay: between(5, 60) }],
+        [4, { lostAnswer: true }],
+        [2, { lostAnswer: true, delay: between(5, 40) }],
+        [2, { refuse: true }],
+        [2, { cut: true }],
+        [2, { short: true }],
+        [2, { status, body: "busy" }],
+        [2, { status: 500, body: "busy", execute: true }],
+        [1, { entry: between(0, 1) }],
+        [0.3, { quota: true }],
+        [0.3, { capacity: true }],
+        [0.15, { hang: true }],
+        [0.15, { hang: true, execute: true }],
+        [0.25, { delay: STORE_TIMEOUT + between(30, 400) }],
+      ]),
+    );
+    const rare = fault.hang || (fault.delay ?? 0) >= STORE_TIMEOUT;
+    const often = draw([
+      [6, 1],
+      [2, 2],
+      [1, 4],
+    ]);
+    return { fault, command, skip: between(0, 25), times: rare ? 1 : often };
+  };
+
+  return {
+    seed,
+    restless,
+    lag,
+    lagsFirst: chance(0.5),
+    troubledBirth: chance(0.2),
+    jars,
+    clients,
+    troubles: chance(0.55) ? times(between(1, 7), trouble) : [],
+    moves: chance(restless ? 0.8 : 0.4) ? times(between(1, 3), () => between(0, 60)) : [],
+    reuse: chance(0.15),
+  };
+}

@@ -1,0 +1,233 @@
+/** The short form of `npm run torture`; and that its checker sees what it is there to see. */
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import { startStages, torture } from "./support/torture.mjs";
+import { check, explain } from "./support/torture/check.mjs";
+import { drawSchedule } from "./support/torture/schedule.mjs";
+import { runScenario, SCENARIOS } from "./support/torture/scenarios.mjs";
+
+/** @typedef {import("./support/torture/check.mjs").Operation} Operation */
+/** @typedef {import("./support/torture/check.mjs").History} History */
+
+const SCHEDULES = 30;
+const SCHEDULES_MS = 7000;
+
+/** @type {Awaited<ReturnType<typeof startStages>>} */
+let both;
+before(async () => void (both = await startStages()));
+after(() => both.stop());
+
+test("random schedules of requests and failures keep what is promised", async (t) => {
+  const seed = Math.floor(Math.random() * 1e9);
+  const until = Date.now() + SCHEDULES_MS;
+  const { failure, ...done } = await torture(both.stages, { seed, schedules: SCHEDULES, until });
+  t.diagnostic(`seed ${seed}: ${done.schedules} schedules, ${done.operations} requests`);
+  const again = `node tools/torture.mjs --seed ${failure?.schedule.seed} --schedules 1`;
+  assert.ok(!failure, `${failure?.violations.slice(0, 3).map(explain).join("\n")}\n${again}`);
+  assert.ok(done.schedules > done.slow);
+});
+
+for (const scenario of SCENARIOS) {
+  test(`race: ${scenario.name}`, async () => {
+    for (let run = 0; run < (scenario.cost > 100 ? 1 : 3); run += 1) {
+      await runScenario(/** @type {(typeof both.stages)[0]} */ (both.stages[0]), scenario);
+    }
+  });
+}
+
+test("a seed is a schedule, another seed another one", () => {
+  assert.deepEqual(drawSchedule(7), drawSchedule(7));
+  assert.notDeepEqual(drawSchedule(7), drawSchedule(8));
+});
+
+/** Where all begins: a session with an empty log. */
+const EMPTY = { birth: "here", n: 0, log: /** @type {string[]} */ ([]), own: {} };
+
+/** An answer with the session. @param {object} [data] @param {string} [handle] @returns {Partial<Operation>} */
+const sees = (data = {}, handle = "A") => {
+  const session = { handle, data: { ...EMPTY, ...data } };
+  return { status: 200, session, etag: JSON.stringify(session.data) };
+};
+const seesNothing = { status: 200, session: null };
+
+/**
+ * A history out of a few words: each operation takes one tick, and begins one after the other's end unless it
+ * says otherwise.
+ * @param {Partial<Operation>[]} operations
+ * @param {Partial<History>} [more]
+ * @returns {History}
+ */
+const history = (operations, more = {}) => {
+  const created = { kind: /** @type {const} */ ("create"), ...sees() };
+  const whole = [created, ...operations].map((operation, id) => {
+    /** @type {Operation} */
+    const all = {
+      id,
+      client: 1,
+      kind: "look",
+      start: 2 * id,
+      end: 2 * id + 1,
+      status: 0,
+      cookies: 0,
+      lagging: false,
+    };
+    return { ...all, carried: "A", ...operation };
+  });
+  return { birth: "here", restless: false, faulty: true, operations: whole, stored: [], ...more };
+};
+
+/** @type {[string, string[], History][]} */
+const HISTORIES = [
+  [
+    "a good one",
+    [],
+    history([
+      { kind: "append", tag: "a", ...sees({ log: ["a"] }) },
+      { kind: "increment", ...sees({ log: ["a"], n: 1 }) },
+      { kind: "increment", status: 503 },
+      { kind: "rotate", ...sees({ log: ["a"], n: 2 }, "B") },
+      { kind: "merge", number: 1, ...sees({ log: ["a"], n: 2, own: { c1: 1 } }, "B") },
+      { kind: "logout", status: 204 },
+      { kind: "increment", status: 200, session: { handle: "C", data: { n: 1 } } },
+      { ...seesNothing },
+    ]),
+  ],
+  [
+    "an append that is lost",
+    ["lost update"],
+    history([{ kind: "append", tag: "a", ...sees({ log: ["a"] }) }, sees()]),
+  ],
+  [
+    "an increment that is lost",
+    ["lost update"],
+    history([
+      { kind: "increment", start: 2, end: 5, ...sees({ n: 1 }) },
+      { kind: "increment", start: 2, end: 5, ...sees({ n: 1 }) },
+      sees({ n: 1 }),
+    ]),
+  ],
+  [
+    "a key that is lost",
+    ["lost update"],
+    history([{ kind: "merge", number: 1, ...sees({ own: { c1: 1 } }) }, sees()]),
+  ],
+  [
+    "an answer that says what was not done",
+    ["acknowledged but not made"],
+    history([{ kind: "append", tag: "a", ...sees() }]),
+  ],
+  [
+    "an older state, shown later",
+    ["lost update"],
+    history([
+      sees({ n: 0, log: [] }),
+      { start: 1, end: 9, kind: "append", tag: "a", status: 503 },
+      sees({ log: ["a"] }),
+      sees(),
+    ]),
+  ],
+  ["an increment made twice", ["made twice"], history([{ kind: "increment", status: 503 }, sees({ n: 2 })])],
+  [
+    "an append made twice",
+    ["made twice"],
+    history([{ kind: "append", tag: "a", ...sees({ log: ["a", "a"] }) }]),
+  ],
+  [
+    "a refused change that was made",
+    ["made although refused"],
+    history([{ kind: "misfit", tag: "a", status: 422 }, sees({ log: ["a"] })]),
+  ],
+  ["data that nobody wrote", ["out of nowhere"], history([sees({ log: ["x"] })])],
+  ["a session that comes back", ["resurrected"], history([{ kind: "logout", status: 204 }, sees()])],
+  [
+    "a change acknowledged after a logout",
+    ["resurrected"],
+    history([
+      { kind: "logout", status: 204 },
+      { kind: "increment", ...sees({ n: 1 }) },
+    ]),
+  ],
+  [
+    "old data in a new session",
+    ["resurrected"],
+    history([
+      { kind: "logout", status: 204 },
+      { kind: "increment", status: 200, session: { handle: "B", data: { n: 5 } } },
+    ]),
+  ],
+  ["an old id that works after its grace", ["resurrected"], history([{ kind: "reuse", ...sees() }])],
+  [
+    "an empty session invented",
+    ["ended without cause", "resurrected"],
+    history([{ ...seesNothing }, sees()]),
+  ],
+  ["somebody turned away", ["ended without cause"], history([{ kind: "rotate", status: 401 }])],
+  [
+    "two successors in the end",
+    ["fork", "more than one successor"],
+    history([
+      { kind: "rotate", ...sees({}, "B") },
+      { ...sees({}, "B"), last: true },
+      { ...sees({}, "C"), last: true },
+    ]),
+  ],
+  ["an id that comes back", ["fork"], history([{ kind: "rotate", ...sees({}, "B") }, sees()])],
+  [
+    "two pasts",
+    ["fork"],
+    history([
+      { kind: "append", tag: "a", start: 2, end: 9, ...sees({ log: ["a"] }) },
+      { kind: "append", tag: "b", start: 2, end: 9, ...sees({ log: ["b"] }) },
+    ]),
+  ],
+  ["a rotation that leaves the id", ["not rotated"], history([{ kind: "rotate", ...sees() }])],
+  [
+    "a condition met twice",
+    ["condition met twice"],
+    history([
+      { kind: "condition", tag: "a", ifMatch: '"1"', start: 2, end: 9, ...sees({ log: ["a"] }) },
+      { kind: "condition", tag: "b", ifMatch: '"1"', start: 2, end: 9, ...sees({ log: ["a", "b"] }) },
+    ]),
+  ],
+  [
+    "one ETag for two states",
+    ["ETag"],
+    history([{ kind: "increment", ...sees({ n: 1 }), etag: JSON.stringify(EMPTY) }]),
+  ],
+  ["a cookie changed on a 503", ["cookie changed on a failure"], history([{ status: 503, cookies: 1 }])],
+  ["an internal error", ["unexpected answer"], history([{ status: 500 }])],
+  ["a key for ever", ["no time to live"], history([], { stored: [{ key: "sess:A", ttl: -1, value: "" }] })],
+  [
+    "a record left behind",
+    ["left behind"],
+    history([{ kind: "logout", status: 204 }], {
+      faulty: false,
+      stored: [{ key: "sess:A", ttl: 1000, value: '{"data":{"birth":"here"}}' }],
+    }),
+  ],
+  [
+    "its own write not seen through a replica",
+    ["lost update"],
+    history([
+      { kind: "increment", ...sees({ n: 1 }), lagging: true },
+      { ...sees(), lagging: true, after: 1 },
+    ]),
+  ],
+  [
+    "a replica that is behind, asked by somebody else",
+    [],
+    history([
+      { kind: "increment", ...sees({ n: 1 }), lagging: true },
+      { ...sees(), lagging: true },
+      { ...seesNothing, lagging: true },
+    ]),
+  ],
+];
+
+for (const [name, rules, recorded] of HISTORIES) {
+  test(`the checker on ${name}: ${rules.join(", ") || "nothing"}`, () => {
+    const found = check(recorded);
+    assert.deepEqual([...new Set(found.map(({ rule }) => rule))].sort(), [...rules].sort());
+    for (const violation of found) assert.match(explain(violation), new RegExp(`^${violation.rule}: `));
+  });
+}
