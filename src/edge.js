@@ -2,7 +2,15 @@
  * The JavaScript half of `edge.rs`: reads the request, calls the store, builds the response. What happens in
  * between is decided in Rust, which is called with strings and answers with a string.
  */
-import { initSync, __wbg_reset_state, configure, headers, start, resume } from "./cloakroom.js";
+import {
+  initSync,
+  __wbg_reset_state,
+  begin_background,
+  configure,
+  headers,
+  start,
+  resume,
+} from "./cloakroom.js";
 import module from "./cloakroom_bg.wasm";
 
 /** The largest request body that is read, in bytes; MAX_BODY in http/request.rs. */
@@ -27,16 +35,18 @@ export default {
   /**
    * @param {Request} request
    * @param {Env} env
+   * @param {{ waitUntil(work: Promise<unknown>): void }} context
    * @returns {Promise<Response>}
    */
-  async fetch(request, env) {
+  async fetch(request, env, context) {
     const body = request.body ? await readBody(request) : undefined;
     const instance = (current ??= begin(env));
     let step = call(instance, () =>
       start(Date.now(), readHead(request, instance.names), body ?? undefined, body === null),
     );
     while (step.startsWith("S") || step.startsWith("W")) step = await wait(instance, step);
-    return step.startsWith("R") ? respond(step) : internal();
+    if (step.startsWith("B")) context.waitUntil(work(instance));
+    return step.startsWith("R") || step.startsWith("B") ? respond(step) : internal();
   },
 };
 
@@ -146,7 +156,13 @@ async function wait(instance, step) {
   return call(instance, () => resume(Number(number), Date.now(), status, newToken, body));
 }
 
-/** @param {string} step `R`, the status, names and values of headers in turn, an empty line, the body. */
+/** What is done when the response is on its way. @param {Instance} instance */
+async function work(instance) {
+  let step = call(instance, () => begin_background(Date.now()));
+  while (step.startsWith("S") || step.startsWith("W")) step = await wait(instance, step);
+}
+
+/** @param {string} step `R` or `B`, the status, names and values of headers in turn, an empty line, the body. */
 function respond(step) {
   const end = step.indexOf("\n\n");
   const [, status, ...fields] = step.slice(0, end).split("\n");

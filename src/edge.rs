@@ -27,6 +27,7 @@ use crate::{
     host::{Answer, Call, Host, Unreachable},
     http::{Body, Code, HEADERS, Problem, Request, Response},
     isolate::Isolate,
+    stats,
     time::Time,
 };
 
@@ -139,7 +140,10 @@ pub fn start(now: f64, head: String, body: Option<Vec<u8>>, too_large: bool) -> 
     let now = time(now);
     let Some(config) = CONFIG.get().and_then(Option::as_ref) else {
         let detail = "this Worker's configuration is faulty; its log says what to change";
-        return write_response(Response::from(Problem::new(Code::Misconfigured, detail)).not_for_caches());
+        return write_response(
+            Response::from(Problem::new(Code::Misconfigured, detail)).not_for_caches(),
+            false,
+        );
     };
     let body = match body {
         _ if too_large => Body::TooLarge,
@@ -164,11 +168,29 @@ pub fn resume(number: u32, now: f64, status: u16, sync_token: String, body: Stri
     run(exchange, time(now))
 }
 
+/// What is to be done when the response is on its way, as one more step; empty when there is nothing.
+#[wasm_bindgen]
+pub fn begin_background(now: f64) -> String {
+    let now = time(now);
+    let Some(config) = CONFIG.get().and_then(Option::as_ref) else { return String::new() };
+    let counter = Rc::new(Counter::default());
+    let host = Edge(Rc::clone(&counter));
+    let isolate = ISOLATE.with(Rc::clone);
+    let future = Box::pin(async move {
+        stats::flush(&host, &isolate, config.store_timeout, &config.session.key_prefix).await;
+        Response::new(204)
+    });
+    run(Exchange { future, counter, since: now }, now)
+}
+
 /// Runs a request to its end or to its next call to the store.
 fn run(mut exchange: Exchange, now: Time) -> String {
     exchange.counter.now.set(now.0);
     match exchange.future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(response) => write_response(response),
+        Poll::Ready(response) => {
+            let is_due = ISOLATE.with(|isolate| isolate.is_tally_due(now));
+            write_response(response, is_due)
+        }
         Poll::Pending => {
             let wish = exchange.counter.outgoing.take();
             exchange.since = now;
@@ -203,9 +225,10 @@ fn write_wish(number: u32, wish: &Wish) -> String {
     }
 }
 
-/// `R`, the status, the headers' names and values in turn, an empty line, the body.
-fn write_response(response: Response) -> String {
-    let mut text = format!("R\n{}", response.status);
+/// `R`, or `B` when there is something to be done in the background; the status, the headers' names and values
+/// in turn, an empty line, the body.
+fn write_response(response: Response, has_background: bool) -> String {
+    let mut text = format!("{}\n{}", if has_background { 'B' } else { 'R' }, response.status);
     for (name, value) in &response.headers {
         text.extend(["\n", name, "\n", value]);
     }

@@ -7,6 +7,7 @@ use crate::{
     isolate::Isolate,
     routes::{Plan, Route, admin, devices},
     session::{Desk, Error, NO_SESSION, Session, change::Unfit},
+    stats,
     store::{Batch, Failure, Store},
     ticket::{Ticket, Verified, sync},
     time::Time,
@@ -59,6 +60,9 @@ async fn serve<H: Host>(
 
     // 3. Who, going by the ticket? A cookie that is no ticket is dropped, unless the store fails.
     let presented = present(request, config, host);
+    if let Some(presented) = &presented {
+        stats::count_ticket(isolate, &presented.key, host.now());
+    }
     if presented.is_none() && config.cookie.values(request.cookie).next().is_some() {
         *cookie = Cookie::Remove;
     }

@@ -1,19 +1,56 @@
 //! What one isolate remembers between requests. All of it may be lost at any time, and is bounded.
 
-use std::{cell::RefCell, collections::HashMap};
+use std::{
+    cell::{Cell, RefCell},
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
 
 use crate::{id::Handle, time::Time};
 
 /// So many sessions in use at a time are remembered; with more, some are touched once too often.
 const MAX_TOUCHED: usize = 10_000;
 
+/// How long what was counted waits to be written.
+const TALLY_EVERY: Duration = Duration::from_secs(60);
+
 /// The memory of an isolate.
 #[derive(Debug, Default)]
 pub struct Isolate {
     touched: RefCell<HashMap<Handle, Time>>,
+    tally: RefCell<BTreeMap<String, u32>>,
+    tally_since: Cell<Time>,
 }
 
 impl Isolate {
+    /// Counts one of `what`.
+    pub fn count(&self, what: String, now: Time) {
+        let mut tally = self.tally.borrow_mut();
+        if tally.is_empty() {
+            self.tally_since.set(now);
+        }
+        *tally.entry(what).or_default() += 1;
+    }
+
+    /// Whether it is time to write what was counted.
+    pub fn is_tally_due(&self, now: Time) -> bool {
+        !self.tally.borrow().is_empty() && now - self.tally_since.get() >= TALLY_EVERY
+    }
+
+    /// Takes what was counted away, when it is due.
+    pub fn take_tally(&self, now: Time) -> Option<BTreeMap<String, u32>> {
+        self.is_tally_due(now).then(|| self.tally.take())
+    }
+
+    /// Puts back what could not be written, to be tried again as late as anything else.
+    pub fn recount(&self, unwritten: BTreeMap<String, u32>, now: Time) {
+        let mut tally = self.tally.borrow_mut();
+        for (what, count) in unwritten {
+            *tally.entry(what).or_default() += count;
+        }
+        self.tally_since.set(now);
+    }
+
     /// When this isolate last renewed the session's time to live, as far as it remembers.
     pub fn last_touch(&self, handle: &Handle) -> Option<Time> {
         self.touched.borrow().get(handle).copied()

@@ -77,6 +77,7 @@ pub mod isolate;
 pub mod limit;
 pub mod routes;
 pub mod session;
+pub mod stats;
 pub mod store;
 pub mod ticket;
 pub mod time;

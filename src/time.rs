@@ -16,6 +16,12 @@ pub struct Time(pub u64);
 const LAST: u64 = 253_402_300_799_000;
 
 impl Time {
+    /// The day, in UTC: `2026-01-01`.
+    pub fn date(&self) -> String {
+        let time = SystemTime::UNIX_EPOCH + Duration::from_millis(self.0.min(LAST));
+        humantime::format_rfc3339_seconds(time).to_string().chars().take(10).collect()
+    }
+
     /// Writes the moment as RFC 3339 in UTC, to the second: `2026-01-01T00:00:00Z`.
     pub fn as_rfc3339<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let time = SystemTime::UNIX_EPOCH + Duration::from_millis(self.0.min(LAST));

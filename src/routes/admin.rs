@@ -10,6 +10,7 @@ use crate::{
     http::{Code, Method, Problem, Request, Response},
     id::Handle,
     session::{Desk, Device, Error, User, change::Unfit},
+    stats,
 };
 
 /// What the service API is asked for.
@@ -32,6 +33,8 @@ pub enum Admin {
     Look(Handle),
     /// Its end.
     End(Handle),
+    /// The counters per day.
+    Stats,
 }
 
 /// The longest user id, name and role, and how many roles a user has.
@@ -61,6 +64,14 @@ pub(super) const USER_SESSIONS: Route = Route {
         Method::Get | Method::Head => Some(param.text().map(|id| Plan::Admin(Admin::List(id)))),
         Method::Delete => Some(param.text().map(|id| Plan::Admin(Admin::EndAll(id)))),
         _ => None,
+    },
+};
+
+pub(super) const STATS: Route = Route {
+    path: "/admin/stats",
+    methods: "GET, HEAD",
+    plan: |request, _| {
+        matches!(request.method, Method::Get | Method::Head).then_some(Ok(Plan::Admin(Admin::Stats)))
     },
 };
 
@@ -107,6 +118,10 @@ pub async fn serve<H: Host>(
             Ok(Response::new(204))
         }
         Admin::Look(handle) => Ok(Response::json(desk.find(&handle).await?.to_json(desk.host.now()))),
+        Admin::Stats => {
+            let key_prefix = &config.session.key_prefix;
+            Ok(Response::json(stats::report(desk.host, desk.store, &config.keyring, key_prefix).await?))
+        }
         Admin::End(handle) => {
             desk.end_by_handle(&handle, None).await?;
             Ok(Response::new(204))

@@ -59,6 +59,7 @@ const ROUTES: &[Route] = &[
     admin::SESSIONS,
     admin::SESSION,
     admin::USER_SESSIONS,
+    admin::STATS,
     HEALTH,
 ];
 

@@ -89,6 +89,21 @@ impl Batch {
         Self { path: "/multi-exec", ..self }
     }
 
+    /// `HINCRBY`: counts in a hash; replies with the sum.
+    pub fn add(self, key: &str, field: &str, count: u32) -> Self {
+        self.write(&["HINCRBY", key, field, &count.to_string()])
+    }
+
+    /// `HGETALL`: names and values in turn.
+    pub fn hash(self, key: &str) -> Self {
+        self.command(&["HGETALL", key])
+    }
+
+    /// `PEXPIRE`: a new time to live.
+    pub fn expire(self, key: &str, ttl: Duration) -> Self {
+        self.write(&["PEXPIRE", key, &milliseconds(ttl)])
+    }
+
     /// `PING`.
     pub fn ping(self) -> Self {
         self.command(&["PING"])

@@ -33,6 +33,11 @@ impl Keyring {
         Self { signing: keys.next().unwrap_or_else(|| Key::new("", cookie_name)), older: keys.collect() }
     }
 
+    /// The keys' fingerprints, first the one that signs: public names, which say nothing of the secrets.
+    pub fn fingerprints(&self) -> Vec<String> {
+        std::iter::once(&self.signing).chain(&self.older).map(|key| fingerprint(key.id)).collect()
+    }
+
     /// The id of the key that signs.
     pub(super) fn signing_key_id(&self) -> KeyId {
         self.signing.id
@@ -70,6 +75,10 @@ impl Key {
         mac.update(&[0]);
         Self { id: [a, b, c, d], mac }
     }
+}
+
+pub(super) fn fingerprint(id: KeyId) -> String {
+    format!("{:08x}", u32::from_be_bytes(id))
 }
 
 fn derive(secret: &str, label: &[u8]) -> [u8; 32] {

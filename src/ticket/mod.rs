@@ -20,7 +20,7 @@ use std::fmt;
 use base64ct::{Base64UrlUnpadded, Encoding};
 
 pub use self::keyring::Keyring;
-use self::keyring::{KEY_ID_LEN, MAC_LEN};
+use self::keyring::{KEY_ID_LEN, MAC_LEN, fingerprint};
 use crate::{id::Id, time::Time};
 
 const VERSION: u8 = 1;
@@ -67,6 +67,8 @@ pub struct Verified {
     pub ticket: Ticket,
     /// Whether an older secret than today's signed it: it is to be issued again.
     pub outdated: bool,
+    /// The fingerprint of the key that signed it.
+    pub key: String,
 }
 
 /// Why a ticket is refused. None of these needs the store.
@@ -113,7 +115,8 @@ impl Ticket {
             return Err(Rejected::Malformed);
         }
         // 2. The MAC, before anything else is believed.
-        let outdated = keyring.verify(take(&mut rest)?, body, mac)?;
+        let key_id = take(&mut rest)?;
+        let outdated = keyring.verify(key_id, body, mac)?;
         // 3. The fields.
         let id = Id::from_bytes(take(&mut rest)?);
         let issued = time(take(&mut rest)?);
@@ -121,7 +124,11 @@ impl Ticket {
         let flags = u16::from_be_bytes(take(&mut rest)?);
         let user = (flags & HAS_USER != 0).then_some(take(&mut rest)?);
         let ticket = Self { id, issued, ends, remember: flags & REMEMBER != 0, user };
-        if ticket.ends <= now { Err(Rejected::Expired) } else { Ok(Verified { ticket, outdated }) }
+        if ticket.ends <= now {
+            Err(Rejected::Expired)
+        } else {
+            Ok(Verified { ticket, outdated, key: fingerprint(key_id) })
+        }
     }
 }
 
@@ -172,7 +179,7 @@ mod tests {
         let frozen = "AROJ4GIHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwGbdtqoAAGbfAEEAAADCQkJCQkJCQkJCQkJCQkJCVaxnh4-thUqYF-RtSsc_ThCclbCiHzMKS1WSJTJJ-1F";
         assert_eq!(ticket().seal(&keyring(&[NEW])), frozen);
         let verified = Ticket::open(frozen, &keyring(&[NEW]), NOW).expect("a good ticket");
-        assert_eq!(verified, Verified { ticket: ticket(), outdated: false });
+        assert_eq!(verified, Verified { ticket: ticket(), outdated: false, key: "1389e062".into() });
     }
 
     #[test]
@@ -256,7 +263,7 @@ mod tests {
             prop_assume!(issued < ends.0);
             let ticket = Ticket { id: Id::from_bytes(id), issued: Time(issued), ends, remember, user };
             let verified = Ticket::open(&ticket.seal(&keyring(&[NEW])), &keyring(&[NEW]), Time(issued));
-            prop_assert_eq!(verified, Ok(Verified { ticket, outdated: false }));
+            prop_assert_eq!(verified.map(|verified| (verified.ticket, verified.outdated)), Ok((ticket, false)));
         }
 
         #[test]

@@ -62,8 +62,13 @@ export async function startWorker({ store, settings = {}, secrets = {} }) {
     secret: environment.SESSION_SECRET,
     /** Someone new, with an empty cookie jar. */
     visitor: () => new Visitor(url),
-    /** Moves the Worker's clock; the store's stays. @param {number} milliseconds */
-    moveClock: (milliseconds) => tell(`clock?by=${milliseconds}`),
+    /**
+     * Moves the Worker's clock; the store's stays. What that makes due in the background is done at once, unless
+     * told otherwise.
+     * @param {number} milliseconds
+     */
+    moveClock: (milliseconds, { settle = true } = {}) =>
+      tell(`clock?by=${milliseconds}${settle ? "&settle" : ""}`),
     /** Uses up the memory of the wasm instance, so that it traps. */
     fillMemory: () => tell("memory"),
     stop: () => miniflare.dispose(),

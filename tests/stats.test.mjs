@@ -1,0 +1,106 @@
+/** Counters per day: which keys' tickets are still seen, counted off the path of any request. */
+import assert from "node:assert/strict";
+import { after, afterEach, before, test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
+import { startLocalStore } from "../tools/local-store/index.mjs";
+import { randomSecret, startWorker } from "./support/worker.mjs";
+
+const MINUTE = 60_000;
+const ADMIN_TOKEN = randomSecret();
+const headers = { Authorization: `Bearer ${ADMIN_TOKEN}` };
+const [older, newer] = [randomSecret(), randomSecret()];
+
+/** @type {Awaited<ReturnType<typeof startLocalStore>>} */
+let store;
+/** @type {Awaited<ReturnType<typeof startWorker>>} */
+let worker;
+/** @type {import("./support/visitor.mjs").Visitor[]} Two with tickets under the older secret. */
+let visitors;
+
+before(async () => {
+  store = await startLocalStore();
+  const before = await startWorker({ store, secrets: { SESSION_SECRET: older } });
+  visitors = [before.visitor(), before.visitor()];
+  await Promise.all(visitors.map((visitor) => visitor.merge({ a: 1 })));
+  await before.stop();
+  worker = await startWorker({ store, secrets: { SESSION_SECRET: `${newer},${older}`, ADMIN_TOKEN } });
+  for (const visitor of visitors) visitor.url = worker.url;
+});
+after(async () => {
+  await worker.stop();
+  await store.stop();
+});
+afterEach(() => store.faults.clear());
+
+const report = async () => (await worker.visitor().send("GET", "/auth/admin/stats", { headers })).json;
+const isTally = (/** @type {{ commands: string[][] }} */ { commands }) => commands[0]?.[0] === "HINCRBY";
+
+/** Waits for what happens after the response. @param {() => Promise<boolean>} done */
+async function until(done) {
+  for (let tries = 0; tries < 200; tries += 1) {
+    if (await done()) return;
+    await sleep(10);
+  }
+  assert.fail("it did not happen");
+}
+
+/** @param {string} key */
+const seen = async (key) => (await report()).days[0]?.tickets_by_key[key] ?? 0;
+
+test("the report names the keys in their order, and counts the good tickets under each", async () => {
+  const { signing_keys, days } = await report();
+  assert.equal(signing_keys.length, 2);
+  assert.ok(signing_keys.every((/** @type {string} */ key) => /^[0-9a-f]{8}$/.test(key)));
+  assert.deepEqual(days, []);
+  const [now, then] = signing_keys;
+
+  const [stays, comes] = visitors;
+  const late = stays.clone();
+  for (let count = 0; count < 3; count += 1) await comes.look(); // one under the older, then under the newer
+  const forger = worker.visitor();
+  forger.ticket = "A".repeat(132);
+  await forger.look();
+  await worker.moveClock(MINUTE, { settle: false });
+  await late.look();
+  await until(async () => (await seen(now)) === 2 && (await seen(then)) === 2);
+
+  const [key] = await store.redis.keys("stats:*");
+  assert.match(String(key), /^stats:\d{4}-\d\d-\d\d$/);
+  assert.ok((await store.redis.pTTL(String(key))) > 35 * 24 * 60 * MINUTE);
+});
+
+test("counters are written after the response, and at most once a minute", async () => {
+  const [visitor] = visitors;
+  await visitor.look();
+  await worker.moveClock(MINUTE, { settle: false });
+  const held = store.faults.hold(isTally);
+  assert.equal((await visitor.look()).status, 200, "the response does not wait for the counters");
+  await held.arrived;
+  held.release();
+  await until(async () => (store.counters.byName.HINCRBY ?? 0) > 0);
+
+  const { byName } = await store.counters.during(async () => {
+    for (let count = 0; count < 20; count += 1) await visitor.look();
+  });
+  assert.deepEqual(byName, { MGET: 20 });
+});
+
+test("counters that could not be written are logged, counted again, and in nobody's way", async () => {
+  const [visitor] = visitors;
+  const { signing_keys } = await report();
+  await visitor.look();
+  const before = await seen(signing_keys[0]);
+
+  store.faults.always("refuse", { when: isTally });
+  await worker.moveClock(MINUTE, { settle: false });
+  assert.equal((await visitor.look()).status, 200);
+  await until(async () => worker.logs.join("").includes("the counters could not be written"));
+  store.faults.clear();
+  await worker.moveClock(MINUTE, { settle: false });
+  await visitor.look();
+  await until(async () => (await seen(signing_keys[0])) >= before + 2);
+});
+
+test("the report is for the holder of the token", async () => {
+  assert.equal((await worker.visitor().send("GET", "/auth/admin/stats")).status, 401);
+});
