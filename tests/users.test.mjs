@@ -314,3 +314,64 @@ test("a read of a user's session is one call and one command; a login two calls 
 test("no key stays for ever", async () => {
   for (const key of await store.redis.keys("*")) assert.ok((await store.redis.pTTL(key)) > 0, key);
 });
+
+test("no failure of the store, on any of these routes, logs anyone out or is reported as done", async () => {
+  /** @type {[string, import("../tools/local-store/faults.mjs").Fault][]} */
+  const faults = [
+    ["refuses", { refuse: true }],
+    ["is cut off", { cut: true }],
+    ["loses its answer", { lostAnswer: true }],
+    ["says 401", { status: 401, body: { error: "WRONGPASS" } }],
+    ["says 429", { status: 429, body: "slow down" }],
+    ["says 500", { status: 500, body: "<h1>no</h1>" }],
+    ["answers HTML", { status: 200, body: "<html>" }],
+    ["answers null", { status: 200, body: "null" }],
+    ["answers an empty list", { status: 200, body: [] }],
+    ["answers nulls", { status: 200, body: [{ result: null }] }],
+    ["answers numbers", { status: 200, body: [{ result: 1 }, { result: 1 }, { result: 1 }, { result: 1 }] }],
+    ["leaves a reply out", { short: true }],
+    ["fails a command", { entry: 0, error: "ERR made up" }],
+    ["has used up its requests", { quota: true }],
+  ];
+  const anonymous = workers[0].visitor();
+  for (const [name, fault] of faults) {
+    for (const call of [1, 2]) {
+      id = `user ${++count}`;
+      const [mine, other] = [(await login()).visitor, (await login()).visitor];
+      const { handle } = await other.session();
+      /** @type {[string, () => Promise<import("./support/visitor.mjs").Answer>][]} */
+      const acts = [
+        ["list", () => mine.send("GET", "/auth/sessions")],
+        ["end one", () => mine.send("DELETE", `/auth/sessions/${handle}`)],
+        ["end others", () => mine.send("DELETE", "/auth/sessions?keep=current")],
+        ["end all", () => mine.send("DELETE", "/auth/sessions")],
+        ["admin create", () => ask("POST", "/sessions", { user: { id } })],
+        ["admin list", () => ask("GET", sessionsOf())],
+        ["admin end all", () => ask("DELETE", sessionsOf())],
+        ["admin look", () => ask("GET", `/sessions/${handle}`)],
+        ["admin end", () => ask("DELETE", `/sessions/${handle}`)],
+        ["admin stats", () => ask("GET", "/stats")],
+      ];
+      for (const [act, run] of acts) {
+        const ticket = mine.ticket;
+        let seen = 0;
+        store.faults.always(fault, { when: () => ++seen >= call });
+        const answer = await run();
+        const struck = seen >= call;
+        store.faults.clear();
+        // A lost answer leaves open whether it was done; a list of nulls is a well-formed "nothing there".
+        const open = ["lostAnswer", "cut", "short"].some((kind) => kind in fault);
+        const nothing = name === "answers nulls" && [200, 201, 204, 401, 404].includes(answer.status);
+        if (struck && !nothing) assert.equal(answer.status, 503, `${act}, call ${call}: the store ${name}`);
+        if (answer.status === 503) {
+          assert.deepEqual(answer.setCookies, [], act);
+          assert.equal(mine.ticket, ticket);
+        }
+        if (open || nothing) continue;
+        if (struck) assert.notEqual(await mine.session(), null, `${act}, call ${call}: the store ${name}`);
+        if (struck) assert.notEqual(await other.session(), null, `${act}, call ${call}: the store ${name}`);
+      }
+    }
+  }
+  assert.equal(await anonymous.session(), null);
+});

@@ -241,18 +241,18 @@ impl<H: Host> Desk<'_, H> {
         let members = loop {
             let [current] = self.store.run(Batch::default().get_from_primary(&mark_key)).await?;
             let current = current.optional_text()?;
-            let batch = Batch::default().members(&index_key);
-            if current.as_deref() == Some(mark.as_str()) {
-                // Set already, by an attempt whose answer was lost.
-                let [members] = self.store.run(batch).await?;
-                break members.texts()?;
-            }
+            let batch = Batch::default();
             let batch = match &current {
+                // Set already, by an attempt whose answer was lost.
+                Some(current) if current == mark.as_str() => {
+                    let [members] = self.store.run(batch.members(&index_key)).await?;
+                    break members.texts()?;
+                }
                 Some(current) => batch.replace_for(&mark_key, current, mark.as_str(), longest),
                 None => batch.create(&mark_key, mark.as_str(), longest),
             };
-            match self.store.run(batch.as_one()).await {
-                Ok([members, set]) if set.is_done()? => break members.texts()?,
+            match self.store.run(batch.members(&index_key).as_one()).await {
+                Ok([set, members]) if set.is_done()? => break members.texts()?,
                 Ok(_) => self.check_deadline()?,
                 Err(failure) => lost.bear(failure, self.store).await?,
             }
