@@ -41,11 +41,10 @@ export default {
   async fetch(request, env, context) {
     const body = request.body ? await readBody(request) : undefined;
     const instance = (current ??= begin(env));
-    let step = call(instance, () =>
+    const step = await drive(instance, () =>
       start(Date.now(), readHead(request, instance.names), body ?? undefined, body === null),
     );
-    while (step.startsWith("S") || step.startsWith("W")) step = await wait(instance, step);
-    if (step.startsWith("B")) context.waitUntil(work(instance));
+    if (step.startsWith("B")) context.waitUntil(drive(instance, () => begin_background(Date.now())));
     return step.startsWith("R") || step.startsWith("B") ? respond(step) : internal();
   },
 };
@@ -70,6 +69,18 @@ function begin(env) {
     url: String(UPSTASH_REDIS_REST_URL).replace(/\/+$/, ""),
     authorization: `Bearer ${UPSTASH_REDIS_REST_TOKEN}`,
   };
+}
+
+/**
+ * Begins something in wasm and waits for whatever it waits for.
+ * @param {Instance} instance
+ * @param {() => string} run
+ * @returns {Promise<string>} The last step: a response, or empty when it is lost.
+ */
+async function drive(instance, run) {
+  let step = call(instance, run);
+  while (step.startsWith("S") || step.startsWith("W")) step = await wait(instance, step);
+  return step;
 }
 
 /**
@@ -154,12 +165,6 @@ async function wait(instance, step) {
     // Refused, cut off, or too late: status 0 says so.
   }
   return call(instance, () => resume(Number(number), Date.now(), status, newToken, body));
-}
-
-/** What is done when the response is on its way. @param {Instance} instance */
-async function work(instance) {
-  let step = call(instance, () => begin_background(Date.now()));
-  while (step.startsWith("S") || step.startsWith("W")) step = await wait(instance, step);
 }
 
 /** @param {string} step `R` or `B`, the status, names and values of headers in turn, an empty line, the body. */

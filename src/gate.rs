@@ -175,7 +175,7 @@ async fn health<H: Host>(store: &Store<'_, H>) -> Result<Response, Failure> {
 /// Says why the plan was not carried out.
 fn refuse(host: &impl Host, error: Error) -> Problem {
     match error {
-        // Nothing is known, so nobody is logged out and no cookie is touched (see `finish`).
+        // Nothing is known, so nobody is logged out and no cookie is touched (see `set_cookies`).
         Error::Store(failure) => {
             host.log(&format_args!("the store failed: {failure}"));
             Problem::new(Code::StoreUnavailable, "the session store did not answer as it should; try again")

@@ -8,9 +8,10 @@
 //! ```text
 //! edge     a request arrives in workerd, and becomes plain values          edge.js, edge.rs
 //! gate     preflight? → route → cross-site? → ticket → plan                http, routes, ticket
-//!          → one batch to the store → the session → the plan is done       session, store
+//!          → one batch to the store → the session, under a new id if due   session, store
+//!          → the plan is done
 //!          → cookie, if it changed → common headers
-//! edge     the answer becomes a response
+//! edge     the answer becomes a response; counters, if due, after it      stats
 //! ```
 //!
 //! Start reading at [`gate::answer`]. Everything but `edge` is pure: what it needs of the machine it runs on

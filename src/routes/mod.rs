@@ -1,4 +1,5 @@
-//! The routes: CONTRACT.md's tables. Each decides what is to be done; none does any I/O.
+//! The routes: CONTRACT.md's tables. Each says from the request alone what is to be done, as a [`Plan`]; those of
+//! `devices` and `admin` also carry theirs out, at the session's desk.
 
 pub mod admin;
 pub mod devices;
