@@ -73,8 +73,9 @@ async fn serve<H: Host>(
         admin::authorise(request, config)?;
     }
     let plan = route.plan(request, param)?;
-    let deadline = host.now() + config.store_timeout * PATIENCE;
-    let desk = Desk { host, store, isolate, rules: &config.session, deadline };
+    let began = host.now();
+    let deadline = began + config.store_timeout * PATIENCE;
+    let desk = Desk { host, store, isolate, rules: &config.session, began, deadline };
 
     let refused = |error| refuse(host, error);
 
@@ -129,11 +130,11 @@ async fn serve<H: Host>(
         (Plan::Look, session, _) => Ok(session),
         (Plan::Rotate, ..) => Err(Error::Ended),
         (plan, Some(session), _) => {
-            let (response, is_over) = devices::serve(plan, session, &desk).await.map_err(refused)?;
-            if is_over {
+            let served = devices::serve(plan, session, &desk).await;
+            if matches!(served, Ok((_, true)) | Err(Error::Ended)) {
                 *cookie = Cookie::Remove;
             }
-            return Ok(response);
+            return served.map(|(response, _)| response).map_err(refused);
         }
         (_, None, _) => Err(Error::Ended),
     };
@@ -185,7 +186,8 @@ fn refuse(host: &impl Host, error: Error) -> Problem {
         Error::NoUser => Problem::new(Code::Unauthenticated, "nobody is logged in to this session"),
         Error::NotFound => Problem::new(Code::NotFound, "there is no session with this handle"),
         Error::Conflict => {
-            Problem::new(Code::Conflict, "the session kept changing until the deadline; try again")
+            let detail = "others kept changing the same until the deadline, or ended it meanwhile; try again";
+            Problem::new(Code::Conflict, detail)
         }
         Error::Precondition => Problem::new(
             Code::PreconditionFailed,

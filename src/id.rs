@@ -6,6 +6,8 @@ use base64ct::{Base64UrlUnpadded, Encoding};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
+use crate::time::Time;
+
 /// What lets someone into a session: 32 random bytes, which only the ticket holds. Does not print.
 #[derive(Clone)]
 pub struct Id([u8; 32]);
@@ -90,6 +92,60 @@ impl fmt::Display for Handle {
     }
 }
 
+/// What a session keeps through all its rotations: the random name of its family of ids (the term of RFC 9700 for
+/// refresh tokens), and how many ids came before the present one. Not secret.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Lineage {
+    /// The family.
+    pub family: Family,
+    /// Which of its ids: 0 is the first.
+    pub generation: u32,
+}
+
+impl Lineage {
+    /// A ticket has three bytes for it.
+    pub const MAX_GENERATION: u32 = 0xff_ffff;
+
+    /// Of the id after this one.
+    pub fn next(self) -> Self {
+        Self { generation: (self.generation + 1).min(Self::MAX_GENERATION), ..self }
+    }
+}
+
+/// The name of a family; prints as 12 characters of base64url.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub struct Family(pub [u8; 9]);
+
+impl Family {
+    /// Reads a name as it is printed.
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut bytes = [0; 9];
+        let decoded = Base64UrlUnpadded::decode(text, &mut bytes).ok()?;
+        (decoded.len() == 9).then_some(Self(bytes))
+    }
+}
+
+impl From<Family> for String {
+    fn from(family: Family) -> Self {
+        family.to_string()
+    }
+}
+
+impl TryFrom<String> for Family {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        Self::parse(&text).ok_or("not a family")
+    }
+}
+
+impl fmt::Display for Family {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&Base64UrlUnpadded::encode_string(&self.0))
+    }
+}
+
 /// A random name that is used once; 16 characters of base64url.
 #[derive(Clone, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
 #[serde(transparent)]
@@ -99,6 +155,22 @@ impl Nonce {
     /// A nonce from random bytes.
     pub fn from_bytes(bytes: [u8; 12]) -> Self {
         Self(Base64UrlUnpadded::encode_string(&bytes))
+    }
+
+    /// A nonce that says when it was made.
+    pub fn at(now: Time, bytes: [u8; 6]) -> Self {
+        let mut all = [0; 12];
+        let (time, random) = all.split_at_mut(6);
+        time.copy_from_slice(&now.six_bytes());
+        random.copy_from_slice(&bytes);
+        Self::from_bytes(all)
+    }
+
+    /// When it was made, if it was made to say so.
+    pub fn time(&self) -> Option<Time> {
+        let mut bytes = [0; 12];
+        let decoded = Base64UrlUnpadded::decode(&self.0, &mut bytes).ok()?;
+        decoded.first_chunk().map(|time| Time::from_six_bytes(*time))
     }
 
     /// Reads a nonce as it was written.
@@ -137,6 +209,12 @@ mod tests {
         assert_ne!(ID.successor(&one), ID.successor(&two));
         assert_ne!(ID.successor(&one), Id([8; 32]).successor(&one));
         assert_ne!(ID.successor(&one), ID);
+    }
+
+    #[test]
+    fn a_nonce_may_say_when_it_was_made() {
+        let now = Time(1_767_225_600_000);
+        assert_eq!(Nonce::at(now, [3; 6]).time(), Some(now));
     }
 
     #[test]

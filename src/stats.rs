@@ -60,8 +60,7 @@ pub async fn report<H: Host>(
     let mut report = Report { signing_keys: keyring.fingerprints(), days: Vec::new() };
     for (day, reply) in days.into_iter().zip(replies) {
         let mut one = Day { day: day.date(), tickets_by_key: BTreeMap::new(), counts: BTreeMap::new() };
-        let mut texts = reply.texts()?.into_iter();
-        while let (Some(name), Some(count)) = (texts.next(), texts.next()) {
+        for (name, count) in reply.pairs()? {
             let count = count.parse().unwrap_or(0);
             match name.strip_prefix(KEY) {
                 Some(fingerprint) => one.tickets_by_key.insert(fingerprint.to_owned(), count),

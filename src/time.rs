@@ -16,6 +16,17 @@ pub struct Time(pub u64);
 const LAST: u64 = 253_402_300_799_000;
 
 impl Time {
+    /// In six bytes, big-endian; enough until the year 10889.
+    pub fn six_bytes(self) -> [u8; 6] {
+        let [_, _, bytes @ ..] = self.0.to_be_bytes();
+        bytes
+    }
+
+    /// Out of six bytes.
+    pub fn from_six_bytes([a, b, c, d, e, f]: [u8; 6]) -> Self {
+        Self(u64::from_be_bytes([0, 0, a, b, c, d, e, f]))
+    }
+
     /// The day, in UTC: `2026-01-01`.
     pub fn date(&self) -> String {
         let time = SystemTime::UNIX_EPOCH + Duration::from_millis(self.0.min(LAST));

@@ -84,16 +84,27 @@ test("one call and one command for the change that begins a session, two of each
   });
 });
 
-test("three calls and three commands for a rotation, a call more to follow an old id", async () => {
+test("four calls and four commands for a rotation, a call more to follow an old id", async () => {
   await visitor.merge({ a: 1 });
   const late = visitor.clone();
   assert.deepEqual(await costOf(() => visitor.rotate()), {
-    calls: 3,
-    commands: 3,
-    byName: { MGET: 1, SET: 2 },
+    calls: 4,
+    commands: 4,
+    byName: { MGET: 1, SET: 3 },
   });
   assert.deepEqual(await costOf(() => late.look()), { calls: 2, commands: 2, byName: { MGET: 2 } });
   assert.deepEqual(await costOf(() => late.look()), { calls: 1, commands: 1, byName: { MGET: 1 } });
+});
+
+test("two calls and three commands to find that a session has ended: the primary is asked too", async () => {
+  await visitor.merge({ a: 1 });
+  const late = visitor.clone();
+  await visitor.logout();
+  assert.deepEqual(await costOf(() => late.look()), {
+    calls: 2,
+    commands: 3,
+    byName: { MGET: 2, PEXPIRE: 1 },
+  });
 });
 
 test("the bundle has at most 150 KB: the sum of each file's gzip -9", () => {

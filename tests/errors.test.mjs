@@ -19,7 +19,7 @@ const LARGEST_BODY = 256 * 1024;
 const LARGEST_DATA = 65_536;
 /** In the data of every session here; no problem and no log line may hold it. */
 const MARK = "kept-in-the-coat-and-shown-to-nobody";
-const FORGED = "A".repeat(132);
+const FORGED = "A".repeat(148);
 
 /** RFC 9110's own phrases, which RFC 9457 wants as the title of an about:blank problem. @type {Record<number, string>} */
 const TITLES = {

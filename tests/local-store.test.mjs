@@ -27,12 +27,25 @@ beforeEach(async () => {
 });
 
 /**
+ * @typedef {object} CallOptions
+ * @property {string} [method]
+ * @property {string} [url] of another endpoint of the store
+ * @property {string | null} [token]
+ * @property {Record<string, string>} [headers]
+ * @property {AbortSignal} [signal]
+ */
+
+/**
  * @param {string} target path and query
  * @param {unknown} [body] sent as it is if text or bytes, else as JSON
- * @param {{ method?: string, token?: string | null, headers?: Record<string, string>, signal?: AbortSignal }} [options]
+ * @param {CallOptions} [options]
  */
-async function call(target, body, { method = "POST", token = store.token, headers, signal } = {}) {
-  const response = await fetch(store.url + target, {
+async function call(
+  target,
+  body,
+  { method = "POST", url = store.url, token = store.token, headers, signal } = {},
+) {
+  const response = await fetch(url + target, {
     method,
     body: body === undefined ? undefined : raw(body) ? /** @type {any} */ (body) : JSON.stringify(body),
     headers: { ...(token === null ? {} : { authorization: `Bearer ${token}` }), ...headers },
@@ -515,6 +528,120 @@ describe("a replica that is behind", () => {
     assert.equal(await result("GET", "k"), "2");
     store.faults.lag = 0;
     assert.deepEqual((await waiting).json(), { result: "3" });
+  });
+});
+
+describe("several replicas, each behind on its own", () => {
+  const NEVER = 60_000;
+  /** @param {number} region @param {(string | number)[]} command @param {string | null} [token] */
+  const at = async (region, command, token) =>
+    call("/", command, {
+      url: await store.urlOf(region),
+      headers: token ? { "upstash-sync-token": token } : {},
+    });
+  /** @param {number[]} regions @param {(string | number)[]} command @param {string | null} [token] */
+  const results = (regions, command, token) =>
+    Promise.all(regions.map(async (region) => (await at(region, command, token)).json().result));
+
+  test("each region is behind by its own lag, and a token waits for that region's replica alone", async () => {
+    await result("SET", "k", "old");
+    store.faults.lag = [0, 100, 300, NEVER];
+    const write = await at(3, ["SET", "k", "new"]);
+    const written = performance.now();
+    assert.deepEqual(await results([0, 1, 2, 3], ["GET", "k"]), ["new", "old", "old", "old"]);
+    /** @type {number[]} */
+    const waits = [];
+    for (const region of [0, 1, 2]) {
+      assert.deepEqual((await at(region, ["GET", "k"], write.syncToken)).json(), { result: "new" });
+      waits.push(performance.now() - written);
+    }
+    assert.ok(waits[1] > 50 && waits[2] > waits[1] + 50, `waited ${waits} ms`);
+    assert.deepEqual(await results([1, 2, 3], ["GET", "k"]), ["new", "new", "old"]);
+  });
+
+  test("callers without a region are served by one replica after the other, whatever they write", async () => {
+    store.faults.lag = [0, NEVER];
+    const answers = [];
+    for (let n = 1; n <= 4; n++) {
+      await result("SET", "k", n);
+      answers.push(await result("GET", "k"));
+    }
+    assert.deepEqual(answers, ["1", null, "3", null]);
+    const pipeline = [
+      ["GET", "k"],
+      ["GET", "k"],
+    ];
+    assert.deepEqual((await call("/pipeline", pipeline)).json().map(value), ["4", "4"]);
+    assert.deepEqual((await call("/pipeline", pipeline)).json().map(value), [null, null]);
+  });
+
+  test("a token from a read covers what was seen there also at a replica that is further behind", async () => {
+    store.faults.lag = [0, 100, 200];
+    const written = await at(0, ["SET", "k", "1"]);
+    for (const [from, to] of [
+      [0, 1],
+      [0, 2],
+      [1, 2],
+    ]) {
+      await at(0, ["INCR", "k"]);
+      const seen = await at(from, ["GET", "k"], written.syncToken);
+      const then = await at(to, ["GET", "k"], seen.syncToken);
+      assert.ok(Number(then.json().result) >= Number(seen.json().result), `${from} to ${to}`);
+    }
+  });
+
+  test("writes from any region go to the primary, and arrive at every replica in their order", async () => {
+    store.faults.lag = [20, 40, 60, 80];
+    for (const region of [0, 1, 2, 3, 0, 1, 2, 3]) await at(region, ["APPEND", "k", region]);
+    const last = await at(1, ["GETDEL", "gone"]);
+    assert.deepEqual(await results([0, 1, 2, 3], ["GET", "k"], last.syncToken), Array(4).fill("01230123"));
+  });
+
+  test("the list can change: who joins knows everything, who stays keeps behind, who goes is gone", async () => {
+    store.faults.lag = NEVER;
+    await result("SET", "k", "1");
+    store.faults.lag = [NEVER, NEVER];
+    assert.deepEqual([store.faults.lag, store.faults.lags], [NEVER, [NEVER, NEVER]]);
+    assert.deepEqual(await results([0, 1], ["GET", "k"]), [null, "1"]);
+    await result("SET", "k", "2");
+    assert.deepEqual(await results([0, 1], ["GET", "k"]), [null, "1"]);
+    store.faults.lag = [0, NEVER, NEVER];
+    assert.deepEqual(await results([0, 1, 2], ["GET", "k"]), ["2", "1", "2"]);
+    store.faults.lag = NEVER;
+    assert.deepEqual(store.faults.lags, [NEVER]);
+    await result("SET", "k", "3");
+    assert.deepEqual(await results([0, 1, 2], ["GET", "k"]), ["2", "2", "2"], "regions share what there is");
+    store.faults.clear();
+    assert.deepEqual([store.faults.lag, store.faults.lags], [0, [0]]);
+    assert.deepEqual(await results([0, 1, 2], ["GET", "k"]), ["3", "3", "3"]);
+  });
+
+  test("a lag that is none is refused, and changes nothing", () => {
+    store.faults.lag = [1, 2];
+    for (const lag of [[], [1, -1], [NaN], Array(9).fill(1)]) {
+      assert.throws(() => (store.faults.lag = lag), RangeError);
+    }
+    assert.deepEqual(store.faults.lags, [1, 2]);
+  });
+
+  test("a region's endpoint is the store's: its token, its silence, and its port all along", async () => {
+    const url = await store.urlOf(1);
+    assert.equal(await store.urlOf(1), url);
+    assert.notEqual(await store.urlOf(2), url);
+    assert.equal((await call("/", ["PING"], { url, token: "no" })).status, 401);
+    await store.stopListening();
+    await assert.rejects(call("/", ["PING"], { url }), { name: "TypeError" });
+    await store.resumeListening();
+    assert.deepEqual((await call("/", ["PING"], { url })).json(), { result: "PONG" });
+  });
+
+  test("Upstash's own client reads its own writes in every region", async () => {
+    store.faults.lag = [50, 100, 150];
+    for (const region of [0, 1, 2]) {
+      const redis = new Redis({ url: await store.urlOf(region), token: store.token });
+      await redis.set("k", region);
+      assert.equal(await redis.get("k"), region);
+    }
   });
 });
 

@@ -58,7 +58,7 @@ test("the report names the keys in their order, and counts the good tickets unde
   const late = stays.clone();
   for (let count = 0; count < 3; count += 1) await comes.look(); // one under the older, then under the newer
   const forger = worker.visitor();
-  forger.ticket = "A".repeat(132);
+  forger.ticket = "A".repeat(148);
   await forger.look();
   await worker.moveClock(MINUTE, { settle: false });
   await late.look();

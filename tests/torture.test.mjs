@@ -43,9 +43,9 @@ test("a seed is a schedule, another seed another one", () => {
 /** Where all begins: a session with an empty log. */
 const EMPTY = { birth: "here", n: 0, log: /** @type {string[]} */ ([]), own: {} };
 
-/** An answer with the session. @param {object} [data] @param {string} [handle] @returns {Partial<Operation>} */
-const sees = (data = {}, handle = "A") => {
-  const session = { handle, data: { ...EMPTY, ...data } };
+/** An answer with the session. @param {object} [data] @param {string} [handle] @param {string} [user] @returns {Partial<Operation>} */
+const sees = (data = {}, handle = "A", user) => {
+  const session = { handle, user: user ? { id: user } : null, data: { ...EMPTY, ...data } };
   return { status: 200, session, etag: JSON.stringify(session.data) };
 };
 const seesNothing = { status: 200, session: null };
@@ -55,11 +55,11 @@ const seesNothing = { status: 200, session: null };
  * says otherwise.
  * @param {Partial<Operation>[]} operations
  * @param {Partial<History>} [more]
+ * @param {Partial<Operation>} [began] how the session began
  * @returns {History}
  */
-const history = (operations, more = {}) => {
-  const created = { kind: /** @type {const} */ ("create"), ...sees() };
-  const whole = [created, ...operations].map((operation, id) => {
+const history = (operations, more = {}, began = { kind: "create", ...sees() }) => {
+  const whole = [began, ...operations].map((operation, id) => {
     /** @type {Operation} */
     const all = {
       id,
@@ -70,11 +70,32 @@ const history = (operations, more = {}) => {
       status: 0,
       cookies: 0,
       lagging: false,
+      birth: "here",
+      user: "",
     };
     return { ...all, carried: "A", ...operation };
   });
-  return { birth: "here", restless: false, faulty: true, operations: whole, stored: [], ...more };
+  return { restless: false, faulty: true, operations: whole, stored: [], ...more };
 };
+
+/** Ann sees one of her sessions. @param {string} [birth] @param {object} [data] @returns {Partial<Operation>} */
+const annSees = (birth = "here", data = {}) => {
+  return { user: "ann", birth, ...sees({ birth, ...data }, "A", "ann") };
+};
+/** @param {string} [birth] @returns {Partial<Operation>} */
+const annSeesNothing = (birth = "here") => ({ ...annSees(birth), ...seesNothing });
+/** @param {string} [birth] @returns {Partial<Operation>} */
+const login = (birth) => ({ ...annSees(birth), kind: "login", status: 201, etag: null });
+/** All of a user's sessions ended. @param {Partial<Operation>} [more] @returns {Partial<Operation>} */
+const revoke = (more) => ({ kind: "revoke", user: "ann", birth: undefined, status: 204, ...more });
+/** All of Ann's sessions ended but this one. @param {string} [birth] @returns {Partial<Operation>} */
+const keep = (birth = "here") => ({ kind: "keep", user: "ann", birth, status: 204 });
+/** This one ended. @param {number} status @returns {Partial<Operation>} */
+const end = (status) => ({ kind: "end", user: "ann", status });
+const overlapping = { start: 3, end: 6 };
+
+/** A history that begins with a session of Ann's. @param {Partial<Operation>[]} operations @param {Partial<History>} [more] */
+const annsHistory = (operations, more) => history(operations, more, login());
 
 /** @type {[string, string[], History][]} */
 const HISTORIES = [
@@ -221,6 +242,150 @@ const HISTORIES = [
       { ...sees(), lagging: true },
       { ...seesNothing, lagging: true },
     ]),
+  ],
+  [
+    "revocations, and logins before, meanwhile and after",
+    [],
+    annsHistory([
+      { ...login("overtaken"), ...overlapping },
+      { ...login("later"), ...overlapping },
+      { ...revoke(), ...overlapping },
+      login("next"),
+      annSeesNothing(),
+      annSeesNothing("overtaken"),
+      annSees("later"),
+      annSees("next"),
+      keep("next"),
+      { ...keep("later"), status: 401 },
+      annSees("next"),
+      { ...end(204), birth: "next" },
+      { ...end(404), birth: "next" },
+    ]),
+  ],
+  ["a session that outlives a revocation", ["resurrected"], annsHistory([revoke(), annSees()])],
+  [
+    "a change acknowledged after a revocation, while the replica is behind",
+    ["resurrected"],
+    annsHistory([revoke(), { ...annSees("here", { n: 1 }), kind: "increment", lagging: true }]),
+  ],
+  [
+    "a look at a replica that does not know of the revocation yet",
+    [],
+    annsHistory([revoke(), { ...annSees(), lagging: true }]),
+  ],
+  [
+    "a login after a revocation, dead",
+    ["ended without cause"],
+    annsHistory([revoke(), login("next"), annSeesNothing("next")]),
+  ],
+  [
+    "a login during a revocation, dead and then alive",
+    ["resurrected"],
+    annsHistory([
+      { ...login("overtaken"), ...overlapping },
+      { ...revoke(), ...overlapping },
+      annSeesNothing("overtaken"),
+      annSees("overtaken"),
+    ]),
+  ],
+  [
+    "revocations without an answer, one of which was made, and late",
+    [],
+    annsHistory([
+      revoke({ status: 503 }),
+      annSees(),
+      revoke({ status: 0 }),
+      login("next"),
+      annSees("next"),
+      annSeesNothing(),
+      annSeesNothing("next"),
+    ]),
+  ],
+  [
+    "a revocation without an answer that is taken back",
+    ["resurrected"],
+    annsHistory([revoke({ status: 503 }), annSeesNothing(), annSees()]),
+  ],
+  [
+    "a refused revocation that was made",
+    ["ended without cause", "unexpected answer"],
+    annsHistory([revoke({ status: 401 }), annSeesNothing()]),
+  ],
+  [
+    "another user's revocation",
+    ["ended without cause"],
+    annsHistory([revoke({ user: "bob" }), annSeesNothing()]),
+  ],
+  ["a revocation that ends what is kept", ["ended without cause"], annsHistory([keep(), annSeesNothing()])],
+  [
+    "a revocation that keeps another one",
+    ["resurrected"],
+    annsHistory([login("other"), keep("other"), annSees()]),
+  ],
+  ["a revocation by the dead", ["resurrected"], annsHistory([revoke(), keep()])],
+  ["an ended session that comes back", ["resurrected"], annsHistory([end(204), annSees()])],
+  [
+    "a session not found by its handle",
+    ["ended without cause", "resurrected"],
+    annsHistory([end(404), annSees()]),
+  ],
+  [
+    "a session ended by its handle while the replica is behind",
+    ["resurrected"],
+    annsHistory([
+      { ...end(204), lagging: true },
+      { ...annSees("here", { n: 1 }), kind: "increment", lagging: true },
+    ]),
+  ],
+  [
+    "a change that another session shows",
+    ["lost update", "out of nowhere"],
+    annsHistory([
+      login("other"),
+      { ...annSees("here", { log: ["a"] }), kind: "append", tag: "a" },
+      annSees(),
+      annSees("other", { log: ["a"] }),
+    ]),
+  ],
+  [
+    "another session in the answer",
+    ["ended without cause", "resurrected", "somebody else's"],
+    annsHistory([login("other"), { ...annSees("other"), birth: "here" }]),
+  ],
+  [
+    "a session of somebody else",
+    ["somebody else's"],
+    annsHistory([{ ...annSees(), ...sees({}, "A", "bob") }]),
+  ],
+  [
+    "a user's new session out of a dead ticket",
+    ["somebody else's"],
+    annsHistory([
+      revoke(),
+      { ...annSees(), kind: "increment", session: { handle: "C", user: { id: "ann" }, data: { n: 1 } } },
+    ]),
+  ],
+  [
+    "a revoked session's record left behind",
+    ["left behind"],
+    annsHistory([revoke()], {
+      faulty: false,
+      stored: [{ key: "sess:A", ttl: 1000, value: '{"data":{"birth":"here"}}' }],
+    }),
+  ],
+  [
+    "the record of a login that a revocation overtook",
+    [],
+    annsHistory(
+      [
+        { ...login("overtaken"), ...overlapping },
+        { ...revoke(), ...overlapping },
+      ],
+      {
+        faulty: false,
+        stored: [{ key: "sess:A", ttl: 1000, value: '{"data":{"birth":"overtaken"}}' }],
+      },
+    ),
   ],
 ];
 

@@ -52,7 +52,11 @@ pub async fn serve<H: Host>(
             Ok((done, false))
         }
         Plan::EndAll { keep_current } => {
-            desk.end_all(&user, keep_current.then_some(session)).await?;
+            if keep_current {
+                desk.end_others(&user, session).await?;
+            } else {
+                desk.end_all(&user, Some(&session.record)).await?;
+            }
             Ok((done, !keep_current))
         }
         _ => Ok((Response::json(desk.list(&user, Some(&current)).await?), false)),

@@ -9,13 +9,13 @@ use std::time::Duration;
 use serde_json::value::RawValue;
 
 use super::{
-    Desk, Device, Moved, Record, Revisions, Session, User,
+    Desk, Device, Moved, Newest, Record, Revisions, Session, User,
     change::{Change, Unfit, no_data},
 };
 use crate::{
     host::{self, Host},
     http::IfMatch,
-    id::{Id, Nonce},
+    id::{Family, Id, Lineage, Nonce},
     store::{Batch, Failure, Store},
     ticket::Ticket,
 };
@@ -70,6 +70,7 @@ impl<H: Host> Desk<'_, H> {
             remember,
             marks: Vec::new(),
             device: Device::default(),
+            lineage: Lineage { family: Family(host::random(self.host)), generation: 0 },
         };
         Session::begin(Id::from_bytes(host::random(self.host)), record, now)
     }
@@ -143,17 +144,18 @@ impl<H: Host> Desk<'_, H> {
     }
 
     /// Moves the session from the id that the caller carries to a new one; the old one leads there for a
-    /// while. Two calls; none when another rotation did it already, whose successor is the caller's too.
+    /// while. Three calls; none when another rotation did it already, whose successor is the caller's too.
     pub async fn rotate(&self, mut session: Session, carried: &Id) -> Result<Session, Error> {
         let mut lost = Lost::default();
+        let mut is_mine = false;
         while session.ticket.id == *carried {
             // 1. The successor, which nobody can know before the move is made.
             let now = self.host.now();
             let moved = Moved::new(self.nonce(), carried, now);
-            let record = Record { rotated_at: now, ..session.record.clone() };
+            let lineage = session.record.lineage.next();
+            let record = Record { rotated_at: now, lineage, ..session.record.clone() };
             let next = Session::begin(carried.successor(&moved.nonce), record, now);
-            // 2. The copy first, and only when it is there the move, if the state is still what was copied. The
-            //    way is kept as long as the session can last: whoever takes it later is not the visitor.
+            // 2. The copy first, and only when it is there the move, if the state is still what was copied.
             match self.write_new(&next).await {
                 Ok(Written { is_new: true, .. }) => {}
                 Ok(_) => return Err(Error::Conflict),
@@ -162,13 +164,20 @@ impl<H: Host> Desk<'_, H> {
                     continue;
                 }
             }
-            match self.replace(&session, &moved.to_json(), Some(next.ticket.ends - now)).await {
-                Ok(true) => return Ok(next),
-                // 3. Someone was faster: drop the copy.
+            is_mine = true;
+            match self.replace(&session, &moved.to_json(), Some(Moved::KEPT)).await {
+                Ok(true) => {
+                    session = next;
+                    break;
+                }
+                // 3. Someone was faster, or the user's sessions were ended: drop the copy.
                 Ok(false) => {
-                    let [deleted] =
-                        self.store.run(Batch::default().delete(&[&self.key(&next.ticket)])).await?;
-                    deleted.count()?;
+                    self.drop_copy(&next).await?;
+                    is_mine = false;
+                }
+                Err(Error::Ended) => {
+                    self.drop_copy(&next).await?;
+                    return Err(Error::Ended);
                 }
                 // The move may have been made: the copy stays.
                 Err(Error::Store(failure)) => lost.bear(failure, self.store).await?,
@@ -177,7 +186,33 @@ impl<H: Host> Desk<'_, H> {
             // 4. See what it is now.
             session = self.again(session.ticket).await?;
         }
+        // 5. Where the family is now.
+        if is_mine {
+            self.note_newest(&session.ticket).await;
+        }
         Ok(session)
+    }
+
+    /// Notes the newest id of a family. When that fails the old id is refused all the same, and its use is not
+    /// noticed as theft.
+    async fn note_newest(&self, ticket: &Ticket) {
+        let (key, newest) = (self.family_key(ticket.lineage.family), Newest::new(ticket).to_json());
+        let mut lost = Lost::default();
+        while let Err(failure) =
+            self.store.run::<1>(Batch::default().put(&key, &newest, ticket.ends - ticket.issued)).await
+        {
+            if lost.bear(failure, self.store).await.is_err() {
+                self.host
+                    .log(&format_args!("session {}: its rotation could not be noted", ticket.id.handle()));
+                return;
+            }
+        }
+    }
+
+    async fn drop_copy(&self, copy: &Session) -> Result<(), Error> {
+        let [deleted] = self.store.run(Batch::default().delete(&[&self.key(&copy.ticket)])).await?;
+        deleted.count()?;
+        Ok(())
     }
 
     /// Ends the session, whatever is in flight. Two calls when nobody else changes it at the same time, one when
@@ -186,7 +221,7 @@ impl<H: Host> Desk<'_, H> {
         let mut lost = Lost::default();
         // A blind delete could remove the way to a successor made just now, and leave that one alive.
         while let Some(session) = self.load(ticket).await? {
-            match self.delete(&session.ticket, &session.stored).await {
+            match self.delete(&session).await {
                 Ok(true) => return Ok(()),
                 Ok(false) => self.check_deadline()?,
                 Err(failure) => lost.bear(failure, self.store).await?,
@@ -207,7 +242,8 @@ impl<H: Host> Desk<'_, H> {
         };
         let (handle, longest) = (ticket.id.handle().to_string(), self.rules.lifetimes.longest());
         let index_key = self.index_key(&user);
-        let batch = batch.list(&index_key, &handle, record.created_at.0, longest).count(&index_key).as_one();
+        let family = record.lineage.family.to_string();
+        let batch = batch.list(&index_key, &handle, &family, longest).count(&index_key).as_one();
         let [created, _added, _expires, listed] = self.store.run(batch).await?;
         let listed = usize::try_from(listed.count()?).map_err(|_| Failure::Garbled)?;
         Ok(Written { is_new: created.is_done()?, listed })
@@ -233,13 +269,13 @@ impl<H: Host> Desk<'_, H> {
         let [replaced, mark] = self.store.run(batch.get_from_primary(&self.mark_key(&user))).await?;
         let mark = mark.optional_text()?;
         let replaced = replaced.is_done()?;
-        if read.record.outlives(mark.as_deref()) { Ok(replaced) } else { Err(Error::Ended) }
+        if replaced && !read.record.outlives(mark.as_deref()) { Err(Error::Ended) } else { Ok(replaced) }
     }
 
     /// Reads the session again, until the deadline.
     pub(super) async fn again(&self, ticket: Ticket) -> Result<Session, Error> {
         self.check_deadline()?;
-        self.load(ticket).await?.ok_or(Error::Ended)
+        self.load_from_primary(ticket).await?.ok_or(Error::Ended)
     }
 
     pub(super) fn check_deadline(&self) -> Result<(), Error> {

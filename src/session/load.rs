@@ -1,59 +1,97 @@
 //! From a ticket to the session behind it, in one call to the store.
 
-use super::{Desk, Entry, MAX_HOPS, Session};
+use super::{Desk, Entry, Error, MAX_HOPS, Newest, Session};
 use crate::{
     host::Host,
     store::{Batch, Failure},
     ticket::Ticket,
+    time::Time,
 };
+
+/// What the store holds behind a ticket.
+struct Found {
+    /// The stored text.
+    stored: Option<String>,
+    /// The same taken apart; `None` also when it is not ours.
+    entry: Option<Entry>,
+    /// The user's revocation mark.
+    mark: Option<String>,
+}
+
+impl Found {
+    fn new(stored: Option<String>, mark: Option<String>) -> Self {
+        Self { entry: stored.as_deref().and_then(Entry::parse), stored, mark }
+    }
+
+    /// Whether nothing is there, or only a way that is not open any more.
+    fn is_gone(&self, now: Time) -> bool {
+        match &self.entry {
+            Some(Entry::Moved(moved)) => moved.until <= now,
+            Some(Entry::Here(_)) => false,
+            None => self.stored.is_none(),
+        }
+    }
+}
 
 impl<H: Host> Desk<'_, H> {
     /// Reads the session; `None` when it has ended. A due touch rides in the same call, and shows in the
     /// session's ticket. A rotated id leads to its successor, for a call more, while the grace lasts; after
     /// that, its use is a sign of theft and ends the session (OWASP: session id renewal).
     pub async fn load(&self, mut ticket: Ticket) -> Result<Option<Session>, Failure> {
+        let found = self.read(&mut ticket).await?;
+        self.follow(ticket, found).await
+    }
+
+    /// The same as the primary has it now: after a write was refused, a replica may not know why yet.
+    pub(super) async fn load_from_primary(&self, ticket: Ticket) -> Result<Option<Session>, Failure> {
+        let (found, _) = self.read_from_primary(&ticket).await?;
+        self.follow(ticket, found).await
+    }
+
+    async fn follow(&self, mut ticket: Ticket, mut found: Found) -> Result<Option<Session>, Failure> {
         let now = self.host.now();
-        let mut reused = false;
         for _ in 0..MAX_HOPS {
-            let (stored, mark) = self.read(&mut ticket).await?;
-            let Some(stored) = stored else { return Ok(None) };
-            match Entry::parse(&stored) {
-                Some(Entry::Here(record)) if record.expires_at <= now => return Ok(None),
-                Some(Entry::Here(record)) if !record.outlives(mark.as_deref()) => return Ok(None),
-                Some(Entry::Here(record)) if !reused => {
-                    return Ok(Some(Session { ticket, record, stored }));
+            if found.is_gone(now) {
+                // It has ended, or came after what this replica knows. The primary knows.
+                let newest;
+                (found, newest) = self.read_from_primary(&ticket).await?;
+                if found.is_gone(now) {
+                    self.notice_reuse(&ticket, newest).await?;
+                    return Ok(None);
                 }
-                Some(Entry::Here(_)) => {
-                    if self.delete(&ticket, &stored).await? {
-                        self.log(&ticket, "was ended: an id it had before was used after its time");
-                        return Ok(None);
-                    }
+            }
+            match (found.entry, found.stored) {
+                (Some(Entry::Here(record)), Some(stored)) => {
+                    let is_alive = now < record.expires_at && record.outlives(found.mark.as_deref());
+                    return Ok(is_alive.then_some(Session { ticket, record, stored }));
                 }
-                Some(Entry::Moved(moved)) => {
-                    reused |= moved.until <= now;
-                    if reused && !self.rules.end_on_reuse {
-                        return Ok(None);
-                    }
+                (Some(Entry::Moved(moved)), _) => {
                     ticket = moved.successor(&ticket);
+                    found = self.read(&mut ticket).await?;
                 }
-                None => {
+                _ => {
                     self.log(&ticket, "is not a record of this version; it is treated as absent");
                     return Ok(None);
                 }
             }
         }
-        self.log(&ticket, "is too many rotations away from the id that was used");
+        self.log(&ticket, "was rotated too often to be followed");
         Ok(None)
     }
 
-    /// Deletes a session that is still as it was read.
-    pub(super) async fn delete(&self, ticket: &Ticket, stored: &str) -> Result<bool, Failure> {
-        let [deleted] = self.store.run(Batch::default().delete_if(&self.key(ticket), stored)).await?;
-        Ok(deleted.count()? > 0)
+    /// Deletes a session that is still as it was read, and what is noted of its family.
+    pub(super) async fn delete(&self, session: &Session) -> Result<bool, Failure> {
+        let batch = Batch::default().delete_if(&self.key(&session.ticket), &session.stored);
+        let batch = match session.ticket.lineage.generation {
+            0 => batch,
+            _ => batch.delete(&[&self.family_key(session.ticket.lineage.family)]),
+        };
+        let replies = self.store.run_all(batch).await?;
+        Ok(replies.first().ok_or(Failure::Garbled)?.count()? > 0)
     }
 
     /// One call: the stored text, the user's revocation mark and, when it is due, a new time to live.
-    async fn read(&self, ticket: &mut Ticket) -> Result<(Option<String>, Option<String>), Failure> {
+    async fn read(&self, ticket: &mut Ticket) -> Result<Found, Failure> {
         let (now, lifetimes, handle) = (self.host.now(), &self.rules.lifetimes, ticket.id.handle());
         // A ticket that was renewed here for an earlier request may still be under way to its holder.
         ticket.issued = ticket.issued.max(self.isolate.last_touch(&handle).unwrap_or_default());
@@ -72,7 +110,40 @@ impl<H: Host> Desk<'_, H> {
             self.store.run(batch).await?
         };
         let mut values = values.all_values(keys.len())?.into_iter();
-        Ok((values.next().flatten(), values.next().flatten()))
+        Ok(Found::new(values.next().flatten(), values.next().flatten()))
+    }
+
+    /// The same as the primary has it, and the newest id of the ticket's family.
+    async fn read_from_primary(&self, ticket: &Ticket) -> Result<(Found, Option<Newest>), Failure> {
+        let (key, family_key) = (self.key(ticket), self.family_key(ticket.lineage.family));
+        let mark_key = ticket.user.map(|user| self.mark_key(&user));
+        let keys: Vec<&str> = [&key, &family_key].into_iter().chain(&mark_key).map(String::as_str).collect();
+        let [_, values] = self.store.run(Batch::default().at_primary(&key).get(&keys)).await?;
+        let mut values = values.all_values(keys.len())?.into_iter();
+        let (stored, newest, mark) =
+            (values.next().flatten(), values.next().flatten(), values.next().flatten());
+        Ok((Found::new(stored, mark), newest.as_deref().and_then(Newest::parse)))
+    }
+
+    /// Ends the session whose family has moved on from this ticket's id: somebody kept a copy of an old cookie.
+    async fn notice_reuse(&self, ticket: &Ticket, newest: Option<Newest>) -> Result<(), Failure> {
+        let is_older = |newest: &Newest| ticket.lineage.generation < newest.generation;
+        let Some(newest) = newest.filter(is_older) else { return Ok(()) };
+        if !self.rules.end_on_reuse {
+            return Ok(());
+        }
+        match self.end_by_handle(&newest.to, None).await {
+            Ok(()) => {
+                let name = &newest.to;
+                self.host.log(&format_args!(
+                    "session {name} was ended: an id it had before was used after its time"
+                ));
+                Ok(())
+            }
+            Err(Error::Store(failure)) => Err(failure),
+            // It has ended already.
+            Err(_) => Ok(()),
+        }
     }
 
     fn log(&self, ticket: &Ticket, what: &str) {

@@ -21,12 +21,12 @@ pub use self::{
     commit::Error,
     device::{Device, RecordIp},
     lifetimes::Lifetimes,
-    record::{Entry, Moved, Record, Revisions, User},
+    record::{Entry, Moved, Newest, Record, Revisions, User},
     users::Kept,
     view::NO_SESSION,
 };
 use crate::{
-    id::{Handle, Id},
+    id::{Family, Handle, Id},
     isolate::Isolate,
     store::Store,
     ticket::{Ticket, UserTag},
@@ -62,11 +62,13 @@ pub struct Desk<'a, H> {
     pub isolate: &'a Isolate,
     /// The rules.
     pub rules: &'a Rules,
+    /// When the request began.
+    pub began: Time,
     /// When to give up applying a change again.
     pub deadline: Time,
 }
 
-/// Rotations that one request follows.
+/// Rotations that one request follows: so many can be made within the grace, by one who means it.
 const MAX_HOPS: usize = 64;
 
 impl<H> Desk<'_, H> {
@@ -84,7 +86,12 @@ impl<H> Desk<'_, H> {
         format!("{}user:{}:mark", self.rules.key_prefix, Base64UrlUnpadded::encode_string(user))
     }
 
-    /// Where it lists a user's sessions: handles by the time they began. For looking, never for deciding.
+    /// Where it keeps the newest id of a family, once there was a rotation.
+    fn family_key(&self, family: Family) -> String {
+        format!("{}family:{family}", self.rules.key_prefix)
+    }
+
+    /// Where it lists a user's sessions: the family of each handle. For looking, never for deciding.
     fn index_key(&self, user: &UserTag) -> String {
         format!("{}user:{}:sessions", self.rules.key_prefix, Base64UrlUnpadded::encode_string(user))
     }
@@ -104,8 +111,14 @@ pub struct Session {
 impl Session {
     /// A session just begun or moved here: its time to live starts anew.
     fn begin(id: Id, record: Record, now: Time) -> Self {
-        let (ends, remember) = (record.expires_at, record.remember);
-        let ticket = Ticket { id, issued: now, ends, remember, user: record.user.as_ref().map(User::tag) };
+        let ticket = Ticket {
+            id,
+            issued: now,
+            ends: record.expires_at,
+            remember: record.remember,
+            user: record.user.as_ref().map(User::tag),
+            lineage: record.lineage,
+        };
         let stored = record.to_json();
         Self { ticket, record, stored }
     }

@@ -1,8 +1,11 @@
 //! What the store keeps under a session's key, as JSON.
 //!
-//! A session: `{"v":1,"rev":"…","before":[],"user":null,"data":{…},"created_at":…,"authenticated_at":null,"rotated_at":…,"expires_at":…,"remember":false}`
+//! A session: `{"v":1,"rev":"…","before":[],"user":null,"data":{…},"created_at":…,"authenticated_at":null,"rotated_at":…,"expires_at":…,"remember":false,"family":"…","generation":0}`
 //! (times in milliseconds), or, for a while after a rotation, the way to its successor:
-//! `{"v":1,"moved":{"nonce":"…","to":"…","until":…}}`. Neither holds anything that lets someone in.
+//! `{"v":1,"moved":{"nonce":"…","to":"…","until":…}}`. Beside a session that was rotated stands where its family of ids
+//! has come to: `{"v":1,"generation":1,"to":"…"}`. None holds anything that lets someone in.
+
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -10,7 +13,7 @@ use sha2::{Digest, Sha256};
 
 use super::{Device, to_json};
 use crate::{
-    id::{Handle, Id, Nonce},
+    id::{Family, Handle, Id, Lineage, Nonce},
     ticket::{Ticket, UserTag},
     time::Time,
 };
@@ -40,6 +43,8 @@ pub struct Record {
     pub marks: Vec<Nonce>,
     /// Where the login came from.
     pub device: Device,
+    /// What it keeps through its rotations.
+    pub lineage: Lineage,
 }
 
 /// The names of a session's last states, random. Every write of user, data or time of login makes a new one. By
@@ -111,6 +116,8 @@ pub struct Moved {
 impl Moved {
     /// How long a rotated id still leads to its successor, in milliseconds: parallel requests are on their way with it.
     const GRACE_MS: u64 = 30_000;
+    /// How long the store keeps the way: when it has none any more, the grace is over by every clock.
+    pub const KEPT: Duration = Duration::from_millis(2 * Self::GRACE_MS);
 
     /// The way, from now on.
     pub fn new(nonce: Nonce, from: &Id, now: Time) -> Self {
@@ -121,12 +128,14 @@ impl Moved {
     /// The ticket to the successor: the same for everyone who holds the old one.
     pub(super) fn successor(&self, old: &Ticket) -> Ticket {
         let rotated_at = Time(self.until.0.saturating_sub(Self::GRACE_MS));
-        Ticket { id: old.id.successor(&self.nonce), issued: rotated_at, ..old.clone() }
+        let lineage = old.lineage.next();
+        Ticket { id: old.id.successor(&self.nonce), issued: rotated_at, lineage, ..old.clone() }
     }
 }
 
 /// Either of the two.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "nearly all are sessions, and none is kept")]
 pub enum Entry {
     /// A session.
     Here(Record),
@@ -152,6 +161,36 @@ struct StoredRecord<'a> {
     marks: Vec<Nonce>,
     #[serde(default, skip_serializing_if = "Device::is_unknown")]
     device: Device,
+    family: Family,
+    generation: u32,
+}
+
+/// The newest id of a family: by it, whoever comes with an older one long after is noticed.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Newest {
+    v: u8,
+    /// Its number.
+    pub generation: u32,
+    /// Its handle.
+    pub to: Handle,
+}
+
+impl Newest {
+    /// What a ticket just made by a rotation holds.
+    pub fn new(ticket: &Ticket) -> Self {
+        let generation = ticket.lineage.generation;
+        Self { v: VERSION, generation, to: ticket.id.handle() }
+    }
+
+    /// The stored form.
+    pub fn to_json(&self) -> String {
+        to_json(self)
+    }
+
+    /// Reads what the store holds; `None` when it is not ours.
+    pub fn parse(json: &str) -> Option<Self> {
+        serde_json::from_str(json).ok().filter(|newest: &Self| newest.v == VERSION)
+    }
 }
 
 /// The stored form of the way to a successor.
@@ -183,6 +222,8 @@ impl Record {
             remember: self.remember,
             marks: self.marks.clone(),
             device: self.device.clone(),
+            family: self.lineage.family,
+            generation: self.lineage.generation,
         })
     }
 }
@@ -212,6 +253,7 @@ impl Entry {
                     remember: stored.remember,
                     marks: stored.marks,
                     device: stored.device,
+                    lineage: Lineage { family: stored.family, generation: stored.generation },
                 })
             });
         }
@@ -225,7 +267,7 @@ mod tests {
     use super::*;
 
     /// Made by this code on 2026-11-21: deployments hold records like these.
-    const FROZEN: &str = r#"{"v":1,"rev":"AQEBAQEBAQEBAQEB","before":["BAQEBAQEBAQEBAQE"],"user":{"id":"u1","name":"Ada","roles":["admin"]},"data":{"b":1, "a":0.1},"created_at":1767225600000,"authenticated_at":1767225600001,"rotated_at":1767225600002,"expires_at":1767312000000,"remember":true,"marks":["BQUFBQUFBQUFBQUF","BgYGBgYGBgYGBgYG"],"device":{"user_agent":"x","ip":"203.0.113.0"}}"#;
+    const FROZEN: &str = r#"{"v":1,"rev":"AQEBAQEBAQEBAQEB","before":["BAQEBAQEBAQEBAQE"],"user":{"id":"u1","name":"Ada","roles":["admin"]},"data":{"b":1, "a":0.1},"created_at":1767225600000,"authenticated_at":1767225600001,"rotated_at":1767225600002,"expires_at":1767312000000,"remember":true,"marks":["BQUFBQUFBQUFBQUF","BgYGBgYGBgYGBgYG"],"device":{"user_agent":"x","ip":"203.0.113.0"},"family":"BwcHBwcHBwcH","generation":3}"#;
     const FROZEN_MOVE: &str = r#"{"v":1,"moved":{"nonce":"AgICAgICAgICAgIC","to":"W5mFHxzQHphIkp8jCPn54IoR","until":1767225630000}}"#;
 
     #[test]

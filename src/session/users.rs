@@ -10,8 +10,8 @@ use serde_json::value::RawValue;
 
 use super::{Desk, Device, Entry, Error, MAX_HOPS, Record, Session, User, commit::Lost, to_json};
 use crate::{
-    host::Host,
-    id::{Handle, Nonce},
+    host::{self, Host},
+    id::{Family, Handle, Nonce},
     store::{Batch, Failure},
     ticket::UserTag,
     time::Time,
@@ -64,8 +64,12 @@ impl<H: Host> Desk<'_, H> {
         let tag = user.tag();
         let batch = Batch::default().get_from_primary(&self.mark_key(&tag));
         let [mark] = self.store.run(batch).await?;
-        let marks =
-            mark.optional_text()?.and_then(|mark| Nonce::parse(&mark)).into_iter().collect::<Vec<_>>();
+        let mark = mark.optional_text()?.and_then(|mark| Nonce::parse(&mark));
+        if mark.as_ref().and_then(Nonce::time).is_some_and(|revoked_at| self.began < revoked_at) {
+            // All sessions were ended while this login was on its way to the store: it counts as before that.
+            return Err(Error::Conflict);
+        }
+        let marks: Vec<Nonce> = mark.into_iter().collect();
         // 2. The session.
         let make = || {
             let session = self.fresh(Some(user.clone()), data.clone(), remember);
@@ -115,12 +119,12 @@ impl<H: Host> Desk<'_, H> {
 
     /// The sessions in a user's list that live, the oldest first; and `current`, if the list has lost it.
     async fn of_user(&self, user: &UserTag, current: Option<&Handle>) -> Result<Vec<Kept>, Error> {
-        // 1. The handles.
+        // 1. The handles, as the primary has them: what is not seen here is shown as ended.
         let index_key = self.index_key(user);
-        let [members] = self.store.run(Batch::default().members(&index_key)).await?;
-        let mut names = members.texts()?;
-        names.extend(current.map(Handle::to_string).filter(|name| !names.contains(name)));
-        let handles: Vec<Handle> = names.iter().filter_map(|name| Handle::parse(name)).collect();
+        let [_, listed] = self.store.run(Batch::default().at_primary(&index_key).hash(&index_key)).await?;
+        let listed = listed.pairs()?;
+        let mut handles: Vec<Handle> = listed.iter().filter_map(|(name, _)| Handle::parse(name)).collect();
+        handles.extend(current.filter(|current| !handles.contains(current)).cloned());
         if handles.is_empty() {
             return Ok(Vec::new());
         }
@@ -128,28 +132,38 @@ impl<H: Host> Desk<'_, H> {
         let keys: Vec<String> = handles.iter().map(|handle| self.key_of(handle)).collect();
         let mark_key = self.mark_key(user);
         let all: Vec<&str> = keys.iter().chain([&mark_key]).map(String::as_str).collect();
-        let batch = keys.iter().fold(Batch::default().get(&all), |batch, key| batch.time_to_live(key));
-        let mut replies = self.store.run_all(batch).await?.into_iter();
+        let batch = Batch::default().at_primary(&index_key).get(&all);
+        let batch = keys.iter().fold(batch, |batch, key| batch.time_to_live(key));
+        let mut replies = self.store.run_all(batch).await?.into_iter().skip(1);
         let mut values = replies.next().ok_or(Failure::Garbled)?.all_values(all.len())?;
         let mark = values.pop().flatten();
         if replies.len() != handles.len() {
             return Err(Failure::Garbled.into());
         }
-        let (mut alive, mut gone) = (Vec::new(), Vec::new());
+        let (mut alive, mut gone, mut ended) = (Vec::new(), Vec::new(), Vec::new());
         for ((handle, value), ttl) in handles.into_iter().zip(values).zip(replies) {
             let ttl_ms = u64::try_from(ttl.count()?).unwrap_or(0);
             match value.as_deref().and_then(Entry::parse) {
                 Some(Entry::Here(record)) if self.is_alive(&record, user, mark.as_deref()) => {
                     alive.push(Kept { handle, record, stored: value.unwrap_or_default(), ttl_ms });
                 }
-                _ => gone.push(handle.to_string()),
+                Some(Entry::Moved(_)) => gone.push(handle.to_string()),
+                _ => {
+                    let name = handle.to_string();
+                    let family = listed.iter().find(|(listed, _)| *listed == name);
+                    ended.extend(family.and_then(|(_, family)| Family::parse(family)));
+                    gone.push(name);
+                }
             }
         }
-        // 3. The list without those that have ended or moved on.
+        // 3. The list without those that have ended or moved on, and the store without what was noted of the former.
         if !gone.is_empty() {
             let gone: Vec<&str> = gone.iter().map(String::as_str).collect();
-            let [unlisted] = self.store.run(Batch::default().unlist(&index_key, &gone)).await?;
-            unlisted.count()?;
+            ended.retain(|family| !alive.iter().any(|kept: &Kept| kept.record.lineage.family == *family));
+            let keys: Vec<String> = ended.into_iter().map(|family| self.family_key(family)).collect();
+            let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+            let batch = Batch::default().unlist(&index_key, &gone);
+            self.store.run_all(if keys.is_empty() { batch } else { batch.delete(&keys) }).await?;
         }
         alive.sort_by_key(|kept| kept.record.created_at);
         Ok(alive)
@@ -165,8 +179,8 @@ impl<H: Host> Desk<'_, H> {
         let mut handle = handle.clone();
         for _ in 0..MAX_HOPS {
             let key = self.key_of(&handle);
-            let batch = Batch::default().get(&[&key]).time_to_live(&key);
-            let [values, ttl] = self.store.run(batch).await?;
+            let batch = Batch::default().at_primary(&key).get(&[&key]).time_to_live(&key);
+            let [_, values, ttl] = self.store.run(batch).await?;
             let ttl_ms = u64::try_from(ttl.count()?).unwrap_or(0);
             let [stored] = values.values()?;
             let Some(stored) = stored else { break };
@@ -208,11 +222,17 @@ impl<H: Host> Desk<'_, H> {
     async fn end_kept(&self, user: &UserTag, kept: Kept) -> Result<(), Error> {
         let mut lost = Lost::default();
         let mut next = Ok(kept);
-        while let Ok(Kept { handle, stored, .. }) = next {
+        while let Ok(Kept { handle, stored, record, .. }) = next {
             let (key, name) = (self.key_of(&handle), handle.to_string());
-            let batch = Batch::default().delete_if(&key, &stored).unlist(&self.index_key(user), &[&name]);
-            match self.store.run(batch).await {
-                Ok([deleted, _unlisted]) if deleted.count()? > 0 => return Ok(()),
+            match self.store.run(Batch::default().delete_if(&key, &stored)).await {
+                Ok([deleted]) if deleted.count()? > 0 => {
+                    // It has ended; what is left of it does no harm.
+                    let family_key = self.family_key(record.lineage.family);
+                    let batch =
+                        Batch::default().delete(&[&family_key]).unlist(&self.index_key(user), &[&name]);
+                    drop(self.store.run_all(batch).await);
+                    return Ok(());
+                }
                 Ok(_) => self.check_deadline()?,
                 Err(failure) => lost.bear(failure, self.store).await?,
             }
@@ -224,53 +244,71 @@ impl<H: Host> Desk<'_, H> {
         }
     }
 
-    /// Ends all sessions of a user, `keep` excepted: those that are listed, those that are not, and those whose
-    /// login has begun but is not done.
-    pub async fn end_all(&self, user: &UserTag, keep: Option<Session>) -> Result<Option<Session>, Error> {
-        // 1. What is kept knows the mark before it is there: no request in between finds it dead.
-        let mark = self.nonce();
-        let keep = match keep {
-            None => None,
-            Some(session) => Some(self.keep_through(session, &mark).await?),
-        };
-        // 2. The mark, and in the same moment who was there. Compare-and-set: one that arrives late must not undo
+    /// Ends all sessions of a user but the caller's, which the mark itself then leaves alone.
+    pub async fn end_others(&self, user: &UserTag, session: Session) -> Result<Session, Error> {
+        let mark = self.new_mark();
+        // What is kept knows the mark before it is there: no request in between finds it dead.
+        let session = self.keep_through(session, &mark).await?;
+        self.revoke(user, &mark, Some(&session.record), Some(session.record.lineage.family)).await?;
+        Ok(session)
+    }
+
+    /// Ends all sessions of a user: those that are listed, those that are not, and those whose
+    /// login has begun but is not done. `caller`: the session that asks for it, if one does.
+    pub async fn end_all(&self, user: &UserTag, caller: Option<&Record>) -> Result<(), Error> {
+        self.revoke(user, &self.new_mark(), caller, None).await
+    }
+
+    fn new_mark(&self) -> Nonce {
+        Nonce::at(self.host.now(), host::random(self.host))
+    }
+
+    async fn revoke(
+        &self,
+        user: &UserTag,
+        mark: &Nonce,
+        caller: Option<&Record>,
+        kept: Option<Family>,
+    ) -> Result<(), Error> {
+        // 1. The mark, and in the same moment who was there. Compare-and-set: one that arrives late must not undo
         //    a later revocation.
         let (mark_key, index_key) = (self.mark_key(user), self.index_key(user));
         let longest = self.rules.lifetimes.longest();
         let mut lost = Lost::default();
-        let members = loop {
+        let listed = loop {
             let [current] = self.store.run(Batch::default().get_from_primary(&mark_key)).await?;
             let current = current.optional_text()?;
+            // A replica may not know yet that the caller's own session was ended: it has no say any more.
+            let is_ours = current.as_deref() == Some(mark.as_str());
+            if caller.is_some_and(|caller| !is_ours && !caller.outlives(current.as_deref())) {
+                return Err(Error::Ended);
+            }
             let batch = Batch::default();
             let batch = match &current {
-                // Set already, by an attempt whose answer was lost.
-                Some(current) if current == mark.as_str() => {
-                    let [members] = self.store.run(batch.members(&index_key)).await?;
-                    break members.texts()?;
-                }
+                // Set already, by an attempt whose answer was lost. Who is listed now may have come after it.
+                Some(_) if is_ours => return Ok(()),
                 Some(current) => batch.replace_for(&mark_key, current, mark.as_str(), longest),
                 None => batch.create(&mark_key, mark.as_str(), longest),
             };
-            match self.store.run(batch.members(&index_key).as_one()).await {
-                Ok([set, members]) if set.is_done()? => break members.texts()?,
+            match self.store.run(batch.hash(&index_key).as_one()).await {
+                Ok([set, listed]) if set.is_done()? => break listed.pairs()?,
                 Ok(_) => self.check_deadline()?,
                 Err(failure) => lost.bear(failure, self.store).await?,
             }
         };
-        // 3. Their records need not wait for their end. They are dead already, so that a failure here is none.
-        let kept = keep.as_ref().map(|session| session.ticket.id.handle().to_string());
-        let gone: Vec<&String> = members.iter().filter(|name| Some(*name) != kept.as_ref()).collect();
-        if !gone.is_empty() {
-            let keys: Vec<String> = gone
-                .iter()
-                .filter_map(|name| Handle::parse(name))
-                .map(|handle| self.key_of(&handle))
-                .collect();
+        // 2. Their records need not wait for their end. They are dead already, so that a failure here is none.
+        let kept = kept.map(|family| family.to_string());
+        let gone = || listed.iter().filter(|(_, family)| Some(family) != kept.as_ref());
+        if gone().next().is_some() {
+            let names: Vec<&str> = gone().map(|(name, _)| name.as_str()).collect();
+            let records =
+                names.iter().filter_map(|name| Handle::parse(name)).map(|handle| self.key_of(&handle));
+            let families = gone().filter_map(|(_, family)| Family::parse(family));
+            let keys: Vec<String> = records.chain(families.map(|family| self.family_key(family))).collect();
             let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
-            let names: Vec<&str> = gone.iter().map(|name| name.as_str()).collect();
             drop(self.store.run_all(Batch::default().delete(&keys).unlist(&index_key, &names)).await);
         }
-        Ok(keep)
+        Ok(())
     }
 
     /// Lets a session outlive a mark that is to come.

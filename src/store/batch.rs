@@ -39,6 +39,11 @@ impl Batch {
         self.write(&["SET", key, value, "NX", "PX", &milliseconds(ttl)])
     }
 
+    /// `SET`: writes, whatever is there; replies OK.
+    pub fn put(self, key: &str, value: &str, ttl: Duration) -> Self {
+        self.write(&["SET", key, value, "PX", &milliseconds(ttl)])
+    }
+
     /// `SET … IFEQ … KEEPTTL`: compare-and-set; replies OK, or null when the value is not `old` or is gone.
     pub fn replace(self, key: &str, old: &str, new: &str) -> Self {
         self.write(&["SET", key, new, "IFEQ", old, "KEEPTTL"])
@@ -59,29 +64,30 @@ impl Batch {
         self.command(&["GETEX", key])
     }
 
-    /// `ZADD`, and a time to live for the whole set; two replies, numbers.
-    pub fn list(self, key: &str, member: &str, score: u64, ttl: Duration) -> Self {
-        self.write(&["ZADD", key, &score.to_string(), member]).write(&["PEXPIRE", key, &milliseconds(ttl)])
+    /// `HSET`, and a time to live for the whole hash; two replies, numbers.
+    pub fn list(self, key: &str, name: &str, value: &str, ttl: Duration) -> Self {
+        self.write(&["HSET", key, name, value]).expire(key, ttl)
     }
 
-    /// `ZREM`: replies with how many were there.
-    pub fn unlist(self, key: &str, members: &[&str]) -> Self {
-        self.write(&[&["ZREM", key], members].concat())
+    /// `HDEL`: replies with how many were there.
+    pub fn unlist(self, key: &str, names: &[&str]) -> Self {
+        self.write(&[&["HDEL", key], names].concat())
     }
 
-    /// `ZCARD`.
+    /// `HLEN`.
     pub fn count(self, key: &str) -> Self {
-        self.command(&["ZCARD", key])
-    }
-
-    /// `ZRANGE`: the members, lowest score first.
-    pub fn members(self, key: &str) -> Self {
-        self.command(&["ZRANGE", key, "0", "-1"])
+        self.command(&["HLEN", key])
     }
 
     /// `PTTL`: milliseconds, negative when there is no key or no end.
     pub fn time_to_live(self, key: &str) -> Self {
         self.command(&["PTTL", key])
+    }
+
+    /// `PEXPIRE … 1 GT`, which changes nothing and counts as a write: as one with it, what follows is asked of the
+    /// primary and never of a replica. Replies with a number.
+    pub fn at_primary(self, key: &str) -> Self {
+        self.command(&["PEXPIRE", key, "1", "GT"]).as_one()
     }
 
     /// All of it as one: nothing of others' comes between (`POST /multi-exec`).

@@ -51,6 +51,12 @@ impl Reply {
         list.into_iter().map(Self::text).collect()
     }
 
+    /// A hash: names and values.
+    pub fn pairs(self) -> Result<Vec<(String, String)>, Failure> {
+        let mut texts = self.texts()?.into_iter();
+        Ok(std::iter::from_fn(|| texts.next().zip(texts.next())).collect())
+    }
+
     /// A text, `None` for what is not there.
     pub fn optional_text(self) -> Result<Option<String>, Failure> {
         if self == Self::Null { Ok(None) } else { self.text().map(Some) }

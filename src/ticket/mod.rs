@@ -1,11 +1,11 @@
 //! The ticket: what the visitor keeps of a session.
 //!
-//! A cookie value of 132 characters, base64url of 99 bytes, all of it under a MAC. It is the only thing that
+//! A cookie value of 148 characters, base64url of 111 bytes, all of it under a MAC. It is the only thing that
 //! lets someone into a session: the store holds hashes of ids, never an id. It also carries what saves a
 //! round trip: how long the session can last at the most, and when its time to live was last renewed.
 //!
 //! ```text
-//! version 1 | key id 4 | session id 32 | issued 6 | ends 6 | flags 2 | user tag 16 | HMAC-SHA-256 32
+//! version 1 | key id 4 | session id 32 | issued 6 | ends 6 | flags 2 | user tag 16 | family 9 | generation 3 | HMAC-SHA-256 32
 //! ```
 //!
 //! Times are milliseconds, numbers are big-endian. The MAC covers a label, the cookie's name (so that a
@@ -21,10 +21,13 @@ use base64ct::{Base64UrlUnpadded, Encoding};
 
 pub use self::keyring::Keyring;
 use self::keyring::{KEY_ID_LEN, MAC_LEN, fingerprint};
-use crate::{id::Id, time::Time};
+use crate::{
+    id::{Family, Id, Lineage},
+    time::Time,
+};
 
 const VERSION: u8 = 1;
-const BODY_LEN: usize = 67;
+const BODY_LEN: usize = 79;
 const TICKET_LEN: usize = BODY_LEN + MAC_LEN;
 /// The length of a ticket as text. A multiple of three bytes: no bit of the text is without meaning.
 const TEXT_LEN: usize = TICKET_LEN / 3 * 4;
@@ -48,6 +51,8 @@ pub struct Ticket {
     pub remember: bool,
     /// Whose session it is.
     pub user: Option<UserTag>,
+    /// The session through all its rotations, and which of its ids this is.
+    pub lineage: Lineage,
 }
 
 /// Never shows the id.
@@ -93,10 +98,13 @@ impl Ticket {
         bytes.push(VERSION);
         bytes.extend(keyring.signing_key_id());
         bytes.extend(self.id.as_bytes());
-        bytes.extend(six_bytes(self.issued));
-        bytes.extend(six_bytes(self.ends));
+        bytes.extend(self.issued.six_bytes());
+        bytes.extend(self.ends.six_bytes());
         bytes.extend(flags.to_be_bytes());
         bytes.extend(self.user.unwrap_or_default());
+        bytes.extend(self.lineage.family.0);
+        let [_, generation @ ..] = self.lineage.generation.min(Lineage::MAX_GENERATION).to_be_bytes();
+        bytes.extend(generation);
         bytes.extend(keyring.sign(&bytes));
         Base64UrlUnpadded::encode_string(&bytes)
     }
@@ -119,11 +127,14 @@ impl Ticket {
         let outdated = keyring.verify(key_id, body, mac)?;
         // 3. The fields.
         let id = Id::from_bytes(take(&mut rest)?);
-        let issued = time(take(&mut rest)?);
-        let ends = time(take(&mut rest)?);
+        let issued = Time::from_six_bytes(take(&mut rest)?);
+        let ends = Time::from_six_bytes(take(&mut rest)?);
         let flags = u16::from_be_bytes(take(&mut rest)?);
         let user = (flags & HAS_USER != 0).then_some(take(&mut rest)?);
-        let ticket = Self { id, issued, ends, remember: flags & REMEMBER != 0, user };
+        let family = Family(take(&mut rest)?);
+        let [a, b, c] = take(&mut rest)?;
+        let lineage = Lineage { family, generation: u32::from_be_bytes([0, a, b, c]) };
+        let ticket = Self { id, issued, ends, remember: flags & REMEMBER != 0, user, lineage };
         if ticket.ends <= now {
             Err(Rejected::Expired)
         } else {
@@ -137,16 +148,6 @@ fn take<const N: usize>(rest: &mut &[u8]) -> Result<[u8; N], Rejected> {
     let (field, after) = rest.split_first_chunk().ok_or(Rejected::Malformed)?;
     *rest = after;
     Ok(*field)
-}
-
-fn six_bytes(time: Time) -> [u8; 6] {
-    let [_, _, bytes @ ..] = time.0.to_be_bytes();
-    bytes
-}
-
-fn time(bytes: [u8; 6]) -> Time {
-    let [a, b, c, d, e, f] = bytes;
-    Time(u64::from_be_bytes([0, 0, a, b, c, d, e, f]))
 }
 
 #[cfg(test)]
@@ -170,13 +171,14 @@ mod tests {
             ends: Time(NOW.0 + 86_400_000),
             remember: true,
             user: Some([9; 16]),
+            lineage: Lineage { family: Family([5; 9]), generation: 0x01_0203 },
         }
     }
 
     /// Made by hand with Python's hmac on 2026-11-21. When it fails, every visitor of every deployment is logged out.
     #[test]
     fn the_frozen_ticket_is_still_made_and_still_opens() {
-        let frozen = "AROJ4GIHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwGbdtqoAAGbfAEEAAADCQkJCQkJCQkJCQkJCQkJCVaxnh4-thUqYF-RtSsc_ThCclbCiHzMKS1WSJTJJ-1F";
+        let frozen = "AROJ4GIHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwGbdtqoAAGbfAEEAAADCQkJCQkJCQkJCQkJCQkJCQUFBQUFBQUFBQECAxjMraCOieq4SAdCTmICT7C9mJSQf1zdrW9Pn3AKXaE9";
         assert_eq!(ticket().seal(&keyring(&[NEW])), frozen);
         let verified = Ticket::open(frozen, &keyring(&[NEW]), NOW).expect("a good ticket");
         assert_eq!(verified, Verified { ticket: ticket(), outdated: false, key: "1389e062".into() });
@@ -211,12 +213,12 @@ mod tests {
         let text = ticket().seal(&keyring);
         let wrong = [
             String::new(),
-            text[..131].to_owned(),
+            text[..147].to_owned(),
             format!("{text}A"),
             format!("{text}="),
             format!("\"{text}\""),
-            "é".repeat(66),
-            "A".repeat(132),
+            "é".repeat(74),
+            "A".repeat(148),
             "A".repeat(100_000),
         ];
         for text in wrong {
@@ -258,10 +260,12 @@ mod tests {
         #[test]
         fn what_is_sealed_opens_the_same(
             id: [u8; 32], issued in 0..1_u64 << 48, life in 1..1_u64 << 40, remember: bool, user: Option<[u8; 16]>,
+            family: [u8; 9], generation in 0..=Lineage::MAX_GENERATION,
         ) {
             let ends = Time((issued + life).min((1 << 48) - 1));
             prop_assume!(issued < ends.0);
-            let ticket = Ticket { id: Id::from_bytes(id), issued: Time(issued), ends, remember, user };
+            let lineage = Lineage { family: Family(family), generation };
+            let ticket = Ticket { id: Id::from_bytes(id), issued: Time(issued), ends, remember, user, lineage };
             let verified = Ticket::open(&ticket.seal(&keyring(&[NEW])), &keyring(&[NEW]), Time(issued));
             prop_assert_eq!(verified.map(|verified| (verified.ticket, verified.outdated)), Ok((ticket, false)));
         }

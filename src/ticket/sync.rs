@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use base64ct::{Base64UrlUnpadded, Encoding};
 
-use super::{KEY_ID_LEN, Keyring, MAC_LEN, six_bytes, take, time};
+use super::{KEY_ID_LEN, Keyring, MAC_LEN, take};
 use crate::time::Time;
 
 /// How long a replica may lag behind before nobody waits for it any more.
@@ -21,7 +21,7 @@ pub fn seal(token: &str, keyring: &Keyring, now: Time) -> Option<String> {
         return None;
     }
     let mut bytes = Vec::from(keyring.signing_key_id());
-    bytes.extend(six_bytes(now));
+    bytes.extend(now.six_bytes());
     bytes.extend(token.as_bytes());
     bytes.extend(keyring.sign(&bytes));
     Some(Base64UrlUnpadded::encode_string(&bytes))
@@ -37,7 +37,7 @@ pub fn open(text: &str, keyring: &Keyring, now: Time) -> Option<String> {
     let (body, mac) = bytes.split_at_checked(bytes.len().checked_sub(MAC_LEN)?)?;
     let mut rest = body;
     keyring.verify(take(&mut rest).ok()?, body, mac).ok()?;
-    let issued = time(take(&mut rest).ok()?);
+    let issued = Time::from_six_bytes(take(&mut rest).ok()?);
     // A header's value, and nothing that could end its line.
     let token =
         std::str::from_utf8(rest).ok().filter(|token| token.bytes().all(|byte| byte.is_ascii_graphic()))?;

@@ -1,11 +1,12 @@
 /**
  * Carries a schedule out against the built Worker, and records what happened. Two isolates and their store,
- * which live as long as the stage does, are shared by one schedule after the other: each has a session of its
+ * which live as long as the stage does, are shared by one schedule after the other: each has sessions of its
  * own, and leaves an empty store behind.
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import { startLocalStore } from "../../tools/local-store/index.mjs";
 import { check } from "./torture/check.mjs";
+import { openOffice } from "./torture/office.mjs";
 import { drawSchedule, STORE_TIMEOUT } from "./torture/schedule.mjs";
 import { Visitor } from "./visitor.mjs";
 import { randomSecret, startWorker } from "./worker.mjs";
@@ -49,7 +50,7 @@ export async function startStage({ restless }) {
     restless,
     store,
     workers,
-    adminToken: secrets.ADMIN_TOKEN,
+    office: openOffice(secrets.ADMIN_TOKEN),
     /** The Workers' clock. */
     now: () => Date.now() + skew,
     /** Moves the Workers' clocks; the store's stays. @param {number} milliseconds */
@@ -121,7 +122,7 @@ export async function play(stage, schedule) {
   const begun = performance.now();
   const recorder = new Recorder(stage, schedule);
 
-  // 1. A session, which everybody has a ticket of.
+  // 1. The sessions, which everybody has a ticket of one of.
   if (schedule.troubledBirth) recorder.arm();
   if (schedule.lagsFirst) store.faults.lag = schedule.lag;
   await recorder.begin();
@@ -148,19 +149,22 @@ export async function play(stage, schedule) {
     await store.redis.flushDb();
     return undefined;
   }
-  if (schedule.reuse && recorder.hasRotated()) {
+  const rotated = schedule.reuse ? recorder.rotated() : undefined;
+  if (rotated) {
     await stage.moveClocks(GRACE + 1000);
-    await recorder.reuse();
-    await recorder.lookAround();
+    await recorder.reuse(rotated);
   }
   return recorder.finish();
 }
 
+/** @typedef {Required<Pick<Operation, "birth" | "user" | "carried">>} Known what is known of a ticket */
+
 class Recorder {
   /** @type {Operation[]} */
   operations = [];
-  /** Every ticket there was, in order, and the handle that belongs to it. @type {Map<string, string>} */
+  /** Every ticket there was, in order, and what it leads to. @type {Map<string, Known>} */
   #tickets = new Map();
+  #births = 0;
   /** Whose answers set which sync cookie, and when. @type {Map<string, { id: number, at: number }>} */
   #syncs = new Map();
   /** The newest ETag that each client saw. @type {Map<number, string>} */
@@ -176,8 +180,8 @@ class Recorder {
   constructor(stage, schedule) {
     this.stage = stage;
     this.schedule = schedule;
-    this.birth = `birth-${schedule.seed}-${Math.random().toString(36).slice(2)}`;
-    this.jars = Array.from({ length: schedule.jars }, () => new Visitor(""));
+    this.name = `${schedule.seed}-${Math.random().toString(36).slice(2)}`;
+    this.jars = schedule.jars.map(() => new Visitor(""));
   }
 
   /** From now on things go wrong. */
@@ -197,14 +201,29 @@ class Recorder {
   }
 
   async begin() {
-    for (;;) {
-      const born = await this.#send("create", 0, new Visitor(""), 0, (one) =>
-        one.merge({ birth: this.birth, n: 0, log: [], own: {} }),
-      );
-      if (!born.operation.session) continue; // the failed one is nobody's
-      for (const jar of this.jars) jar.cookies = new Map(born.one.cookies);
-      return;
-    }
+    const { sessions, jars } = this.schedule;
+    const begun = sessions.map(async (user, session) => {
+      for (;;) {
+        const { one, operation } = await this.#begin(user, 0, 0);
+        if (!operation.session) continue; // the failed one is nobody's
+        for (const [jar, visitor] of this.jars.entries()) {
+          if (jars[jar] === session) visitor.cookies = new Map(one.cookies);
+        }
+        return;
+      }
+    });
+    await Promise.all(begun);
+  }
+
+  /** A new session, of nobody or of a user. @param {string} user @param {number} client @param {number} worker */
+  #begin(user, client, worker) {
+    const birth = `birth-${this.name}-${++this.#births}`;
+    const data = { birth, n: 0, log: [], own: {} };
+    const of = { birth, user };
+    if (user === "")
+      return this.#send("create", client, new Visitor(""), worker, (one) => one.merge(data), of);
+    const login = (/** @type {Visitor} */ one) => this.stage.office.login(one, user, data);
+    return this.#send("login", client, new Visitor(""), worker, login, of);
   }
 
   /** @param {Step} step @param {number} client */
@@ -214,13 +233,14 @@ class Recorder {
     const jar = /** @type {Visitor} */ (this.jars[plan.jar]);
     const carrier = jar.clone();
     if (replay !== undefined) {
-      const tickets = [...this.#tickets.keys()];
-      carrier.ticket = tickets[Math.floor(replay * tickets.length)];
+      const user = this.schedule.sessions[this.schedule.jars[plan.jar] ?? 0];
+      const tickets = [...this.#tickets].filter(([, known]) => known.user === user);
+      carrier.ticket = tickets[Math.floor(replay * tickets.length)]?.[0];
     }
     const before = new Map(carrier.cookies);
     const { one, operation } = await this.#act(kind, client, carrier, plan.worker);
     // As a browser: what was set is kept. But a ticket that is taken back is presented all the same.
-    if (operation.status !== 200 || operation.session?.data.birth !== this.birth) return;
+    if (!operation.session || operation.session.data.birth !== operation.birth) return;
     if (operation.etag) this.#etags.set(client, operation.etag);
     if (replay !== undefined) return;
     for (const [name, value] of one.cookies) if (before.get(name) !== value) jar.cookies.set(name, value);
@@ -230,6 +250,9 @@ class Recorder {
   #act(kind, client, carrier, worker) {
     const tag = `${client}.${this.operations.length}`;
     const append = { op: "add", path: "/log/-", value: tag };
+    const { office } = this.stage;
+    const known = this.#tickets.get(carrier.ticket ?? "");
+    const { user = "", carried = "" } = known ?? {};
     switch (kind) {
       case "increment":
         return this.#send(kind, client, carrier, worker, (one) => one.increment("/n"));
@@ -257,6 +280,16 @@ class Recorder {
         return this.#send(kind, client, carrier, worker, (one) => one.rotate());
       case "logout":
         return this.#send(kind, client, carrier, worker, (one) => one.logout());
+      case "keep":
+        return this.#send(kind, client, carrier, worker, (one) =>
+          one.send("DELETE", "/auth/sessions?keep=current"),
+        );
+      case "login":
+        return this.#begin(user, client, worker);
+      case "revoke":
+        return this.#send(kind, client, new Visitor(""), worker, (one) => office.revoke(one, user), { user });
+      case "end":
+        return this.#send(kind, client, new Visitor(""), worker, (one) => office.end(one, carried), known);
       default:
         return this.#send(kind, client, carrier, worker, (one) => one.look());
     }
@@ -275,7 +308,6 @@ class Recorder {
     const one = carrier.clone(workers[worker % workers.length]?.url);
     const sync = this.#syncs.get(one.cookies.get(SYNC) ?? "");
     const lagging = store.faults.lag > 0;
-    const carried = this.#tickets.get(one.ticket ?? "");
     const [start, id] = [performance.now(), this.operations.length];
     /** @type {Operation} */
     const operation = {
@@ -287,7 +319,8 @@ class Recorder {
       status: 0,
       cookies: 0,
       lagging,
-      carried,
+      user: "",
+      ...this.#tickets.get(one.ticket ?? ""),
       ...more,
     };
     this.operations.push(operation);
@@ -301,13 +334,15 @@ class Recorder {
       const lines = answer.headers.getSetCookie();
       operation.cookies = lines.length;
       operation.etag = answer.headers.get("etag");
-      if (answer.status === 200) operation.session = answer.json.session;
+      if (answer.status === 200 || answer.status === 201) operation.session = answer.json.session;
       for (const line of lines) {
         const [, value] = line.match(`^${SYNC}=([^;]+);`) ?? [];
         if (value && operation.session) this.#syncs.set(value, { id, at: asked });
       }
-      const { session } = operation;
-      if (session?.data.birth === this.birth && one.ticket) this.#tickets.set(one.ticket, session.handle);
+      const { session, birth, user } = operation;
+      if (birth && session?.data.birth === birth && one.ticket) {
+        this.#tickets.set(one.ticket, { birth, user, carried: session.handle });
+      }
       if (kind === "create" && operation.etag) this.#etags.set(client, operation.etag);
     }
     return { one, operation };
@@ -321,15 +356,23 @@ class Recorder {
     if (wait > -20) await sleep(wait + 30);
   }
 
-  /** Looks with every ticket there was, at every isolate. First with one until no rotation is due. */
-  async lookAround() {
-    const first = new Visitor("");
-    first.ticket = [...this.#tickets.keys()].at(-1);
-    for (let times = 0; times < 2; times += 1) {
-      const { one } = await this.#send("look", -1, first, 0, (one) => one.look());
-      first.ticket = one.ticket ?? first.ticket;
-    }
-    const looks = [...this.#tickets.keys()].flatMap((ticket) =>
+  /**
+   * Looks with every ticket there was, at every isolate. First with one of each session until no rotation is due.
+   * @param {string} [birth] at this session only
+   */
+  async lookAround(birth) {
+    const known = () => [...this.#tickets].filter(([, of]) => birth === undefined || of.birth === birth);
+    const newest = new Map(known().map(([ticket, of]) => [of.birth, ticket]));
+    const settled = [...newest.values()].map(async (ticket) => {
+      const first = new Visitor("");
+      first.ticket = ticket;
+      for (let times = 0; times < 2; times += 1) {
+        const { one } = await this.#send("look", -1, first, 0, (one) => one.look());
+        first.ticket = one.ticket ?? first.ticket;
+      }
+    });
+    await Promise.all(settled);
+    const looks = known().flatMap(([ticket]) =>
       this.stage.workers.map((_, worker) => {
         const one = new Visitor("");
         one.ticket = ticket;
@@ -339,16 +382,21 @@ class Recorder {
     await Promise.all(looks);
   }
 
-  hasRotated() {
-    return new Set(this.#tickets.values()).size > 1;
+  /** A ticket to an id whose session has another one now. */
+  rotated() {
+    const known = [...this.#tickets];
+    const found = known.find(([, one]) =>
+      known.some(([, other]) => one.birth === other.birth && one.carried !== other.carried),
+    );
+    return found?.[0];
   }
 
-  /** Uses the first id, whose time is over. */
-  async reuse() {
-    const [first] = this.#tickets.keys();
+  /** Uses an id whose time is over, and looks what became of its session. @param {string} ticket */
+  async reuse(ticket) {
     const thief = new Visitor("");
-    thief.ticket = first;
-    await this.#send("reuse", -1, thief, 0, (one) => one.look());
+    thief.ticket = ticket;
+    const { operation } = await this.#send("reuse", -1, thief, 0, (one) => one.look());
+    await this.lookAround(operation.birth);
   }
 
   /** @returns {Promise<History>} */
@@ -361,7 +409,7 @@ class Recorder {
       }),
     );
     await redis.flushDb();
-    const { birth, operations, schedule } = this;
-    return { birth, restless: schedule.restless, faulty: this.#armed, operations, stored };
+    const { operations, schedule } = this;
+    return { restless: schedule.restless, faulty: this.#armed, operations, stored };
   }
 }

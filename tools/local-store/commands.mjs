@@ -101,7 +101,7 @@ export class CommandTable {
         return option(1) === "0" && command.length === 2 ? plan : refuse(name, unavailable(name));
       case "SET":
         return this.#set(plan, option, lacks);
-      case "FLUSHALL": // the replica is a database of the same server
+      case "FLUSHALL": // the replicas are databases of the same server
         return { ...plan, args: ["FLUSHDB", ...command.slice(1)] };
       case "EVAL":
       case "EVAL_RO":

@@ -1,10 +1,10 @@
 /**
- * Runs planned commands on Valkey: one by one or as a transaction, on the primary or, when it lags and they
- * only read, on the replica; and says what they cost.
+ * Runs planned commands on Valkey: one by one or as a transaction, on the primary or, when they only
+ * read, on a replica that lags; and says what they cost.
  */
 import { createClient, RESP_TYPES } from "@redis/client";
 import { CommandTable } from "./commands.mjs";
-import { Replica } from "./replica.mjs";
+import { Replication } from "./replication.mjs";
 
 /** @typedef {import("./commands.mjs").Plan} Plan */
 /** @typedef {import("./counters.mjs").Counters} Counters */
@@ -12,6 +12,7 @@ import { Replica } from "./replica.mjs";
 /** @typedef {import("./encoding.mjs").Command} Command */
 /** @typedef {import("./encoding.mjs").Outcome} Outcome */
 /** @typedef {import("./encoding.mjs").Reply} Reply */
+/** @typedef {import("./replica.mjs").Replica} Replica */
 
 /** @typedef {(command: Command) => Promise<Reply>} Send */
 
@@ -23,9 +24,17 @@ import { Replica } from "./replica.mjs";
  */
 
 /**
- * @typedef {object} Context of a run
- * @property {Map<Plan, Arg[]>} keys that writes touch; known only while the replica lags
+ * @typedef {object} Options of a run
  * @property {boolean} atomic
+ * @property {string | undefined} token the caller's latest
+ * @property {number} [region] whose replica serves the caller; else the next one does
+ */
+
+/**
+ * @typedef {object} Context of a run
+ * @property {Map<Plan, Arg[]>} keys that writes touch; known only while a replica lags
+ * @property {boolean} atomic
+ * @property {Replica | undefined} replica for what reads
  * @property {number} seen the offset up to which the caller has to be shown everything
  */
 
@@ -38,6 +47,8 @@ const TYPES = {
 
 /** @type {Map<Plan, Arg[]>} */
 const NO_KEYS = new Map();
+/** As many as can lag at the same time. */
+const REPLICAS = 4;
 const DISCARDED = "EXECABORT Transaction discarded because of: ";
 
 export class Database {
@@ -51,24 +62,25 @@ export class Database {
    * @param {Counters} counters
    */
   static async open(socket, counters) {
-    const clients = await Promise.all([connect(socket, 0), connect(socket, 1)]);
-    const [primary, second] = clients.map(rawSend);
-    await second(["FLUSHDB"]);
+    const databases = Array.from({ length: 1 + REPLICAS }, (_, database) => connect(socket, database));
+    const clients = await Promise.all(databases);
+    const [primary, ...others] = clients.map(rawSend);
+    await Promise.all(others.map((send) => send(["FLUSHDB"])));
     const table = new CommandTable(/** @type {any[]} */ (await primary(["COMMAND"])));
     const close = () => clients.forEach((client) => client.destroy());
-    return new Database(primary, new Replica(primary, second), table, counters, close);
+    return new Database(primary, new Replication(primary, others), table, counters, close);
   }
 
   /**
    * @param {Send} primary
-   * @param {Replica} replica
+   * @param {Replication} replication
    * @param {CommandTable} table
    * @param {Counters} counters
    * @param {() => void} close
    */
-  constructor(primary, replica, table, counters, close) {
+  constructor(primary, replication, table, counters, close) {
     this.#primary = primary;
-    this.replica = replica;
+    this.replication = replication;
     this.#table = table;
     this.#counters = counters;
     this.#close = close;
@@ -76,11 +88,11 @@ export class Database {
 
   /** A token that covers nothing. */
   get token() {
-    return this.replica.tokenOf(0);
+    return this.replication.tokenOf(0);
   }
 
   close() {
-    this.replica.close();
+    this.replication.close();
     this.#close();
   }
 
@@ -94,28 +106,35 @@ export class Database {
 
   /**
    * @param {Plan[]} plans
-   * @param {{ atomic: boolean, token: string | undefined }} options
+   * @param {Options} options
    * @returns {Promise<Answer>}
    */
-  async run(plans, { atomic, token }) {
-    const seen = this.replica.offsetOf(token);
+  async run(plans, { atomic, token, region }) {
+    const seen = this.replication.offsetOf(token);
     // Up to the last byte sent nothing else waits, so that commands are run in the order given.
-    const keys = this.replica.lagging ? await this.#keysOf(plans) : NO_KEYS;
+    const keys = this.replication.lagging ? await this.#keysOf(plans) : NO_KEYS;
+    const reads = plans.some((plan) => plan.kind === "read");
+    const replica = reads ? this.replication.serving(region) : undefined;
+    const context = { keys, atomic, replica, seen };
     for (const plan of plans) this.#counters.bill(plan.name);
     if (!atomic) {
-      const runs = await Promise.all(plans.map((plan) => this.#runSafely([plan], { keys, atomic, seen })));
+      const runs = await Promise.all(plans.map((plan) => this.#runSafely([plan], context)));
       return {
         outcomes: runs.map((run) => run.outcomes[0]),
-        token: this.replica.tokenOf(Math.max(seen, ...runs.map((run) => run.offset))),
+        token: this.replication.tokenOf(Math.max(seen, ...runs.map((run) => run.offset))),
       };
     }
     const refused = plans.find((plan) => plan.refusal);
     const refusal = refused && DISCARDED + refused.refusal;
     if (refused || plans.length === 0) {
-      return { outcomes: [], discarded: refusal, token: this.replica.tokenOf(seen) };
+      return { outcomes: [], discarded: refusal, token: this.replication.tokenOf(seen) };
     }
-    const { outcomes, offset, discarded } = await this.#runSafely(plans, { keys, atomic, seen });
-    return { outcomes, discarded: discarded && DISCARDED + discarded, token: this.replica.tokenOf(offset) };
+    const { outcomes, offset, discarded } = await this.#runSafely(plans, context);
+    return {
+      outcomes,
+      discarded: discarded && DISCARDED + discarded,
+      token: this.replication.tokenOf(offset),
+    };
   }
 
   /**
@@ -141,21 +160,19 @@ export class Database {
    * @param {Context} context
    * @returns {Promise<{ outcomes: Outcome[], offset: number }>}
    */
-  async #runTogether(plans, { keys, atomic, seen }) {
+  async #runTogether(plans, { keys, atomic, replica, seen }) {
     const writes = plans.filter((plan) => plan.kind === "write");
 
-    // 1. Where. Only the replica can be behind; a transaction that writes belongs to the primary as a whole.
-    let onReplica = this.replica.lagging && writes.length === 0 && plans.some((plan) => plan.kind === "read");
-    if (onReplica) {
-      await this.replica.reach(seen);
-      onReplica = this.replica.lagging; // it may have been switched off meanwhile, and knows no more
-    }
-    const send = onReplica ? this.replica.send : this.#primary;
-    const known = onReplica ? this.replica.applied : 0;
+    // 1. Where. Only a replica can be behind; a transaction that writes belongs to the primary as a whole.
+    let behind = writes.length === 0 && plans.some((plan) => plan.kind === "read") ? replica : undefined;
+    if (behind?.lagging) await behind.reach(seen);
+    if (!behind?.lagging) behind = undefined; // it may have been switched off meanwhile, and knows no more
+    const send = behind?.send ?? this.#primary;
+    const known = behind?.applied ?? this.replication.written;
 
-    // 2. What is sent along: statistics around each script, and for the replica what was written.
+    // 2. What is sent along: statistics around each script, and for the replicas what was written.
     const commands = plans.flatMap(({ script, args }) => (script ? [STATISTICS, args, STATISTICS] : [args]));
-    const entry = writes.length > 0 ? this.replica.expect() : undefined;
+    const entry = writes.length > 0 ? this.replication.expect() : undefined;
     const written = entry?.wanted ? writes.flatMap((plan) => keys.get(plan) ?? []) : [];
     const copies = written.flatMap((key) => [
       ["DUMP", key],
@@ -251,7 +268,7 @@ function isFlush(plan) {
 }
 
 /**
- * What makes the replica's key what the primary's was.
+ * What makes a replica's key what the primary's was.
  *
  * @param {Arg} key
  * @param {Reply} dump

@@ -53,20 +53,26 @@ export class Faults {
   #armed = [];
   /** @type {Gate[]} */
   #holds = [];
-  #replica;
+  #replication;
 
-  /** @param {import("./replica.mjs").Replica} replica */
-  constructor(replica) {
-    this.#replica = replica;
+  /** @param {import("./replication.mjs").Replication} replication */
+  constructor(replication) {
+    this.#replication = replication;
   }
 
-  /** How far reads are behind, in milliseconds. 0: they are not. */
+  /** @returns {number} how far reads are behind at the most, in milliseconds; 0: they are not */
   get lag() {
-    return this.#replica.lag;
+    return Math.max(...this.lags);
   }
 
+  /** @param {number | number[]} milliseconds a list: of so many replicas, each behind on its own; 0 is the primary itself */
   set lag(milliseconds) {
-    this.#replica.lag = milliseconds;
+    this.#replication.lags = [milliseconds].flat();
+  }
+
+  /** How far each replica is behind. */
+  get lags() {
+    return this.#replication.lags;
   }
 
   /**

@@ -31,10 +31,11 @@ const BATCHES = new Set(["/pipeline", "/multi-exec"]);
  */
 
 /**
- * @param {{ token: string, database: Database, counters: Counters, faults: Faults }} store
+ * @param {{ token: string, database: Database, counters: Counters, faults: Faults, region?: number }} store
+ *   `region`: the callers', if they are of one
  * @returns {(request: Request, response: Response) => void}
  */
-export function handler({ token, database, counters, faults }) {
+export function handler({ token, database, counters, faults, region }) {
   const isToken = equals(token);
 
   /**
@@ -73,7 +74,7 @@ export function handler({ token, database, counters, faults }) {
     await faults.gate(see);
     const atomic = asked.path === "/multi-exec";
     const syncToken = /** @type {string | undefined} */ (request.headers["upstash-sync-token"]);
-    const ran = await execute(database, plans, fault, { atomic, token: syncToken });
+    const ran = await execute(database, plans, fault, { atomic, token: syncToken, region });
     if (fault.hang || fault.status) return instead(response, fault);
     if (fault.lostAnswer) return request.socket.destroy();
 
@@ -196,7 +197,7 @@ function quota(fault) {
  * @param {Database} database
  * @param {Plan[]} plans
  * @param {Fault} fault
- * @param {{ atomic: boolean, token: string | undefined }} options
+ * @param {import("./database.mjs").Options} options
  * @returns {Promise<Answer>}
  */
 async function execute(database, plans, fault, options) {

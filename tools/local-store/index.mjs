@@ -3,14 +3,13 @@
  * uses it with data on disk; tests use it with faults and counters.
  */
 import { randomBytes } from "node:crypto";
-import { once } from "node:events";
-import { createServer } from "node:http";
 import { createClient } from "@redis/client";
 import { startValkey } from "../valkey.mjs";
 import { Counters } from "./counters.mjs";
 import { Database } from "./database.mjs";
 import { Faults } from "./faults.mjs";
 import { handler } from "./handler.mjs";
+import { Listener } from "./listener.mjs";
 
 /** @typedef {Awaited<ReturnType<typeof startLocalStore>>} LocalStore */
 
@@ -32,23 +31,23 @@ export async function startLocalStore({
   const server = valkey ?? (await startValkey({ dir, log }));
   const counters = new Counters();
   const database = await Database.open(server.socket, counters);
-  const faults = new Faults(database.replica);
+  const faults = new Faults(database.replication);
   const redis = createClient({ socket: { path: server.socket, tls: false, reconnectStrategy: false } });
   redis.on("error", () => {}); // whoever sent a command hears of it
   await redis.connect();
 
-  const http = createServer({ keepAliveTimeout: 65_000 }, handler({ token, database, counters, faults }));
-  const listen = async () => {
-    http.listen(port, "127.0.0.1");
-    await once(http, "listening");
-    port = /** @type {import("node:net").AddressInfo} */ (http.address()).port;
-  };
-  const stopListening = async () => {
-    if (!http.listening) return;
-    const closed = once(http, "close");
-    http.close();
-    http.closeAllConnections();
-    await closed;
+  const listen = (/** @type {number | undefined} */ region, /** @type {number} */ port) =>
+    new Listener(handler({ token, database, counters, faults, region }), port);
+  const listeners = [listen(undefined, port)];
+  const stopListening = () => Promise.all(listeners.map((listener) => listener.close()));
+  const resumeListening = () => Promise.all(listeners.map((listener) => listener.open()));
+  /** @type {Map<number, Promise<string>>} */
+  const regions = new Map();
+  const openRegion = async (/** @type {number} */ region) => {
+    const listener = listen(region, 0);
+    listeners.push(listener);
+    await listener.open();
+    return listener.url;
   };
 
   const stop = async () => {
@@ -59,13 +58,25 @@ export async function startLocalStore({
     if (!valkey) await server.stop();
   };
   try {
-    await listen();
+    await resumeListening();
   } catch (error) {
     await stop();
     throw error;
   }
   return {
-    url: `http://127.0.0.1:${port}`,
+    /** For callers anywhere: each read is served by the next replica in turn. */
+    url: listeners[0].url,
+    /**
+     * The same for callers of one region, which is always served by the same replica: region 1 by the one whose lag is
+     * `faults.lags[1]`; when there are fewer, regions share them.
+     * @param {number} region
+     * @returns {Promise<string>}
+     */
+    urlOf(region) {
+      const url = regions.get(region) ?? openRegion(region);
+      regions.set(region, url);
+      return url;
+    },
     token,
     /** What goes wrong. */
     faults,
@@ -75,8 +86,8 @@ export async function startLocalStore({
     redis,
     /** From here on connections are refused, and those there are end. */
     stopListening,
-    /** Listens again, on the same port. */
-    resumeListening: listen,
+    /** Listens again, on the same ports. */
+    resumeListening,
     /** Ends everything; what is in `dir` stays. */
     stop,
   };

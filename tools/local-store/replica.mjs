@@ -1,10 +1,7 @@
 /**
- * A replica that is behind: database 1 of the same Valkey. What a write has made of its keys arrives here
- * `lag` milliseconds later, in the order of the writes.
- *
- * Its clock is the number of writes so far, the offset; a sync token is an offset in disguise.
+ * A replica that is behind: a further database of the same Valkey. What a write has made of its keys arrives
+ * here `lag` milliseconds later, in the order of the writes.
  */
-import { randomBytes } from "node:crypto";
 
 /** @typedef {import("./database.mjs").Send} Send */
 /** @typedef {import("./encoding.mjs").Command} Command */
@@ -14,26 +11,13 @@ import { randomBytes } from "node:crypto";
  *
  * @typedef {object} Entry
  * @property {number} offset
- * @property {boolean} wanted whether the replica needs to be told what was written
- * @property {(commands: Command[]) => void} arrived to be called with what brings the replica up to it
- * @property {Command[]} [commands]
+ * @property {Command[]} [commands] what brings the replica up to it
  * @property {number} [due] on `performance.now()`'s clock
  */
 
-/** Copies everything at once, with the TTLs, so that nothing is written meanwhile. */
-const COPY_ALL = `
-redis.call('SELECT', 1)
-redis.call('FLUSHDB')
-redis.call('SELECT', 0)
-for _, key in ipairs(redis.call('KEYS', '*')) do redis.call('COPY', key, key, 'DB', 1) end`;
-
 export class Replica {
-  /** Tokens of another run mean nothing here. */
-  #run = randomBytes(6).toString("hex");
-  #primary;
+  #copyAll;
   #lag = 0;
-  /** The offset of the latest write. */
-  #written = 0;
   /** The offset up to which the replica knows everything. */
   applied = 0;
   /** @type {Entry[]} */
@@ -46,32 +30,34 @@ export class Replica {
   #timer;
 
   /**
-   * @param {Send} primary
    * @param {Send} send runs a command on the replica
+   * @param {() => Promise<unknown>} copyAll makes it what the primary is
    */
-  constructor(primary, send) {
-    this.#primary = primary;
+  constructor(send, copyAll) {
     this.send = send;
+    this.#copyAll = copyAll;
   }
 
+  /** Milliseconds; 0: it is switched off. */
   get lag() {
     return this.#lag;
   }
 
-  /** Milliseconds; 0 switches the replica off. What is already under way keeps its time. */
-  set lag(milliseconds) {
-    if (!(milliseconds >= 0)) throw new RangeError("lag is a number of milliseconds");
-    const wasOff = this.#lag === 0;
-    this.#lag = milliseconds;
-    if (milliseconds === 0) this.#catchUp(this.#written);
-    else if (wasOff) {
-      this.#ready = this.#primary(["EVAL", COPY_ALL, "0"]);
-      this.#catchUp(this.#written);
-    }
-  }
-
   get lagging() {
     return this.#lag > 0;
+  }
+
+  /**
+   * What is already under way keeps its time.
+   *
+   * @param {number} milliseconds 0 switches the replica off
+   * @param {number} written the offset of the latest write
+   */
+  lagBy(milliseconds, written) {
+    const wasOff = this.#lag === 0;
+    this.#lag = milliseconds;
+    if (wasOff && this.lagging) this.#ready = this.#copyAll();
+    if (wasOff || !this.lagging) this.#catchUp(written);
   }
 
   close() {
@@ -81,26 +67,23 @@ export class Replica {
   /**
    * Makes room for a write that is about to be sent.
    *
-   * @returns {Entry}
+   * @param {number} offset the write's
+   * @returns {((commands: Command[]) => void) | undefined} to be called with what the write has made of its keys; nothing
+   *   when the replica need not be told
    */
-  expect() {
-    const offset = ++this.#written;
+  expect(offset) {
     if (!this.lagging) {
       this.applied = offset;
-      return { offset, wanted: false, arrived: () => {} };
+      return undefined;
     }
     /** @type {Entry} */
-    const entry = {
-      offset,
-      wanted: true,
-      arrived: (commands) => {
-        entry.commands = commands;
-        entry.due = performance.now() + this.#lag;
-        this.#apply();
-      },
-    };
+    const entry = { offset };
     this.#pending.push(entry);
-    return entry;
+    return (commands) => {
+      entry.commands = commands;
+      entry.due = performance.now() + this.#lag;
+      this.#apply();
+    };
   }
 
   /**
@@ -111,24 +94,6 @@ export class Replica {
     await this.#ready;
     if (this.applied >= offset) return;
     await new Promise((resolve) => this.#waiting.push({ offset, wake: () => resolve(undefined) }));
-  }
-
-  /**
-   * @param {number} offset
-   * @returns {string}
-   */
-  tokenOf(offset) {
-    return Buffer.from(`${this.#run}:${offset}`).toString("base64");
-  }
-
-  /**
-   * @param {string | undefined} token
-   * @returns {number} 0, which asks for nothing, unless it is a token of ours
-   */
-  offsetOf(token) {
-    if (!token) return 0;
-    const [run, offset] = Buffer.from(token, "base64").toString().split(":");
-    return run === this.#run && /^\d{1,15}$/.test(offset) ? Number(offset) : 0;
   }
 
   #apply() {

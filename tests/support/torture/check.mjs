@@ -4,11 +4,15 @@
  * Every operation leaves a trace that can be found again: an append its own tag in `log`, a merge the next
  * number under the client's own key, an increment one more in `n`. An operation whose outcome is unknown (no
  * answer, 5xx, 409) may have been made, once; one that was refused may not; one that was acknowledged must.
+ *
+ * A revocation ends the sessions whose login was answered before it began, and none whose login began after its
+ * answer; what happens to those in between may go either way, but not back.
  */
 import { isDeepStrictEqual } from "node:util";
 
 /** @typedef {import("./schedule.mjs").Kind | "create" | "reuse"} AnyKind */
-/** @typedef {{ birth?: string, n?: number, log?: string[], own?: Record<string, number> }} Data */
+/** @typedef {{ birth?: string, n?: number, log?: string[], own?: Record<string, number> }} Data `birth`: from its beginning, the session's alone */
+/** @typedef {{ handle: string, user?: { id: string } | null, data: Data }} Session */
 
 /**
  * @typedef {object} Operation
@@ -18,9 +22,11 @@ import { isDeepStrictEqual } from "node:util";
  * @property {number} start in milliseconds on the tester's clock
  * @property {number} end
  * @property {number} status 0 without an answer
- * @property {{ handle: string, data: Data } | null} [session] of the answer, when it has one
+ * @property {string} [birth] of the session that it begins, or is to act on; a revocation has none
+ * @property {string} user whose that session is, or whose all are revoked; "" nobody's
+ * @property {Session | null} [session] of the answer, when it has one
  * @property {string | null} [etag]
- * @property {string} [carried] the handle that belongs to the ticket it came with
+ * @property {string} [carried] the handle that belongs to the ticket it came with, or that it names
  * @property {string} [ifMatch]
  * @property {string} [tag] what it appends
  * @property {number} [number] what it sets under its client's key
@@ -32,7 +38,6 @@ import { isDeepStrictEqual } from "node:util";
 
 /**
  * @typedef {object} History
- * @property {string} birth what the session's data holds from its beginning
  * @property {boolean} restless whether ids change by themselves
  * @property {boolean} faulty whether something went wrong in the store
  * @property {Operation[]} operations
@@ -41,12 +46,19 @@ import { isDeepStrictEqual } from "node:util";
 
 /** @typedef {{ rule: string, what: string, operations: Operation[] }} Violation */
 
-/** Where a history is asked about. */
+/** Where a history is asked about one of its sessions. */
 class Case {
-  /** @param {History} history */
-  constructor(history) {
+  /** @param {History} history @param {Operation} began what began the session */
+  constructor(history, began) {
     this.history = history;
-    this.operations = history.operations;
+    this.began = began;
+    /** Those that are to act on the session. */
+    this.operations = history.operations.filter(({ birth }) => birth === began.birth);
+    /** Those that may have ended all sessions of its user, or all others. */
+    this.revocations = history.operations.filter(
+      (operation) =>
+        operation.user === began.user && !this.operations.includes(operation) && mayRevoke(operation),
+    );
     this.byId = new Map(this.operations.map((operation) => [operation.id, operation]));
     /** Those that saw the session, in their answers. */
     this.sights = this.operations.flatMap((operation) => {
@@ -56,14 +68,19 @@ class Case {
   }
 
   /** The session's data in the answer; nothing if it holds another session or none. @param {Operation} operation */
-  dataSeen({ status, session }) {
-    return status === 200 && session?.data.birth === this.history.birth ? session.data : undefined;
+  dataSeen({ session }) {
+    return session?.data.birth === this.began.birth ? session?.data : undefined;
+  }
+
+  /** Whether it found the session alive. @param {Operation} operation */
+  isAlive(operation) {
+    return this.dataSeen(operation) !== undefined || (operation.kind === "keep" && operation.status === 204);
   }
 
   /** Whether it found no session. @param {Operation} operation */
   isGone(operation) {
     const { kind, status, session } = operation;
-    if (status === 401) return true;
+    if (status === 401 || status === 404) return true;
     if (status === 422) return kind === "append";
     return status === 200 && !this.dataSeen(operation) && session !== undefined;
   }
@@ -74,14 +91,33 @@ class Case {
     return operation.status >= 400;
   }
 
+  /** Whether an old id had been used after its grace by then. @param {Operation} operation */
+  isAfterReuse({ start }) {
+    return this.operations.some((other) => other.kind === "reuse" && other.start <= start);
+  }
+
   /** Whether it ended the session, or found it ended. @param {Operation} operation */
   isOver(operation) {
-    return this.isGone(operation) || (operation.kind === "logout" && operation.status === 204);
+    const { kind, status } = operation;
+    // With faults about, a rotation may not have been noted: its old id is refused then, and ends nothing.
+    if (this.history.faulty && this.isAfterReuse(operation)) return false;
+    return this.isGone(operation) || (["logout", "end"].includes(kind) && status === 204);
+  }
+
+  /** Whether a revocation certainly ended it. @param {Operation} revocation */
+  isRevokedBy({ status, start }) {
+    return status === 204 && this.began.end < start;
+  }
+
+  /** Whether a revocation may have ended it. One without an answer may still arrive, whenever. @param {Operation} revocation */
+  mayBeRevokedBy({ status, end }) {
+    return status !== 204 || this.began.start < end;
   }
 
   /** Whether its reads were up to date: that the session is not there was then the truth. @param {Operation} operation */
   isCurrent(operation) {
-    if (!operation.lagging) return true;
+    // What the service API has ended it has found, and it says so otherwise.
+    if (!operation.lagging || (operation.kind === "end" && operation.status === 204)) return true;
     const before = this.covering(operation);
     return (
       before !== undefined && before.session?.handle === operation.carried && operation.carried !== undefined
@@ -97,6 +133,9 @@ class Case {
 
 /** @param {Operation} operation */
 const isUnknown = ({ status }) => status === 0 || status === 409 || status >= 500;
+/** @param {Operation} operation */
+const mayRevoke = (operation) =>
+  ["revoke", "keep"].includes(operation.kind) && (operation.status === 204 || isUnknown(operation));
 /** @param {Operation} operation */
 const isChange = ({ kind }) => ["increment", "merge", "append", "misfit", "condition"].includes(kind);
 /** @param {string[]} one @param {string[]} other */
@@ -120,10 +159,14 @@ const ANSWERS = {
   condition: [200, 401, 412, 422],
   rotate: [200, 401],
   logout: [204],
+  keep: [204, 401],
+  login: [201],
+  revoke: [204],
+  end: [204, 404],
 };
 
-/** @type {((asked: Case) => Violation[])[]} */
-const RULES = [
+/** What holds of a history as a whole. @type {((history: History) => Violation[])[]} */
+const GENERAL_RULES = [
   function answers({ operations }) {
     const odd = operations.filter(({ kind, status }) => ![...ANSWERS[kind], 0, 409, 503].includes(status));
     return odd.map((operation) =>
@@ -136,6 +179,23 @@ const RULES = [
     return touched.map((operation) =>
       violation("cookie changed on a failure", `Set-Cookie with a ${operation.status}`, operation),
     );
+  },
+
+  function lifetimes({ stored }) {
+    const endless = stored.filter(({ ttl }) => ttl === -1);
+    return endless.map(({ key }) => violation("no time to live", key));
+  },
+];
+
+/** What holds of each of its sessions. @type {((asked: Case) => Violation[])[]} */
+const RULES = [
+  /** A session has one owner for ever; what a dead ticket begins is nobody's. */
+  function owners(asked) {
+    const odd = asked.operations.filter((operation) => {
+      const owner = operation.session?.user?.id ?? "";
+      return owner !== (asked.dataSeen(operation) ? asked.began.user : "");
+    });
+    return odd.map((operation) => violation("somebody else's", `${operation.session?.user?.id}`, operation));
   },
 
   /** What one answer holds of the changes: those acknowledged before, none refused, none twice, no others. */
@@ -219,7 +279,9 @@ const RULES = [
     );
   },
 
-  function etags({ sights }) {
+  function etags(asked) {
+    // A login's answer has none: it goes to a back end.
+    const sights = asked.sights.filter(({ operation }) => operation.kind !== "login");
     return sights.flatMap(({ operation: one, data: left }) =>
       sights
         .filter(({ operation: other }) => one.id < other.id)
@@ -233,9 +295,15 @@ const RULES = [
 
   /** Once it is over it stays over, and it is over only when someone ended it. */
   function endings(asked) {
-    const { operations, sights, history } = asked;
-    const over = operations.filter((operation) => asked.isOver(operation) && asked.isCurrent(operation));
-    const ends = operations.filter(({ kind }) => kind === "logout" || kind === "reuse");
+    const { began, operations, revocations, sights, history } = asked;
+    const over = [
+      ...operations.filter((operation) => asked.isOver(operation) && asked.isCurrent(operation)),
+      ...revocations.filter((revocation) => asked.isRevokedBy(revocation)),
+    ];
+    const ends = [
+      ...operations.filter(({ kind, status }) => ["logout", "reuse", "end"].includes(kind) && status !== 404),
+      ...revocations.filter((revocation) => asked.mayBeRevokedBy(revocation)),
+    ];
     const handles = new Set(sights.map(({ operation }) => operation.session?.handle));
     /** @type {Violation[]} */
     const found = [];
@@ -244,7 +312,7 @@ const RULES = [
         found.push(violation("ended without cause", `${gone.kind} found no session`, gone));
       }
       const isRead = (/** @type {Operation} */ { kind }) => kind === "look" || kind === "rotate";
-      for (const { operation: sight } of sights) {
+      for (const sight of operations.filter((operation) => asked.isAlive(operation))) {
         const knows = !sight.lagging || !isRead(sight) || sight.after === gone.id;
         if (gone.end < sight.start && knows) {
           found.push(
@@ -263,23 +331,26 @@ const RULES = [
         found.push(violation("resurrected", `in a new session for client ${operation.client}`, operation));
       }
     }
-    // What failed may leave copies behind, to which no id leads; what went well may not.
-    const records = history.stored.filter(({ value }) => value.includes(history.birth));
+    // What failed may leave copies behind, to which no id leads; what went well may not. But a login under way
+    // when its user's sessions are revoked writes a record that is dead.
+    const records = history.stored.filter(({ value }) => value.includes(JSON.stringify(began.birth)));
     const most = operations.some((operation) => operation.last && asked.dataSeen(operation)) ? 1 : 0;
-    if (!history.faulty && records.length > most) {
+    const isOvertaken = revocations.some(({ start, end }) => start < began.end && began.start < end);
+    if (!history.faulty && !isOvertaken && records.length > most) {
       found.push(violation("left behind", records.map(({ key }) => key).join(", "), ...over));
     }
     return found;
   },
 
   /** A rotated id has one successor, the same for all. */
-  function successors({ operations, sights, history }) {
+  function successors(asked) {
+    const { operations, sights, history } = asked;
     /** @type {Violation[]} */
     const found = [];
     const seen = sights.flatMap(({ operation }) => (operation.lagging ? [] : [operation]));
     const handleOf = (/** @type {Operation} */ { session }) => session?.handle;
     // 1. In the end all ids lead to one.
-    const last = seen.filter((operation) => operation.last);
+    const last = seen.filter((operation) => operation.last && !asked.isAfterReuse(operation));
     const other = last.find(
       (operation) => handleOf(operation) !== handleOf(/** @type {Operation} */ (last[0])),
     );
@@ -311,11 +382,6 @@ const RULES = [
     }
     return found;
   },
-
-  function lifetimes({ history }) {
-    const endless = history.stored.filter(({ ttl }) => ttl === -1);
-    return endless.map(({ key }) => violation("no time to live", key));
-  },
 ];
 
 /** @param {string} rule @param {string} what @param {Operation[]} operations @returns {Violation} */
@@ -325,15 +391,21 @@ function violation(rule, what, ...operations) {
 
 /** What in this history breaks the contract. @param {History} history @returns {Violation[]} */
 export function check(history) {
-  const asked = new Case(history);
-  return RULES.flatMap((rule) => rule(asked));
+  const beginnings = history.operations.filter(({ kind }) => kind === "create" || kind === "login");
+  const cases = beginnings.map((began) => new Case(history, began));
+  return [
+    ...GENERAL_RULES.flatMap((rule) => rule(history)),
+    ...cases.flatMap((asked) => RULES.flatMap((rule) => rule(asked))),
+  ];
 }
 
 /** An operation in a line. @param {Operation} operation */
 export function describe(operation) {
-  const { id, client, kind, start, end, status, session, carried, ifMatch, tag, number, after } = operation;
+  const { id, client, kind, user, start, end, status, session, carried, ifMatch, tag, number, after } =
+    operation;
   const short = (/** @type {string | undefined} */ handle) => handle?.slice(0, 6) ?? "no id";
   const told = [
+    user && `of ${user}`,
     tag && `tag ${tag}`,
     number !== undefined && `c${client}=${number}`,
     ifMatch && `If-Match ${ifMatch}`,

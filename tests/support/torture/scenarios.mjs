@@ -128,24 +128,18 @@ async function aRotationUnder20Requests(stage) {
 
 let users = 0;
 
-/** A user, and the service API as a back end of ours calls it for them. @param {Stage} stage */
-function office(stage) {
+/** A user, and what our back end does for them. @param {Stage} stage */
+function serveUser(stage) {
   const user = `user-${++users}`;
-  const headers = { Authorization: `Bearer ${stage.adminToken}`, "Content-Type": "application/json" };
   return {
     /** Someone with a new session of this user. @param {number} [worker] */
     async login(worker) {
       const visitor = newcomer(stage, worker);
-      const body = JSON.stringify({ user: { id: user }, data: { a: 1 } });
-      const answer = await visitor.send("POST", "/auth/admin/sessions", { headers, body });
-      assert.equal(answer.status, 201, "login");
-      visitor.ticket = /^[^=]+=([^;]*)/.exec(answer.json.set_cookie)?.[1];
+      assert.equal((await stage.office.login(visitor, user, { a: 1 })).status, 201, "login");
       return visitor;
     },
     async revokeAll() {
-      const clerk = newcomer(stage, 1);
-      const answer = await clerk.send("DELETE", `/auth/admin/users/${user}/sessions`, { headers });
-      assert.equal(answer.status, 204, "revoke-all");
+      assert.equal((await stage.office.revoke(newcomer(stage, 1), user)).status, 204, "revoke-all");
     },
   };
 }
@@ -162,7 +156,7 @@ async function loseIndex({ store: { redis } }) {
  * @param {boolean} [losesIndex]
  */
 async function loginsAgainstRevokeAll(stage, losesIndex = false) {
-  const { login, revokeAll } = office(stage);
+  const { login, revokeAll } = serveUser(stage);
   const first = await login();
   const holds = Array.from({ length: 5 }, () => hold(stage, "SET"));
   const logins = holds.map((_, index) => login(index % 2));
@@ -188,7 +182,7 @@ const loginsAgainstRevokeAllWithoutIndex = (stage) => loginsAgainstRevokeAll(sta
  * @param {(one: Visitor) => Promise<Answer>} act
  */
 async function acrossRevokeAll(stage, command, act) {
-  const { login, revokeAll } = office(stage);
+  const { login, revokeAll } = serveUser(stage);
   const visitor = await login();
   if (command === "PEXPIRE") await stage.moveClocks(TOUCH_DUE);
   if (Math.random() < 0.5) await loseIndex(stage);
@@ -222,6 +216,15 @@ async function aRotationPausedAcrossARevokeAll(stage) {
   assert.equal(answer.status, 401);
 }
 
+/** The session of a user who ends all others is changed meanwhile. @param {Stage} stage */
+async function aWriteToWhatIsKept(stage) {
+  const visitor = await serveUser(stage).login();
+  const write = () => elsewhere(stage, visitor).merge({ a: 2 });
+  const keep = () => visitor.clone().send("DELETE", "/auth/sessions?keep=current");
+  assert.equal((await paused(stage, "SET", write, keep)).status, 200, "turned away");
+  assert.equal((await visitor.session()).data.a, 2, "lost");
+}
+
 /**
  * @typedef {object} Scenario
  * @property {string} name
@@ -247,6 +250,7 @@ export const SCENARIOS = [
   { name: "a touch paused across a revoke-all", run: aTouchPausedAcrossARevokeAll, cost: 1 },
   { name: "a write paused across a revoke-all", run: aWritePausedAcrossARevokeAll, cost: 1 },
   { name: "a rotation paused across a revoke-all", run: aRotationPausedAcrossARevokeAll, cost: 1 },
+  { name: "a write paused while its session is kept from a revocation", run: aWriteToWhatIsKept, cost: 1 },
 ];
 
 /**

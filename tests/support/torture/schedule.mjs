@@ -1,16 +1,22 @@
 /**
- * What is going to happen to one session, drawn from a seed: who does what, in which order and with what
- * pauses, what goes wrong in the store and when the clocks move. The same seed gives the same schedule; how its
- * operations interleave is up to the machines.
+ * What is going to happen to a few sessions, drawn from a seed: whose they are, who does what, in which order and
+ * with what pauses, what goes wrong in the store and when the clocks move. The same seed gives the same schedule;
+ * how its operations interleave is up to the machines.
  */
 
-/** @typedef {"look" | "increment" | "merge" | "append" | "misfit" | "condition" | "rotate" | "logout"} Kind */
+/**
+ * What is done with a session. "login" begins another one of its user, "keep" ends all others of its user,
+ * "revoke" all of them, "end" one by its handle; the last three are the service API's, as are logins.
+ *
+ * @typedef {"look" | "increment" | "merge" | "append" | "misfit" | "condition" | "rotate" | "logout" |
+ *   "keep" | "login" | "revoke" | "end"} Kind
+ */
 
 /**
  * @typedef {object} Step
  * @property {Kind} kind
  * @property {number} pause milliseconds before it
- * @property {number} [replay] with one of the tickets known by then instead of the jar's: from 0, the first, to 1
+ * @property {number} [replay] with one of the user's tickets known by then instead of the jar's: from 0, the first, to 1
  */
 
 /**
@@ -33,9 +39,10 @@
  * @property {number} seed
  * @property {boolean} restless whether ids change by themselves
  * @property {number} lag of the store's replica, in milliseconds
- * @property {boolean} lagsFirst from before the session begins
- * @property {boolean} troubledBirth whether things go wrong from before the session begins
- * @property {number} jars
+ * @property {boolean} lagsFirst from before the sessions begin
+ * @property {boolean} troubledBirth whether things go wrong from before the sessions begin
+ * @property {string[]} sessions whose each is: a user's id, or nobody's: ""
+ * @property {number[]} jars which session each begins with
  * @property {Client[]} clients
  * @property {Trouble[]} troubles
  * @property {number[]} moves of the Workers' clocks: pauses before each, in milliseconds
@@ -73,12 +80,25 @@ export function drawSchedule(seed) {
 
   const restless = chance(0.5);
   const lag = chance(0.2) ? between(15, 120) : 0;
-  const [rotates, ends] = [chance(0.6), chance(0.45)];
-  const jars = between(1, 3);
+  const [rotates, ends, revokes] = [chance(0.6), chance(0.45), chance(0.7)];
+  const sessions = draw(
+    /** @type {[number, string[]][]} */ ([
+      [4, [""]],
+      [2, ["ann"]],
+      [3, ["ann", "ann"]],
+      [1, ["ann", "ann", ""]],
+      [1, ["ann", "ann", "bob"]],
+    ]),
+  );
+  const jars = Array.from(
+    { length: Math.max(sessions.length, between(1, 3)) },
+    (_, jar) => jar % sessions.length,
+  );
   const hurried = chance(0.5);
 
-  /** @type {() => Step} */
-  const step = () => {
+  /** @param {boolean} isUsers whether there is a user to revoke the sessions of @returns {Step} */
+  const step = (isUsers) => {
+    const forUsers = isUsers && revokes ? 1 : 0;
     const kind = draw(
       /** @type {[number, Kind][]} */ ([
         [5, "look"],
@@ -89,13 +109,19 @@ export function drawSchedule(seed) {
         [2, "condition"],
         [rotates ? 3 : 0, "rotate"],
         [ends ? 0.5 : 0, "logout"],
+        [0.6 * forUsers, "revoke"],
+        [0.6 * forUsers, "keep"],
+        [0.3 * forUsers, "end"],
+        [1.5 * forUsers, "login"],
       ]),
     );
     const pause = hurried || chance(0.4) ? 0 : between(1, 25);
     return { kind, pause, ...(chance(0.15) ? { replay: chance(0.3) ? 0 : next() } : {}) };
   };
   const clients = times(between(2, 8), () => {
-    return { jar: between(0, jars - 1), worker: between(0, 1), steps: times(between(3, 7), step) };
+    const jar = between(0, jars.length - 1);
+    const isUsers = sessions[jars[jar] ?? 0] !== "";
+    return { jar, worker: between(0, 1), steps: times(between(3, 7), () => step(isUsers)) };
   });
 
   /** @type {() => Trouble} */
@@ -103,6 +129,7 @@ export function drawSchedule(seed) {
     const command = draw([
       [3, "SET"],
       [1, "DELEX"],
+      [0.5, "GETEX"],
       [2, "MGET"],
       [2, ""],
     ]);
@@ -144,6 +171,7 @@ export function drawSchedule(seed) {
     lag,
     lagsFirst: chance(0.5),
     troubledBirth: chance(0.2),
+    sessions,
     jars,
     clients,
     troubles: chance(0.55) ? times(between(1, 7), trouble) : [],
