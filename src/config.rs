@@ -11,7 +11,7 @@ use subtle::ConstantTimeEq;
 
 use crate::{
     fields::Table,
-    limit::Quota,
+    limit::{By, Limits, Pattern, Quota, RouteLimit},
     session::{Lifetimes, RecordIp, Rules},
     ticket::{
         Keyring, Ticket,
@@ -33,6 +33,8 @@ pub struct Config {
     pub sync: (Cookie, Keyring),
     /// The session rules.
     pub session: Rules,
+    /// The rate limits.
+    pub limits: Limits,
     /// Origins whose pages may call with credentials.
     pub origins: Vec<String>,
     /// How long one call to the store may take.
@@ -105,10 +107,11 @@ impl Config {
         let key_prefix = table.text("key_prefix", "");
         let cookie = cookie(&mut table, &base_path);
         let session = session(&mut table, key_prefix);
-        limits(&mut table);
+        let limits = limits(&mut table);
         password(&mut table);
         let origins = origins(&mut table);
-        let store_timeout = store(&mut table);
+        let (store_timeout, fails_open) = store(&mut table);
+        let limits = Limits { fails_open, ..limits };
         faults.extend(table.finish());
 
         // 3. All or nothing.
@@ -125,6 +128,7 @@ impl Config {
             keyring,
             sync,
             session,
+            limits,
             origins,
             store_timeout,
             admin_token,
@@ -230,36 +234,62 @@ fn size(number: u32) -> usize {
     usize::try_from(number).unwrap_or(usize::MAX)
 }
 
-fn limits(table: &mut Table<'_>) {
+fn limits(table: &mut Table<'_>) -> Limits {
     let mut inner = table.table("limits");
-    for name in ["session", "user", "ip", "mint", "login"] {
-        quota(&mut inner, name);
-    }
-    let routes = inner.get("routes");
-    match routes.map(Value::as_array) {
-        None => {}
-        Some(None) => inner.fault("routes", "a list of tables, [[vars.CLOAKROOM.limits.routes]]"),
-        Some(Some(routes)) => {
-            for (index, route) in routes.iter().enumerate() {
-                let mut route = Table::new(&format!("CLOAKROOM.limits.routes[{index}]"), Some(route));
-                if !route.text("path", "").starts_with('/') {
-                    route.fault("path", "a path like \"/api/search\" or \"/api/*\"");
-                }
-                route.text("method", "");
-                quota(&mut route, "limit");
-                route.choice("by", &[("session", ()), ("user", ()), ("ip", ())], ());
-                inner.include(route);
-            }
-        }
-    }
+    let limits = Limits {
+        session: quota(&mut inner, "session", "300/1m"),
+        user: quota(&mut inner, "user", ""),
+        ip: quota(&mut inner, "ip", ""),
+        mint: quota(&mut inner, "mint", "60/1m"),
+        login: quota(&mut inner, "login", "10/5m"),
+        routes: routes(&mut inner),
+        fails_open: false,
+    };
     table.include(inner);
+    limits
 }
 
-fn quota(table: &mut Table<'_>, name: &'static str) {
-    let text = table.text(name, "");
-    if let Some(fault) = (!text.is_empty()).then(|| text.parse::<Quota>().err()).flatten() {
-        table.fault(name, fault);
+/// The limits of single paths, the most specific first.
+fn routes(table: &mut Table<'_>) -> Vec<RouteLimit> {
+    let mut limits: Vec<RouteLimit> = Vec::new();
+    let routes = match table.get("routes").map(Value::as_array) {
+        None => return limits,
+        Some(Some(routes)) => routes,
+        Some(None) => {
+            table.fault("routes", "a list of tables, [[vars.CLOAKROOM.limits.routes]]");
+            return limits;
+        }
+    };
+    for (index, route) in routes.iter().enumerate() {
+        let mut route = Table::new(&format!("CLOAKROOM.limits.routes[{index}]"), Some(route));
+        let pattern = Pattern::parse(&route.text("path", ""), &route.text("method", ""));
+        let quota = quota(&mut route, "limit", "");
+        let by = [("session", By::Session), ("user", By::User), ("ip", By::Ip)];
+        let by = route.choice("by", &by, By::Session);
+        match (pattern, quota) {
+            (Err((field, what)), _) => route.fault(field, what),
+            (Ok(pattern), _) if limits.iter().any(|other| other.pattern == pattern) => {
+                route.fault("path", "stands here twice, with the same method: which limit is meant?");
+            }
+            (Ok(pattern), Some(quota)) => {
+                let before = |other: &RouteLimit| pattern.rank() < other.pattern.rank();
+                let index = limits.iter().position(before).unwrap_or(limits.len());
+                limits.insert(index, RouteLimit { pattern, quota, by });
+            }
+            // Either a fault already, or switched off.
+            (Ok(_), None) => {}
+        }
+        table.include(route);
     }
+    limits
+}
+
+fn quota(table: &mut Table<'_>, name: &'static str, default: &str) -> Option<Quota> {
+    let text = table.text(name, default);
+    if text.is_empty() {
+        return None;
+    }
+    text.parse().map_err(|fault| table.fault(name, fault)).ok()
 }
 
 fn password(table: &mut Table<'_>) {
@@ -294,15 +324,15 @@ fn is_origin(text: &str) -> bool {
     !host.is_empty() && !host.ends_with(usual_port) && host.bytes().all(is_host_byte)
 }
 
-fn store(table: &mut Table<'_>) -> Duration {
+fn store(table: &mut Table<'_>) -> (Duration, bool) {
     let mut inner = table.table("store");
     let timeout = inner.duration("timeout", "2s");
     if timeout > Duration::from_secs(30) {
         inner.fault("timeout", "at most \"30s\": a visitor is waiting");
     }
-    inner.choice("on_failure", &[("closed", ()), ("open", ())], ());
+    let fails_open = inner.choice("on_failure", &[("closed", false), ("open", true)], false);
     table.include(inner);
-    timeout
+    (timeout, fails_open)
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ import {
   headers,
   start,
   resume,
+  subject,
 } from "./cloakroom.js";
 import module from "./cloakroom_bg.wasm";
 
@@ -23,6 +24,7 @@ const MAX_BODY = 256 * 1024;
  * @property {string} SESSION_SECRET
  * @property {string} [ADMIN_TOKEN]
  * @property {unknown} [CLOAKROOM]
+ * @property {{ limit(of: { key: string }): Promise<{ success: boolean }> }} [RATE_LIMITER] Cloudflare's own, optional.
  */
 
 /** @typedef {{ names: string[], url: string, authorization: string }} Instance */
@@ -41,8 +43,9 @@ export default {
   async fetch(request, env, context) {
     const body = request.body ? await readBody(request) : undefined;
     const instance = (current ??= begin(env));
+    const isOver = env.RATE_LIMITER ? await isOverLimit(instance, request, env.RATE_LIMITER) : false;
     const step = await drive(instance, () =>
-      start(Date.now(), readHead(request, instance.names), body ?? undefined, body === null),
+      start(Date.now(), readHead(request, instance.names), body ?? undefined, body === null, isOver),
     );
     if (step.startsWith("B")) context.waitUntil(drive(instance, () => begin_background(Date.now())));
     return step.startsWith("R") || step.startsWith("B") ? respond(step) : internal();
@@ -102,6 +105,22 @@ function call(instance, run) {
       `cloakroom: the instance was replaced after a trap (${error instanceof Error && error.name})`,
     );
     return "";
+  }
+}
+
+/**
+ * Asks Cloudflare's rate limit, which is free and counts per location, before anything else is done.
+ * @param {Instance} instance
+ * @param {Request} request
+ * @param {NonNullable<Env["RATE_LIMITER"]>} limiter
+ */
+async function isOverLimit(instance, request, limiter) {
+  try {
+    const key = call(instance, () => subject(request.headers.get("cf-connecting-ip") ?? ""));
+    return !(await limiter.limit({ key })).success;
+  } catch (error) {
+    console.error(`cloakroom: RATE_LIMITER failed (${error instanceof Error && error.name})`);
+    return false;
   }
 }
 

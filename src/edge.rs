@@ -27,6 +27,7 @@ use crate::{
     host::{Answer, Call, Host, Unreachable},
     http::{Body, Code, HEADERS, Problem, Request, Response},
     isolate::Isolate,
+    limit::{self, Subject},
     stats,
     time::Time,
 };
@@ -134,9 +135,16 @@ pub fn headers() -> String {
     HEADERS.join("\n")
 }
 
-/// Begins a request. `head` is what [`Request::parse`] takes; a body that is too large comes as none.
+/// Whose requests Cloudflare's own rate limit counts together, from the client's address.
 #[wasm_bindgen]
-pub fn start(now: f64, head: String, body: Option<Vec<u8>>, too_large: bool) -> String {
+pub fn subject(address: &str) -> String {
+    Subject::address(address).to_string()
+}
+
+/// Begins a request. `head` is what [`Request::parse`] takes; a body that is too large comes as none. `is_over`: over
+/// Cloudflare's own rate limit.
+#[wasm_bindgen]
+pub fn start(now: f64, head: String, body: Option<Vec<u8>>, too_large: bool, is_over: bool) -> String {
     let now = time(now);
     let Some(config) = CONFIG.get().and_then(Option::as_ref) else {
         let detail = "this Worker's configuration is faulty; its log says what to change";
@@ -153,8 +161,10 @@ pub fn start(now: f64, head: String, body: Option<Vec<u8>>, too_large: bool) -> 
     let counter = Rc::new(Counter::default());
     let host = Edge(Rc::clone(&counter));
     let isolate = ISOLATE.with(Rc::clone);
-    let future =
-        Box::pin(async move { gate::answer(&Request::parse(&head, &body), config, &host, &isolate).await });
+    let future = Box::pin(async move {
+        let request = Request { is_over, ..Request::parse(&head, &body) };
+        gate::answer(&request, config, &host, &isolate).await
+    });
     run(Exchange { future, counter, since: now }, now)
 }
 
@@ -177,6 +187,7 @@ pub fn begin_background(now: f64) -> String {
     let host = Edge(Rc::clone(&counter));
     let isolate = ISOLATE.with(Rc::clone);
     let future = Box::pin(async move {
+        limit::tidy(&host, &isolate.limits, config.store_timeout).await;
         stats::flush(&host, &isolate, config.store_timeout, &config.session.key_prefix).await;
         Response::new(204)
     });
@@ -188,7 +199,7 @@ fn run(mut exchange: Exchange, now: Time) -> String {
     exchange.counter.now.set(now.0);
     match exchange.future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(response) => {
-            let is_due = ISOLATE.with(|isolate| isolate.is_tally_due(now));
+            let is_due = ISOLATE.with(|isolate| isolate.has_background(now));
             write_response(response, is_due)
         }
         Poll::Pending => {

@@ -5,6 +5,7 @@ use crate::{
     host::Host,
     http::{Code, Problem, Request, Response, cors, cross_site},
     isolate::Isolate,
+    limit::{self, Meter, Subject},
     routes::{Plan, Route, admin, devices},
     session::{Desk, Error, NO_SESSION, Session, change::Unfit},
     stats,
@@ -26,10 +27,24 @@ pub async fn answer<H: Host>(
     let sync_token = sync_token(request, config, host);
     let store = Store::new(host, config.store_timeout, sync_token.unwrap_or_default());
     let mut cookie = Cookie::Keep;
-    let response = match serve(request, config, host, isolate, &store, &mut cookie).await {
+    let mut meter = Meter::new(&isolate.limits, &config.session.key_prefix, config.limits.fails_open);
+    let mut outcome = serve(request, config, host, isolate, &store, &mut cookie, &mut meter).await;
+    if outcome.is_err()
+        && let Err(problem) = count(&mut meter, &store, host, isolate).await
+    {
+        // Who is refused for another reason is counted all the same.
+        outcome = Err(problem);
+    }
+    let response = match outcome {
         Ok(response) => response,
-        Err(problem) => problem.into(),
+        Err(problem) => {
+            if problem.code == Code::RateLimited {
+                isolate.count("rate_limited".to_owned(), host.now());
+            }
+            problem.into()
+        }
     };
+    let response = meter.write_fields(response);
     let response = set_cookies(response, request, config, host.now(), cookie, store.written());
     cors::expose(response.header("Vary", "Cookie").not_for_caches(), request, &config.origins)
 }
@@ -48,14 +63,16 @@ async fn serve<H: Host>(
     isolate: &Isolate,
     store: &Store<'_, H>,
     cookie: &mut Cookie,
+    meter: &mut Meter<'_>,
 ) -> Result<Response, Problem> {
     // 1. Where to? A preflight is answered from the path alone.
-    let (route, param) = Route::find(request.path, &config.base_path)?;
-    if let Some(response) = cors::preflight(request, route.methods(), &config.origins) {
-        return Ok(response);
+    let found = Route::find(request.path, &config.base_path);
+    let methods = found.as_ref().map_or("", |(route, _)| route.methods());
+    if let Some(response) = cors::preflight(request, methods, &config.origins) {
+        return found.map(|_| response);
     }
 
-    // 2. Is it the visitor's own wish?
+    // 2. Is it the visitor's own wish? What it is not counts for nothing.
     cross_site::check(request, &config.origins)?;
 
     // 3. Who, going by the ticket? A cookie that is no ticket is dropped, unless the store fails.
@@ -67,7 +84,15 @@ async fn serve<H: Host>(
         *cookie = Cookie::Remove;
     }
 
-    // 4. What is asked for? All that the request alone can tell.
+    // 4. Within the limits, as far as is known without the store? They are counted in the next call to the store.
+    if request.is_over {
+        return Err(limit::over_the_edge_limit());
+    }
+    config.limits.apply(meter, request, presented.as_ref().map(|presented| &presented.ticket));
+    meter.recall(host.now())?;
+
+    // 5. What is asked for? All that the request alone can tell.
+    let (route, param) = found?;
     request.body()?;
     if route.is_admin() {
         admin::authorise(request, config)?;
@@ -79,31 +104,39 @@ async fn serve<H: Host>(
 
     let refused = |error| refuse(host, error);
 
-    // 5. Some plans need no session in hand: the store's health, the service API, and leaving, which looks for itself.
+    // 6. Some plans need no session: the store's health and the service API.
     match plan {
-        Plan::Health => return health(store).await.map_err(Error::Store).map_err(refused),
-        Plan::Admin(plan) => return admin::serve(plan, request, config, &desk).await.map_err(refused),
-        Plan::End => {
-            if let Some(Verified { ticket, .. }) = presented {
-                desk.end(ticket).await.map_err(refused)?;
-                *cookie = Cookie::Remove;
-            }
-            return Ok(Response::new(204));
+        Plan::Health => {
+            count(meter, store, host, isolate).await?;
+            return health(store).await.map_err(Error::Store).map_err(refused);
+        }
+        Plan::Admin(plan) => {
+            count(meter, store, host, isolate).await?;
+            return admin::serve(plan, request, config, &desk).await.map_err(refused);
         }
         _ => {}
     }
 
-    // 6. The session, in one call to the store; none without a ticket.
+    // 7. The session, in one call to the store, which counts; none without a ticket.
     let session = match &presented {
-        None => None,
+        // A first change still has to be found fit.
+        None if matches!(plan, Plan::Change(..)) => None,
+        None => {
+            count(meter, store, host, isolate).await?;
+            None
+        }
         Some(Verified { ticket, .. }) => {
-            desk.load(ticket.clone()).await.map_err(Error::Store).map_err(refused)?
+            let loaded = desk.load(ticket.clone(), meter).await;
+            check(meter, host, isolate)?;
+            loaded.map_err(Error::Store).map_err(refused)?
         }
     };
 
-    // 7. An id that has had its time is replaced, whatever the plan; a ticket whose session has ended is dropped.
+    // 8. An id that has had its time is replaced, whatever the plan; a ticket whose session has ended is dropped.
     let session = match (session, &presented) {
-        (Some(session), Some(carried)) if session.is_due(config.session.rotate_every, host.now()) => {
+        (Some(session), Some(carried))
+            if session.is_due(config.session.rotate_every, host.now()) && !matches!(plan, Plan::End) =>
+        {
             match desk.rotate(session, &carried.ticket.id).await {
                 Err(Error::Ended) => None,
                 rotated => Some(rotated.map_err(refused)?),
@@ -118,12 +151,27 @@ async fn serve<H: Host>(
         };
     }
 
-    // 8. The plan is carried out, and what it changes is written. The session may end meanwhile.
+    // 9. The plan is carried out, and what it changes is written. The session may end meanwhile.
     let outcome = match (plan, session, &presented) {
         (Plan::Change(change, if_match), Some(session), _) => {
             desk.change(session, &change, &if_match).await.map(Some)
         }
-        (Plan::Change(change, if_match), None, _) => desk.create(&change, &if_match).await.map(Some),
+        (Plan::Change(change, if_match), None, _) => match desk.draft(&change, &if_match) {
+            Ok(data) => {
+                meter.add("mint", config.limits.mint, Subject::address(request.address));
+                meter.recall(host.now())?;
+                count(meter, store, host, isolate).await?;
+                desk.create(data).await.map(Some)
+            }
+            Err(error) => Err(error),
+        },
+        (Plan::End, session, _) => {
+            if let Some(session) = session {
+                desk.end(session).await.map_err(refused)?;
+                *cookie = Cookie::Remove;
+            }
+            return Ok(Response::new(204));
+        }
         (Plan::Rotate, Some(session), Some(carried)) => {
             desk.rotate(session, &carried.ticket.id).await.map(Some)
         }
@@ -142,7 +190,7 @@ async fn serve<H: Host>(
         *cookie = Cookie::Remove;
     }
 
-    // 9. The answer, and the ticket if it is another one now.
+    // 10. The answer, and the ticket if it is another one now.
     let Some(session) = outcome.map_err(refused)? else { return Ok(Response::json(NO_SESSION.to_owned())) };
     let response =
         Response::json(session.to_json(&config.session.lifetimes, None)).header("ETag", session.etag());
@@ -165,6 +213,27 @@ fn renew(presented: Option<&Verified>, session: &Session) -> Cookie {
         Some(presented) if !presented.outdated && presented.ticket == session.ticket => Cookie::Keep,
         _ => Cookie::Set(session.ticket.clone()),
     }
+}
+
+/// Counts what is not counted yet.
+async fn count<H: Host>(
+    meter: &mut Meter<'_>,
+    store: &Store<'_, H>,
+    host: &H,
+    isolate: &Isolate,
+) -> Result<(), Problem> {
+    let counted = meter.count(store).await;
+    check(meter, host, isolate)?;
+    counted.map_err(Error::Store).map_err(|error| refuse(host, error))
+}
+
+/// Refuses a request that breaks a limit. One that could not be counted and passes is told of.
+fn check(meter: &mut Meter<'_>, host: &impl Host, isolate: &Isolate) -> Result<(), Problem> {
+    if let Some(failure) = meter.uncounted.take() {
+        host.log(&format_args!("a request passed without being counted (store.on_failure): {failure}"));
+        isolate.count("passed_uncounted".to_owned(), host.now());
+    }
+    Ok(meter.check()?)
 }
 
 async fn health<H: Host>(store: &Store<'_, H>) -> Result<Response, Failure> {

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use crate::{id::Handle, time::Time};
+use crate::{id::Handle, limit, time::Time};
 
 /// So many sessions in use at a time are remembered; with more, some are touched once too often.
 const MAX_TOUCHED: usize = 10_000;
@@ -18,11 +18,18 @@ const TALLY_EVERY: Duration = Duration::from_secs(60);
 #[derive(Debug, Default)]
 pub struct Isolate {
     touched: RefCell<HashMap<Handle, Time>>,
-    tally: RefCell<BTreeMap<String, u32>>,
+    tally: RefCell<BTreeMap<String, u64>>,
     tally_since: Cell<Time>,
+    /// What concerns limits.
+    pub limits: limit::Memory,
 }
 
 impl Isolate {
+    /// Whether there is something to be done off the path of requests.
+    pub fn has_background(&self, now: Time) -> bool {
+        self.is_tally_due(now) || self.limits.has_chores()
+    }
+
     /// Counts one of `what`.
     pub fn count(&self, what: String, now: Time) {
         let mut tally = self.tally.borrow_mut();
@@ -38,12 +45,12 @@ impl Isolate {
     }
 
     /// Takes what was counted away, when it is due.
-    pub fn take_tally(&self, now: Time) -> Option<BTreeMap<String, u32>> {
+    pub fn take_tally(&self, now: Time) -> Option<BTreeMap<String, u64>> {
         self.is_tally_due(now).then(|| self.tally.take())
     }
 
     /// Puts back what could not be written, to be tried again as late as anything else.
-    pub fn recount(&self, unwritten: BTreeMap<String, u32>, now: Time) {
+    pub fn recount(&self, unwritten: BTreeMap<String, u64>, now: Time) {
         let mut tally = self.tally.borrow_mut();
         for (what, count) in unwritten {
             *tally.entry(what).or_default() += count;

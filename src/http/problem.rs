@@ -18,6 +18,7 @@ pub enum Code {
     TooLarge,
     UnsupportedMediaType,
     Unprocessable,
+    RateLimited,
     Misconfigured,
     StoreUnavailable,
 }
@@ -35,6 +36,7 @@ impl Code {
             Self::TooLarge => (413, "too_large", "Content Too Large"),
             Self::UnsupportedMediaType => (415, "unsupported_media_type", "Unsupported Media Type"),
             Self::Unprocessable => (422, "unprocessable", "Unprocessable Content"),
+            Self::RateLimited => (429, "rate_limited", "Too Many Requests"),
             Self::Misconfigured => (500, "misconfigured", "Internal Server Error"),
             Self::StoreUnavailable => (503, "store_unavailable", "Service Unavailable"),
         }

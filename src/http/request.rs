@@ -112,6 +112,8 @@ pub struct Request<'a> {
     pub address: &'a str,
     /// The body.
     pub body: &'a Body,
+    /// Whether it is over a limit that was counted before it came here.
+    pub is_over: bool,
 }
 
 impl<'a> Request<'a> {
@@ -137,6 +139,7 @@ impl<'a> Request<'a> {
             user_agent: next(),
             address: next(),
             body,
+            is_over: false,
         }
     }
 

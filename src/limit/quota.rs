@@ -11,6 +11,21 @@ pub struct Quota {
     pub window: Duration,
 }
 
+impl Quota {
+    /// The same quota so many times over.
+    pub fn times(self, factor: u32) -> Self {
+        Self { count: self.count.saturating_mul(NonZeroU32::new(factor).unwrap_or(NonZeroU32::MIN)), ..self }
+    }
+
+    pub(super) fn limit(self) -> u64 {
+        self.count.get().into()
+    }
+
+    pub(super) fn window_ms(self) -> u64 {
+        u64::try_from(self.window.as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
 impl FromStr for Quota {
     type Err = &'static str;
 

@@ -44,7 +44,7 @@ pub async fn serve<H: Host>(
     let done = Response::new(204);
     match plan {
         Plan::EndOne(handle) if handle == current => {
-            desk.end(session.ticket).await?;
+            desk.end(session).await?;
             Ok((done, true))
         }
         Plan::EndOne(handle) => {

@@ -46,12 +46,16 @@ impl From<Failure> for Error {
 }
 
 impl<H: Host> Desk<'_, H> {
-    /// Begins an anonymous session with the change applied to empty data. One call.
-    pub async fn create(&self, change: &Change, if_match: &IfMatch) -> Result<Session, Error> {
+    /// What an anonymous session begins with: the change applied to empty data.
+    pub fn draft(&self, change: &Change, if_match: &IfMatch) -> Result<Box<RawValue>, Error> {
         if !if_match.holds(None) {
             return Err(Error::Precondition);
         }
-        let data = change.apply(&no_data(), self.rules.max_bytes).map_err(Error::Unfit)?;
+        change.apply(&no_data(), self.rules.max_bytes).map_err(Error::Unfit)
+    }
+
+    /// Begins an anonymous session. One call.
+    pub async fn create(&self, data: Box<RawValue>) -> Result<Session, Error> {
         let (session, _) = self.begin(|| self.fresh(None, data.clone(), false)).await?;
         Ok(session)
     }
@@ -88,7 +92,7 @@ impl<H: Host> Desk<'_, H> {
                 Ok(_) => return Err(Error::Conflict),
                 Err(failure) => lost.bear(failure, self.store).await?,
             }
-            if let Some(session) = self.load(session.ticket).await? {
+            if let Some(session) = self.load_from_primary(session.ticket).await? {
                 return Ok((session, 0));
             }
         }
@@ -215,20 +219,21 @@ impl<H: Host> Desk<'_, H> {
         Ok(())
     }
 
-    /// Ends the session, whatever is in flight. Two calls when nobody else changes it at the same time, one when
-    /// it has ended already.
-    pub async fn end(&self, mut ticket: Ticket) -> Result<(), Error> {
+    /// Ends the session, whatever is in flight. One call when nobody else changes it at the same time.
+    pub async fn end(&self, mut session: Session) -> Result<(), Error> {
         let mut lost = Lost::default();
-        // A blind delete could remove the way to a successor made just now, and leave that one alive.
-        while let Some(session) = self.load(ticket).await? {
+        loop {
+            // A blind delete could remove the way to a successor made just now, and leave that one alive.
             match self.delete(&session).await {
                 Ok(true) => return Ok(()),
                 Ok(false) => self.check_deadline()?,
                 Err(failure) => lost.bear(failure, self.store).await?,
             }
-            ticket = session.ticket;
+            match self.load_from_primary(session.ticket).await? {
+                Some(changed) => session = changed,
+                None => return Ok(()),
+            }
         }
-        Ok(())
     }
 
     /// Writes a session under an id of its own, and into its user's list.

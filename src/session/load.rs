@@ -3,6 +3,7 @@
 use super::{Desk, Entry, Error, MAX_HOPS, Newest, Session};
 use crate::{
     host::Host,
+    limit::Meter,
     store::{Batch, Failure},
     ticket::Ticket,
     time::Time,
@@ -34,11 +35,11 @@ impl Found {
 }
 
 impl<H: Host> Desk<'_, H> {
-    /// Reads the session; `None` when it has ended. A due touch rides in the same call, and shows in the
-    /// session's ticket. A rotated id leads to its successor, for a call more, while the grace lasts; after
+    /// Reads the session; `None` when it has ended. The request is counted in the same call; a due touch rides along,
+    /// and shows in the session's ticket. A rotated id leads to its successor, for a call more, while the grace lasts; after
     /// that, its use is a sign of theft and ends the session (OWASP: session id renewal).
-    pub async fn load(&self, mut ticket: Ticket) -> Result<Option<Session>, Failure> {
-        let found = self.read(&mut ticket).await?;
+    pub async fn load(&self, mut ticket: Ticket, meter: &mut Meter<'_>) -> Result<Option<Session>, Failure> {
+        let found = self.read(&mut ticket, meter).await?;
         self.follow(ticket, found).await
     }
 
@@ -67,7 +68,7 @@ impl<H: Host> Desk<'_, H> {
                 }
                 (Some(Entry::Moved(moved)), _) => {
                     ticket = moved.successor(&ticket);
-                    found = self.read(&mut ticket).await?;
+                    found = self.read(&mut ticket, &mut self.no_meter()).await?;
                 }
                 _ => {
                     self.log(&ticket, "is not a record of this version; it is treated as absent");
@@ -90,26 +91,27 @@ impl<H: Host> Desk<'_, H> {
         Ok(replies.first().ok_or(Failure::Garbled)?.count()? > 0)
     }
 
-    /// One call: the stored text, the user's revocation mark and, when it is due, a new time to live.
-    async fn read(&self, ticket: &mut Ticket) -> Result<Found, Failure> {
+    /// One call: the stored text, the user's revocation mark, the counters and, when it is due, a new time to live.
+    async fn read(&self, ticket: &mut Ticket, meter: &mut Meter<'_>) -> Result<Found, Failure> {
         let (now, lifetimes, handle) = (self.host.now(), &self.rules.lifetimes, ticket.id.handle());
         // A ticket that was renewed here for an earlier request may still be under way to its holder.
         ticket.issued = ticket.issued.max(self.isolate.last_touch(&handle).unwrap_or_default());
         let key = self.key_of(&handle);
         let mark_key = ticket.user.map(|user| self.mark_key(&user));
         let keys: Vec<&str> = std::iter::once(&key).chain(&mark_key).map(String::as_str).collect();
-        let batch = Batch::default().get(&keys);
-        let [values] = if lifetimes.touch_due(ticket, now) {
-            let ttl = lifetimes.ttl(ticket.ends, ticket.remember, now);
+        let touch =
+            lifetimes.touch_due(ticket, now).then(|| lifetimes.ttl(ticket.ends, ticket.remember, now));
+        if touch.is_some() {
             self.isolate.touch(handle.clone(), now);
-            let outcome = self.store.run(batch.extend(&key, ttl)).await;
-            let [values, _extended] = outcome.inspect_err(|_| self.isolate.forget(&handle))?;
-            ticket.issued = now;
-            [values]
-        } else {
-            self.store.run(batch).await?
-        };
-        let mut values = values.all_values(keys.len())?.into_iter();
+        }
+        let outcome = meter.read(self.store, &keys, touch.map(|ttl| (key.as_str(), ttl))).await;
+        if touch.is_some() {
+            match outcome {
+                Ok(_) => ticket.issued = now,
+                Err(_) => self.isolate.forget(&handle),
+            }
+        }
+        let mut values = outcome?.into_iter();
         Ok(Found::new(values.next().flatten(), values.next().flatten()))
     }
 
@@ -144,6 +146,11 @@ impl<H: Host> Desk<'_, H> {
             // It has ended already.
             Err(_) => Ok(()),
         }
+    }
+
+    /// For what is not the visitor's own doing.
+    pub(super) fn no_meter(&self) -> Meter<'_> {
+        Meter::new(&self.isolate.limits, "", false)
     }
 
     fn log(&self, ticket: &Ticket, what: &str) {

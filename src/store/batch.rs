@@ -7,12 +7,13 @@ use std::time::Duration;
 pub struct Batch {
     json: String,
     writes: bool,
+    counts: bool,
     path: &'static str,
 }
 
 impl Default for Batch {
     fn default() -> Self {
-        Self { json: String::from("["), writes: false, path: "/pipeline" }
+        Self { json: String::from("["), writes: false, counts: false, path: "/pipeline" }
     }
 }
 
@@ -59,6 +60,36 @@ impl Batch {
         self.command(&["PEXPIRE", key, &milliseconds(ttl), "GT"])
     }
 
+    /// The same for a key and its time to live, if there is one to extend.
+    pub fn extend_some(self, touch: Option<(&str, Duration)>) -> Self {
+        match touch {
+            Some((key, ttl)) => self.extend(key, ttl),
+            None => self,
+        }
+    }
+
+    /// `SET … 0 … NX`: a counter with its time to live; replies OK, or null when it is there already.
+    pub fn create_counter(self, key: &str, ttl: Duration) -> Self {
+        self.command(&["SET", key, "0", "NX", "PX", &milliseconds(ttl)])
+    }
+
+    /// `INCR`: replies with the count.
+    pub fn increment(mut self, key: &str) -> Self {
+        self.counts = true;
+        self.command(&["INCR", key])
+    }
+
+    /// `DECR`: the same downwards.
+    pub fn decrement(mut self, key: &str) -> Self {
+        self.counts = true;
+        self.command(&["DECR", key])
+    }
+
+    /// `TIME`: seconds and microseconds since 1970, as texts.
+    pub fn time(self) -> Self {
+        self.command(&["TIME"])
+    }
+
     /// `GETEX`: a value, asked of the primary and never of a replica: Redis counts it among the writes.
     pub fn get_from_primary(self, key: &str) -> Self {
         self.command(&["GETEX", key])
@@ -96,7 +127,7 @@ impl Batch {
     }
 
     /// `HINCRBY`: counts in a hash; replies with the sum.
-    pub fn add(self, key: &str, field: &str, count: u32) -> Self {
+    pub fn add(self, key: &str, field: &str, count: u64) -> Self {
         self.write(&["HINCRBY", key, field, &count.to_string()])
     }
 
@@ -115,9 +146,14 @@ impl Batch {
         self.command(&["PING"])
     }
 
-    /// Whether it changes more than times to live, so that sending it twice leaves a doubt what it did.
+    /// Whether it changes what its sender may look for next.
     pub(super) fn writes(&self) -> bool {
         self.writes
+    }
+
+    /// Whether sending it twice is different from sending it once, or leaves a doubt what it did.
+    pub(super) fn is_repeatable(&self) -> bool {
+        !self.writes && !self.counts
     }
 
     fn write(mut self, words: &[&str]) -> Self {

@@ -13,13 +13,16 @@ use std::{
 };
 
 pub use self::{batch::Batch, reply::Reply};
-use crate::host::{Call, Host, Unreachable, random};
+use crate::{
+    host::{Call, Host, Unreachable, random},
+    time::Time,
+};
 
 /// How often a batch that only reads is sent at the most.
 const MAX_TRIES: u32 = 3;
 
 /// The store failed. What a command did before the failure is unknown.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Failure {
     /// No answer came: refused, cut off, or too late.
     Unreachable,
@@ -52,7 +55,7 @@ impl Failure {
     }
 
     /// Whether the same again may go well a moment later.
-    fn is_passing(&self) -> bool {
+    pub fn is_passing(&self) -> bool {
         matches!(self, Self::Unreachable | Self::Status(429 | 500..))
     }
 }
@@ -86,13 +89,18 @@ impl<'a, H: Host> Store<'a, H> {
 
     /// The same for a batch whose length is known to the caller alone.
     pub async fn run_all(&self, batch: Batch) -> Result<Vec<Reply>, Failure> {
-        let deadline = self.host.now() + self.timeout;
+        let replies = self.run_each(batch, self.deadline()).await?;
+        replies.into_iter().map(Reply::or_refused).collect()
+    }
+
+    /// The same, but some replies may be errors.
+    pub async fn run_each(&self, batch: Batch, deadline: Time) -> Result<Vec<Reply>, Failure> {
         let mut tries = 0;
         loop {
             tries += 1;
             let outcome = self.send(&batch, deadline - self.host.now()).await;
             let Err(failure) = &outcome else { return outcome };
-            if batch.writes() || !failure.is_passing() || tries == MAX_TRIES {
+            if !batch.is_repeatable() || !failure.is_passing() || tries == MAX_TRIES {
                 return outcome;
             }
             self.pause(tries).await;
@@ -100,6 +108,16 @@ impl<'a, H: Host> Store<'a, H> {
                 return outcome;
             }
         }
+    }
+
+    /// The time now.
+    pub fn now(&self) -> Time {
+        self.host.now()
+    }
+
+    /// Until when a batch sent now is answered, or has failed.
+    pub fn deadline(&self) -> Time {
+        self.now() + self.timeout
     }
 
     /// A short time of no fixed length, longer with every try, so that those who failed together don't come
@@ -123,13 +141,7 @@ impl<'a, H: Host> Store<'a, H> {
 }
 
 fn parse(body: &str) -> Result<Vec<Reply>, Failure> {
-    let replies: Vec<Reply> = serde_json::from_str(body).map_err(|_| Failure::Garbled)?;
-    for reply in &replies {
-        if let Reply::Error(kind) = reply {
-            return Err(Failure::Refused(kind.clone()));
-        }
-    }
-    Ok(replies)
+    serde_json::from_str(body).map_err(|_| Failure::Garbled)
 }
 
 #[cfg(test)]
@@ -144,10 +156,13 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_in_error_fails_the_batch_and_shows_its_kind_only() {
-        let body = r#"[{"result":1},{"error":"ERR max requests limit exceeded. key sess:abc"}]"#;
-        let failure = parse(body).err();
-        assert_eq!(failure, Some(Failure::Refused("ERR".into())));
-        assert_eq!(parse(r#"[{"error":"sess:abc"}]"#), Err(Failure::Refused("unnamed error".into())));
+    fn an_entry_in_error_shows_its_kind_only() {
+        for (text, kind) in
+            [("ERR max requests limit exceeded. key sess:abc", "ERR"), ("sess:abc", "unnamed error")]
+        {
+            let replies = parse(&format!(r#"[{{"result":1}},{{"error":"{text}"}}]"#)).expect("replies");
+            let refused = replies.into_iter().map(Reply::or_refused).next_back().expect("a reply");
+            assert_eq!(refused, Err(Failure::Refused(kind.into())));
+        }
     }
 }

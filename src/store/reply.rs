@@ -26,6 +26,11 @@ pub enum Reply {
 
 /// A reply of the wrong kind is no reply: it is never taken for "nothing there".
 impl Reply {
+    /// The reply, unless it is an error.
+    pub fn or_refused(self) -> Result<Self, Failure> {
+        if let Self::Error(kind) = self { Err(Failure::Refused(kind)) } else { Ok(self) }
+    }
+
     /// Whether a conditional write was done.
     pub fn is_done(&self) -> Result<bool, Failure> {
         match self {

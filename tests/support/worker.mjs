@@ -10,6 +10,9 @@ import { Visitor } from "./visitor.mjs";
 /** @typedef {Awaited<ReturnType<typeof startWorker>>} Worker */
 /** @typedef {Awaited<ReturnType<typeof startLocalStore>>} LocalStore */
 
+/** Tests are in a hurry. Those of limits say which. */
+const NO_LIMITS = { session: "", mint: "", login: "" };
+
 const root = fileURLToPath(new URL("../..", import.meta.url));
 
 /**
@@ -23,7 +26,7 @@ export async function startWorker({ store, settings = {}, secrets = {} }) {
   /** @type {string[]} What the Worker has logged. */
   const logs = [];
   const environment = {
-    CLOAKROOM: settings,
+    CLOAKROOM: { limits: NO_LIMITS, ...settings },
     SESSION_SECRET: randomSecret(),
     UPSTASH_REDIS_REST_URL: store.url,
     UPSTASH_REDIS_REST_TOKEN: store.token,
@@ -84,6 +87,28 @@ export async function startBoth(options = {}) {
     await store.stop();
   };
   return { store, worker, stop };
+}
+
+/**
+ * Moves the clocks of a store and of its isolates together: time passes, except for times to live.
+ * @param {LocalStore} store
+ * @param {Worker[]} workers
+ * @param {number} milliseconds
+ */
+export async function moveClocks(store, workers, milliseconds) {
+  store.moveClock(milliseconds);
+  await Promise.all(workers.map((worker) => worker.moveClock(milliseconds, { settle: false })));
+}
+
+/**
+ * The same, to this part of the next window of a limit.
+ * @param {LocalStore} store
+ * @param {Worker[]} workers
+ * @param {{ length?: number, part?: number }} [where]
+ */
+export async function moveToWindow(store, workers, { length = 60_000, part = 0.1 } = {}) {
+  const now = store.now();
+  await moveClocks(store, workers, Math.ceil((Math.floor(now / length) + 1 + part) * length - now));
 }
 
 export const randomSecret = () => randomBytes(32).toString("base64url");

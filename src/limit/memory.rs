@@ -1,0 +1,166 @@
+//! What an isolate remembers of limits. All of it may be lost at any time, and is bounded.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::BTreeMap,
+    time::Duration,
+};
+
+use crate::{
+    host::Host,
+    store::{Batch, Store},
+    time::Time,
+};
+
+/// So many callers over a limit, and so many windows, are remembered at a time.
+const MAX_REMEMBERED: usize = 4096;
+
+/// How long the store's clock is taken to go like this machine's.
+const CLOCK_LASTS: Duration = Duration::from_secs(600);
+
+/// The memory of an isolate. (Every map here and in [`crate::isolate`] is of one type, which is 2 KB each in wasm.)
+#[derive(Debug, Default)]
+pub struct Memory {
+    /// Callers over a limit, by the counter's key without its window: until when.
+    blocked: RefCell<BTreeMap<String, u64>>,
+    /// The counters that are there, with a time to live: until when they count.
+    opened: RefCell<BTreeMap<String, u64>>,
+    chores: RefCell<Vec<Chore>>,
+    clock: Cell<Option<Clock>>,
+}
+
+/// Something to be done to a counter when there is time.
+#[derive(Debug)]
+struct Chore {
+    key: String,
+    /// How long the counter is kept.
+    ttl: Duration,
+    /// Whether one is to be taken off it; else it is to get its time to live.
+    is_refund: bool,
+}
+
+/// How far the store's clock is ahead of this machine's, in milliseconds; and when that was seen.
+#[derive(Clone, Copy, Debug)]
+struct Clock {
+    ahead: i64,
+    seen: Time,
+}
+
+impl Memory {
+    /// Until when this caller is over this limit, as far as is known here.
+    pub(super) fn blocked_until(&self, name: &str, now: Time) -> Option<Time> {
+        self.blocked.borrow().get(name).copied().map(Time).filter(|until| now < *until)
+    }
+
+    /// Remembers that a caller is over a limit.
+    pub(super) fn block(&self, name: &str, until: Time) {
+        remember(&mut self.blocked.borrow_mut(), name, until);
+    }
+
+    /// Whether the counter is known to be there, with its time to live.
+    pub(super) fn is_open(&self, key: &str) -> bool {
+        self.opened.borrow().contains_key(key)
+    }
+
+    /// Remembers that it is there, and counts until then.
+    pub(super) fn open(&self, key: &str, until: Time) {
+        remember(&mut self.opened.borrow_mut(), key, until);
+    }
+
+    /// Remembers that one is to be taken off this counter again.
+    pub(super) fn owe(&self, key: &str, ttl: Duration) {
+        self.plan(Chore { key: key.to_owned(), ttl, is_refund: true });
+    }
+
+    /// Remembers that this counter was lost by the store and has come back without its time to live.
+    pub(super) fn mend(&self, key: &str, ttl: Duration) {
+        self.plan(Chore { key: key.to_owned(), ttl, is_refund: false });
+    }
+
+    fn plan(&self, chore: Chore) {
+        let mut chores = self.chores.borrow_mut();
+        if chores.len() < MAX_REMEMBERED {
+            chores.push(chore);
+        }
+    }
+
+    /// Whether there is something to be done when there is time.
+    pub fn has_chores(&self) -> bool {
+        !self.chores.borrow().is_empty()
+    }
+
+    /// The time by the store's clock, which all isolates share; by this machine's until that is known.
+    pub(super) fn store_time(&self, now: Time) -> Time {
+        Time(now.0.saturating_add_signed(self.clock.get().map_or(0, |clock| clock.ahead)))
+    }
+
+    /// Whether the store's clock is to be looked at.
+    pub(super) fn is_clock_due(&self, now: Time) -> bool {
+        self.clock.get().is_none_or(|clock| now < clock.seen || now - clock.seen >= CLOCK_LASTS)
+    }
+
+    /// Takes the store's time, which it told between two moments here.
+    pub(super) fn set_clock(&self, store: Time, sent: Time, received: Time) {
+        let here = i64::try_from(sent.0 / 2 + received.0 / 2).unwrap_or_default();
+        let ahead = i64::try_from(store.0).unwrap_or_default() - here;
+        self.clock.set(Some(Clock { ahead, seen: received }));
+    }
+}
+
+/// With too many to remember, the one that ends soonest is forgotten: what is lost with it is the least.
+fn remember(names: &mut BTreeMap<String, u64>, name: &str, until: Time) {
+    if names.len() >= MAX_REMEMBERED && !names.contains_key(name) {
+        let soonest = names.iter().min_by_key(|(_, until)| **until).map(|(name, _)| name.clone());
+        if let Some(soonest) = soonest {
+            names.remove(&soonest);
+        }
+    }
+    names.insert(name.to_owned(), until.0);
+}
+
+/// Gives back what refused requests were counted, off any request's path. What cannot be given back makes those who
+/// were refused wait longer than they were told, until their window is over; nobody gets more than the limit.
+pub async fn tidy<H: Host>(host: &H, memory: &Memory, timeout: Duration) {
+    let chores = memory.chores.take();
+    if chores.is_empty() {
+        return;
+    }
+    // As one: a counter that has gone meanwhile comes into being with a time to live, or not at all.
+    let batch = chores.iter().fold(Batch::default().as_one(), |batch, Chore { key, ttl, is_refund }| {
+        if *is_refund { batch.create_counter(key, *ttl).decrement(key) } else { batch.expire(key, *ttl) }
+    });
+    if let Err(failure) = Store::new(host, timeout, String::new()).run_all(batch).await {
+        host.log(&format_args!("what refused requests were counted could not be given back: {failure}"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_blocked_is_so_until_then_and_the_memory_is_bounded() {
+        let memory = Memory::default();
+        for index in 0..MAX_REMEMBERED as u64 {
+            memory.block(&index.to_string(), Time(1000 + index));
+        }
+        assert_eq!(memory.blocked_until("0", Time(999)), Some(Time(1000)));
+        assert_eq!(memory.blocked_until("0", Time(1000)), None);
+        memory.block("0", Time(9_000_000));
+        memory.block("one more", Time(9_000_000));
+        assert_eq!(memory.blocked_until("1", Time(0)), None, "the one that ended soonest is forgotten");
+        assert!(memory.blocked_until("0", Time(0)).is_some() && memory.blocked_until("2", Time(0)).is_some());
+        assert_eq!(memory.blocked.borrow().len(), MAX_REMEMBERED);
+    }
+
+    #[test]
+    fn the_store_s_clock_is_looked_at_now_and_then() {
+        let memory = Memory::default();
+        let now = Time(1_767_225_600_000);
+        assert!(memory.is_clock_due(now));
+        assert_eq!(memory.store_time(now), now);
+        memory.set_clock(Time(now.0 + 2010), now, Time(now.0 + 20));
+        assert_eq!(memory.store_time(now), Time(now.0 + 2000));
+        assert!(!memory.is_clock_due(now + CLOCK_LASTS) && memory.is_clock_due(now + CLOCK_LASTS * 2));
+    }
+}

@@ -1,0 +1,267 @@
+//! Counts one request by the limits that apply to it, in the store call that is made anyway.
+
+use std::time::Duration;
+
+use super::{
+    Memory, Policy, Quota, Subject,
+    fields::{self, Standing},
+    window::{Verdict, Window},
+};
+use crate::{
+    host::Host,
+    http::{Code, Problem, Response},
+    store::{Batch, Failure, Store},
+    time::Time,
+};
+
+/// What one request counts for, and what came of it.
+#[derive(Debug)]
+pub struct Meter<'a> {
+    memory: &'a Memory,
+    key_prefix: &'a str,
+    /// Whether requests pass uncounted when the store fails.
+    fails_open: bool,
+    charges: Vec<Charge>,
+    /// Why the request could not be counted, and passed all the same.
+    pub uncounted: Option<Failure>,
+}
+
+/// One limit that the request counts for.
+#[derive(Debug)]
+struct Charge {
+    policy: Policy,
+    /// The counter's key without its window.
+    name: String,
+    is_due: bool,
+    verdict: Option<Verdict>,
+}
+
+/// A limit that the request breaks.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Refusal {
+    policy: Policy,
+    retry: Duration,
+}
+
+/// Where a charge is counted at some moment.
+struct Aim {
+    window: Window,
+    present: String,
+    before: String,
+    /// Whether the present counter is known to be there.
+    is_open: bool,
+}
+
+impl<'a> Meter<'a> {
+    /// A meter that counts nothing yet.
+    pub fn new(memory: &'a Memory, key_prefix: &'a str, fails_open: bool) -> Self {
+        Self { memory, key_prefix, fails_open, charges: Vec::new(), uncounted: None }
+    }
+
+    /// One limit more that the request counts for, unless it is switched off. Those added first are broken first.
+    pub fn add(&mut self, name: impl Into<String>, quota: Option<Quota>, subject: Subject) {
+        let Some(quota) = quota else { return };
+        let policy = Policy { name: name.into(), quota };
+        let name = format!("{}limit:{}:{subject}", self.key_prefix, policy.name);
+        self.charges.push(Charge { policy, name, is_due: true, verdict: None });
+    }
+
+    /// Refuses a caller who is known here to be over a limit; without a call to the store.
+    pub fn recall(&mut self, now: Time) -> Result<(), Refusal> {
+        let now = self.memory.store_time(now);
+        for charge in self.charges.iter_mut().filter(|charge| charge.is_due) {
+            if let Some(until) = self.memory.blocked_until(&charge.name, now) {
+                charge.verdict = Some(Verdict::Refused { retry: until - now });
+            }
+        }
+        self.check().inspect_err(|_| self.done())
+    }
+
+    /// The first limit that is broken.
+    pub fn check(&self) -> Result<(), Refusal> {
+        let broken = |charge: &Charge| match charge.verdict {
+            Some(Verdict::Refused { retry }) => Some(Refusal { policy: charge.policy.clone(), retry }),
+            _ => None,
+        };
+        self.charges.iter().find_map(broken).map_or(Ok(()), Err)
+    }
+
+    /// Counts what is not counted yet, in a call of its own.
+    pub async fn count<H: Host>(&mut self, store: &Store<'_, H>) -> Result<(), Failure> {
+        if self.due().next().is_none() {
+            return Ok(());
+        }
+        self.read(store, &[], None).await.map(drop)
+    }
+
+    /// Reads these keys and counts the request, in one call; `touch` is a key and its new time to live.
+    pub async fn read<H: Host>(
+        &mut self,
+        store: &Store<'_, H>,
+        keys: &[&str],
+        touch: Option<(&str, Duration)>,
+    ) -> Result<Vec<Option<String>>, Failure> {
+        let (sent, deadline) = (store.now(), store.deadline());
+        let now = self.memory.store_time(sent);
+        let aims: Vec<Aim> = self.due().map(|charge| charge.aim(self.memory, now)).collect();
+        let mut outcome = self.read_counting(store, keys, touch, &aims, deadline).await;
+        // To count again would be to count twice. The counters can be read again.
+        if outcome.as_ref().is_err_and(Failure::is_passing) && !aims.is_empty() && store.now() < deadline {
+            store.pause(1).await;
+            outcome = self.read_only(store, keys, touch, &aims, deadline).await;
+        }
+        if let Err(failure) = &outcome
+            && keys.is_empty()
+            && self.fails_open
+        {
+            self.uncounted = Some(failure.clone());
+            outcome = Ok(Vec::new());
+        }
+        self.settle(&aims, now);
+        outcome
+    }
+
+    /// What a response says of the limits that the request was counted for.
+    pub fn write_fields(&self, response: Response) -> Response {
+        let standings = self.charges.iter().filter_map(|Charge { policy, verdict, .. }| match *verdict {
+            Some(Verdict::Passed { remaining, reset }) => Some(Standing { policy, remaining, reset }),
+            Some(Verdict::Refused { retry }) => Some(Standing { policy, remaining: 0, reset: retry }),
+            None => None,
+        });
+        fields::write(response, standings)
+    }
+
+    fn due(&self) -> impl Iterator<Item = &Charge> {
+        self.charges.iter().filter(|charge| charge.is_due)
+    }
+
+    /// The values of the keys, and this request's rank in each window.
+    async fn read_counting<H: Host>(
+        &mut self,
+        store: &Store<'_, H>,
+        keys: &[&str],
+        touch: Option<(&str, Duration)>,
+        aims: &[Aim],
+        deadline: Time,
+    ) -> Result<Vec<Option<String>>, Failure> {
+        let sent = store.now();
+        let now = self.memory.store_time(sent);
+        let all: Vec<&str> = keys.iter().copied().chain(aims.iter().map(|aim| aim.before.as_str())).collect();
+        let mut batch = Batch::default().get(&all).extend_some(touch);
+        let is_clock_due = !aims.is_empty() && self.memory.is_clock_due(sent);
+        if is_clock_due {
+            batch = batch.time();
+        }
+        for Aim { present, window, is_open, .. } in aims {
+            // First of all a counter that cannot be without a time to live, unless it is known to be there.
+            if !is_open {
+                batch = batch.create_counter(present, window.kept());
+            }
+            batch = batch.increment(present);
+        }
+        let mut replies = store.run_each(batch, deadline).await?.into_iter();
+        let mut next = || replies.next().ok_or(Failure::Garbled);
+        let mut values = next()?.or_refused()?.all_values(all.len())?;
+        if touch.is_some() {
+            next()?.or_refused()?.count()?;
+        }
+        if is_clock_due && let Ok(time) = next()?.texts() {
+            self.memory.set_clock(store_time(&time), sent, store.now());
+        }
+        let before = values.split_off(keys.len());
+        let charges = self.charges.iter_mut().filter(|charge| charge.is_due);
+        for ((charge, Aim { window, present, is_open, .. }), before) in charges.zip(aims).zip(before) {
+            let is_made = !is_open && next()?.is_done().unwrap_or(false);
+            match next()?.or_refused().and_then(|reply| reply.count()) {
+                Ok(rank) => {
+                    if rank == 1 && !is_made {
+                        self.memory.mend(present, window.kept());
+                    }
+                    self.memory.open(present, now + window.reset());
+                    charge.verdict = Some(window.judge(number(before.as_deref()), rank.unsigned_abs()));
+                }
+                Err(failure) if self.fails_open => self.uncounted = Some(failure),
+                Err(failure) => return Err(failure),
+            }
+        }
+        Ok(values)
+    }
+
+    /// The same without counting: each is judged as if this request came after all that were counted.
+    async fn read_only<H: Host>(
+        &mut self,
+        store: &Store<'_, H>,
+        keys: &[&str],
+        touch: Option<(&str, Duration)>,
+        aims: &[Aim],
+        deadline: Time,
+    ) -> Result<Vec<Option<String>>, Failure> {
+        let counters = aims.iter().flat_map(|aim| [aim.before.as_str(), aim.present.as_str()]);
+        let all: Vec<&str> = keys.iter().copied().chain(counters).collect();
+        let mut replies =
+            store.run_each(Batch::default().get(&all).extend_some(touch), deadline).await?.into_iter();
+        let values = replies.next().ok_or(Failure::Garbled)?.or_refused()?;
+        let mut values = values.all_values(all.len())?;
+        let counters = values.split_off(keys.len());
+        let charges = self.charges.iter_mut().filter(|charge| charge.is_due);
+        for ((charge, aim), pair) in charges.zip(aims).zip(counters.chunks(2)) {
+            let [before, present] = pair else { return Err(Failure::Garbled) };
+            let (before, present) = (number(before.as_deref()), number(present.as_deref()));
+            charge.verdict = Some(aim.window.judge(before, present + 1));
+        }
+        Ok(values)
+    }
+
+    /// A refused request counts for nothing: what it was counted is given back, and who is over a limit is remembered.
+    fn settle(&mut self, aims: &[Aim], now: Time) {
+        let charges = || self.charges.iter().filter(|charge| charge.is_due).zip(aims);
+        let is_refused = charges().any(|(charge, _)| matches!(charge.verdict, Some(Verdict::Refused { .. })));
+        for (charge, aim) in charges() {
+            if let Some(Verdict::Refused { retry }) = charge.verdict {
+                self.memory.block(&charge.name, now + retry);
+            }
+            if is_refused && charge.verdict.is_some() {
+                self.memory.owe(&aim.present, aim.window.kept());
+            }
+        }
+        self.done();
+    }
+
+    /// Nothing is due any more: what is not counted now is not to be.
+    fn done(&mut self) {
+        for charge in &mut self.charges {
+            charge.is_due = false;
+        }
+    }
+}
+
+impl Charge {
+    fn aim(&self, memory: &Memory, now: Time) -> Aim {
+        let window = Window::at(self.policy.quota, now);
+        let key = |index| format!("{}:{index}", self.name);
+        let present = key(window.index);
+        let is_open = memory.is_open(&present);
+        Aim { present, before: key(window.index.wrapping_sub(1)), is_open, window }
+    }
+}
+
+impl From<Refusal> for Problem {
+    fn from(Refusal { policy: Policy { name, quota }, retry }: Refusal) -> Self {
+        let (count, window) = (quota.count, fields::seconds(quota.window));
+        let seconds = fields::seconds(retry);
+        let detail = format!(
+            "the limit \"{name}\" of {count} in {window} seconds is used up; try again in {seconds} seconds"
+        );
+        Self::new(Code::RateLimited, detail).with_header("Retry-After", seconds.to_string())
+    }
+}
+
+fn number(text: Option<&str>) -> u64 {
+    text.and_then(|text| text.parse().ok()).unwrap_or(0)
+}
+
+/// `TIME`: seconds and microseconds.
+fn store_time(texts: &[String]) -> Time {
+    let [seconds, microseconds] = [0, 1].map(|index| number(texts.get(index).map(String::as_str)));
+    Time(seconds * 1000 + microseconds / 1000)
+}

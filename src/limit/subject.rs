@@ -1,0 +1,65 @@
+//! Whose requests are counted together.
+
+use std::{
+    fmt,
+    net::{IpAddr, Ipv6Addr},
+};
+
+use base64ct::{Base64UrlUnpadded, Encoding};
+
+use crate::{id::Family, ticket::UserTag};
+
+/// One who has a quota. Prints as it stands in the counter's key.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Subject {
+    /// A session, through all its rotations.
+    Session(Family),
+    /// A user.
+    User(UserTag),
+    /// A client's address; the network of 64 bits of IPv6, which is what one subscriber has.
+    Address(IpAddr),
+    /// All whose address is not known: those do not come through Cloudflare.
+    Unknown,
+}
+
+impl Subject {
+    /// From the client's address.
+    pub fn address(text: &str) -> Self {
+        let Ok(address) = text.parse::<IpAddr>() else { return Self::Unknown };
+        Self::Address(match address.to_canonical() {
+            IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & (!0 << 64)).into(),
+            address => address,
+        })
+    }
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Session(family) => family.fmt(f),
+            Self::User(tag) => f.write_str(&Base64UrlUnpadded::encode_string(tag)),
+            Self::Address(address) => address.fmt(f),
+            Self::Unknown => f.write_str("unknown"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_of_one_subscriber_are_one_subject() {
+        for (one, other, is_same) in [
+            ("203.0.113.5", "203.0.113.5", true),
+            ("203.0.113.5", "203.0.113.6", false),
+            ("::ffff:203.0.113.5", "203.0.113.5", true),
+            ("2001:db8:1:2::1", "2001:db8:1:2:ffff::", true),
+            ("2001:db8:1:2::1", "2001:db8:1:3::1", false),
+            ("", "garbage", true),
+        ] {
+            assert_eq!(Subject::address(one) == Subject::address(other), is_same, "{one} {other}");
+        }
+        assert_eq!(Subject::address("2001:db8:1:2:3::4").to_string(), "2001:db8:1:2::");
+    }
+}

@@ -1,0 +1,193 @@
+//! The sliding window, by two counters: those of the present fixed window and of the one before. Knows neither
+//! clock nor store.
+//!
+//! The store hands each request its rank in the present window. What was let through in the window before counts by
+//! the part of it that a window sliding along now still covers, as if it had been spread evenly.
+
+use std::time::Duration;
+
+use super::Quota;
+use crate::time::Time;
+
+/// A quota's fixed window at some moment.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Window {
+    quota: Quota,
+    /// Its number since 1970.
+    pub(super) index: u64,
+    elapsed_ms: u64,
+}
+
+/// Whether a request passes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Verdict {
+    /// It does.
+    Passed {
+        /// How many more would, right now.
+        remaining: u32,
+        /// When the present window ends.
+        reset: Duration,
+    },
+    /// It does not.
+    Refused {
+        /// When one would, if nobody else comes: as soon as that.
+        retry: Duration,
+    },
+}
+
+impl Window {
+    /// The window of this moment.
+    pub(super) fn at(quota: Quota, now: Time) -> Self {
+        let length = quota.window_ms();
+        Self { quota, index: now.0 / length, elapsed_ms: now.0 % length }
+    }
+
+    /// How long its counter is kept: for this window and the next, and so much longer that no call which is under way
+    /// when it is last needed arrives after it.
+    pub(super) fn kept(&self) -> Duration {
+        const MARGIN: Duration = Duration::from_secs(120);
+        self.quota.window * 2 + MARGIN
+    }
+
+    /// How long until the next begins.
+    pub(super) fn reset(&self) -> Duration {
+        Duration::from_millis(self.quota.window_ms() - self.elapsed_ms)
+    }
+
+    /// Judges the request that is number `rank` in this window, after `before` in the one before.
+    pub(super) fn judge(&self, before: u64, rank: u64) -> Verdict {
+        let (limit, length) = (self.quota.limit(), self.quota.window_ms());
+        let left_ms = length - self.elapsed_ms;
+        // Those refused then were given back, or soon will be: they don't count.
+        let before = before.min(limit);
+        let covered = before * left_ms / length;
+        if covered + rank <= limit {
+            let remaining = u32::try_from(limit - covered - rank).unwrap_or(u32::MAX);
+            return Verdict::Passed { remaining, reset: Duration::from_millis(left_ms) };
+        }
+        // More than this cannot have passed in this window; whoever else has a rank is being refused, too.
+        let passed = (rank.saturating_sub(1)).min(limit - covered);
+        let wait_ms = match limit.checked_sub(passed + 1) {
+            // When less of the window before is covered …
+            Some(room) => left_ms.saturating_sub(last_fit(room, before, length)),
+            // … or only in the next window.
+            None => left_ms + length - last_fit(limit - 1, passed, length),
+        };
+        Verdict::Refused { retry: Duration::from_millis(wait_ms.max(1)) }
+    }
+}
+
+/// The most milliseconds of a window with `count` requests that may be covered so that at most `room` of them are.
+fn last_fit(room: u64, count: u64, length: u64) -> u64 {
+    if count <= room { length } else { ((room + 1) * length).div_ceil(count) - 1 }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn quota(limit: u32, window: u64) -> Quota {
+        Quota { count: limit.try_into().expect("not zero"), window: Duration::from_millis(window) }
+    }
+
+    /// The two counters, as a store keeps them, and what they let through.
+    struct Flood {
+        quota: Quota,
+        counters: std::collections::BTreeMap<u64, u64>,
+        passed: Vec<u64>,
+    }
+
+    impl Flood {
+        fn new(quota: Quota) -> Self {
+            Self { quota, counters: std::collections::BTreeMap::new(), passed: Vec::new() }
+        }
+
+        fn send(&mut self, now: u64) -> Verdict {
+            let window = Window::at(self.quota, Time(now));
+            let before = self.counters.get(&window.index.wrapping_sub(1)).copied().unwrap_or(0);
+            let counter = self.counters.entry(window.index).or_default();
+            *counter += 1;
+            let verdict = window.judge(before, *counter);
+            match verdict {
+                Verdict::Passed { .. } => self.passed.push(now),
+                Verdict::Refused { .. } => *counter -= 1,
+            }
+            verdict
+        }
+
+        /// The most that passed in any span of the quota's length, by an exact log.
+        fn most(&self) -> usize {
+            let length = self.quota.window_ms();
+            let within =
+                |start: u64| self.passed.iter().filter(|at| (start..start + length).contains(at)).count();
+            self.passed.iter().map(|start| within(*start)).max().unwrap_or(0)
+        }
+    }
+
+    #[test]
+    fn the_first_hundred_pass_and_are_told_how_many_more() {
+        let mut flood = Flood::new(quota(100, 60_000));
+        for rank in 1..=100 {
+            let remaining = 100 - rank;
+            assert_eq!(flood.send(0), Verdict::Passed { remaining, reset: Duration::from_secs(60) });
+        }
+        assert!(matches!(flood.send(0), Verdict::Refused { .. }));
+    }
+
+    #[test]
+    fn a_limit_of_one_lets_one_through_in_each_window() {
+        let mut flood = Flood::new(quota(1, 1000));
+        for now in 0..10_000 {
+            flood.send(now);
+        }
+        // Each comes when the one before is less than wholly covered: a millisecond into the next window.
+        assert_eq!(flood.passed, [0, 1001, 2001, 3001, 4001, 5001, 6001, 7001, 8001, 9001]);
+    }
+
+    proptest! {
+        /// Let L be the limit. In a span of the window's length that begins at the fraction a of one window, at most
+        /// L pass of that window, and of the next, by its fraction a, at most L - floor(L (1 - a)): together at most
+        /// L + ceil(a L), and never more than 2 L.
+        #[test]
+        fn a_flood_gets_at_most_the_limit_and_what_the_approximation_allows(
+            limit in 1_u32..50, length in 1000_u64..5000, start in 0_u64..5000, gaps in prop::collection::vec(0_u64..400, 1..400),
+        ) {
+            let mut flood = Flood::new(quota(limit, length));
+            let mut now = start;
+            for gap in gaps {
+                now += gap;
+                flood.send(now);
+            }
+            let passed = flood.passed.clone();
+            for begin in &passed {
+                let part = begin % length;
+                let bound = u64::from(limit) + (part * u64::from(limit)).div_ceil(length);
+                let count = passed.iter().filter(|at| (*begin..begin + length).contains(at)).count() as u64;
+                prop_assert!(count <= bound, "{count} in a span that may have {bound}");
+            }
+            prop_assert!(flood.most() <= 2 * limit as usize);
+        }
+
+        /// Alone, in other words.
+        #[test]
+        fn who_waits_as_long_as_told_passes_and_not_a_millisecond_sooner(
+            limit in 1_u32..40, length in 1000_u64..5000, gaps in prop::collection::vec(0_u64..300, 1..200),
+        ) {
+            let mut flood = Flood::new(quota(limit, length));
+            let mut now = 0;
+            for gap in gaps {
+                now += gap;
+                let Verdict::Refused { retry } = flood.send(now) else { continue };
+                let wait = u64::try_from(retry.as_millis()).expect("short");
+                let mut early = Flood { quota: flood.quota, counters: flood.counters.clone(), passed: Vec::new() };
+                let is_refused = matches!(early.send(now + wait - 1), Verdict::Refused { .. });
+                prop_assert!(is_refused, "{} ms would do", wait - 1);
+                now += wait;
+                let is_passed = matches!(flood.send(now), Verdict::Passed { .. });
+                prop_assert!(is_passed, "after {} ms", wait);
+            }
+        }
+    }
+}
