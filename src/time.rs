@@ -5,11 +5,8 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use serde::{Deserialize, Serialize, Serializer};
-
 /// A moment, in milliseconds since 1970-01-01T00:00:00Z.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default, Serialize, Deserialize)]
-#[serde(transparent)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
 pub struct Time(pub u64);
 
 /// The last moment RFC 3339 can spell, 9999-12-31T23:59:59Z.
@@ -28,15 +25,16 @@ impl Time {
     }
 
     /// The day, in UTC: `2026-01-01`.
-    pub fn date(&self) -> String {
-        let time = SystemTime::UNIX_EPOCH + Duration::from_millis(self.0.min(LAST));
-        humantime::format_rfc3339_seconds(time).to_string().chars().take(10).collect()
+    pub fn date(self) -> String {
+        let mut text = self.rfc3339();
+        text.truncate(10);
+        text
     }
 
-    /// Writes the moment as RFC 3339 in UTC, to the second: `2026-01-01T00:00:00Z`.
-    pub fn as_rfc3339<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+    /// The moment as RFC 3339 in UTC, to the second: `2026-01-01T00:00:00Z`.
+    pub fn rfc3339(self) -> String {
         let time = SystemTime::UNIX_EPOCH + Duration::from_millis(self.0.min(LAST));
-        serializer.collect_str(&humantime::format_rfc3339_seconds(time))
+        humantime::format_rfc3339_seconds(time).to_string()
     }
 }
 

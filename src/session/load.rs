@@ -101,7 +101,7 @@ impl<H: Host> Desk<'_, H> {
         let batch = Batch::default().get(&keys);
         let [values] = if lifetimes.touch_due(ticket, now) {
             let ttl = lifetimes.ttl(ticket.ends, ticket.remember, now);
-            self.isolate.touch(handle.clone(), now);
+            self.isolate.touch(handle, now);
             let outcome = self.store.run(batch.extend(&key, ttl)).await;
             let [values, _extended] = outcome.inspect_err(|_| self.isolate.forget(&handle))?;
             ticket.issued = now;

@@ -19,7 +19,7 @@ use crate::host::{Call, Host, Unreachable, random};
 const MAX_TRIES: u32 = 3;
 
 /// The store failed. What a command did before the failure is unknown.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {
     /// No answer came: refused, cut off, or too late.
     Unreachable,
@@ -28,7 +28,7 @@ pub enum Failure {
     /// An answer of status 200 that is not what was asked for.
     Garbled,
     /// A command was answered with an error, of which this is the kind (`ERR`, `WRONGTYPE`, …).
-    Refused(String),
+    Refused(&'static str),
 }
 
 impl fmt::Display for Failure {
@@ -118,36 +118,6 @@ impl<'a, H: Host> Store<'a, H> {
         }
         self.sync_token.replace(answer.sync_token);
         self.has_written.set(self.has_written.get() || batch.writes());
-        parse(&answer.body)
-    }
-}
-
-fn parse(body: &str) -> Result<Vec<Reply>, Failure> {
-    let replies: Vec<Reply> = serde_json::from_str(body).map_err(|_| Failure::Garbled)?;
-    for reply in &replies {
-        if let Reply::Error(kind) = reply {
-            return Err(Failure::Refused(kind.clone()));
-        }
-    }
-    Ok(replies)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn whatever_is_not_the_format_is_a_failure() {
-        for body in ["", "<html>", "{}", r#"{"error":"ERR x"}"#, "[1]", "[{}]", r#"[{"result""#] {
-            assert_eq!(parse(body).map(drop), Err(Failure::Garbled), "{body}");
-        }
-    }
-
-    #[test]
-    fn an_entry_in_error_fails_the_batch_and_shows_its_kind_only() {
-        let body = r#"[{"result":1},{"error":"ERR max requests limit exceeded. key sess:abc"}]"#;
-        let failure = parse(body).err();
-        assert_eq!(failure, Some(Failure::Refused("ERR".into())));
-        assert_eq!(parse(r#"[{"error":"sess:abc"}]"#), Err(Failure::Refused("unnamed error".into())));
+        reply::parse(&answer.body)
     }
 }
