@@ -3,7 +3,7 @@
 //! Ending all is the mark's work: a session whose login began under another mark is dead at its next use,
 //! listed or not. The list only shows, and says which records can be deleted at once.
 
-use std::time::Duration;
+use std::{cmp::Ordering, collections::BinaryHeap, time::Duration};
 
 use serde_json::value::RawValue;
 
@@ -28,6 +28,28 @@ pub struct Kept {
     /// Milliseconds until it ends by itself.
     pub ttl_ms: u64,
 }
+
+/// By age. (A heap sorts with a third of the code that a slice takes.)
+impl Ord for Kept {
+    fn cmp(&self, other: &Self) -> Ordering {
+        let key = |kept: &Self| (kept.record.created_at, kept.handle);
+        key(self).cmp(&key(other))
+    }
+}
+
+impl PartialOrd for Kept {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Kept {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Kept {}
 
 impl<H: Host> Desk<'_, H> {
     /// Begins a session for a user whose identity was checked elsewhere. Two calls; more when the user has too
@@ -120,7 +142,7 @@ impl<H: Host> Desk<'_, H> {
         if replies.len() != handles.len() {
             return Err(Failure::Garbled.into());
         }
-        let (mut alive, mut gone, mut ended) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut alive, mut gone, mut ended) = (BinaryHeap::new(), Vec::new(), Vec::new());
         for ((handle, value), ttl) in handles.into_iter().zip(values).zip(replies) {
             let ttl_ms = u64::try_from(ttl.count()?).unwrap_or(0);
             match value.as_deref().and_then(Entry::parse) {
@@ -145,8 +167,7 @@ impl<H: Host> Desk<'_, H> {
             let batch = Batch::default().unlist(&index_key, &gone);
             self.store.run_all(if keys.is_empty() { batch } else { batch.delete(&keys) }).await?;
         }
-        alive.sort_by_key(|kept| kept.record.created_at);
-        Ok(alive)
+        Ok(alive.into_sorted_vec())
     }
 
     fn is_alive(&self, record: &Record, user: &UserTag, mark: Option<&str>) -> bool {

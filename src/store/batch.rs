@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::json;
+use crate::{json, time};
 
 /// Commands to be sent in one call. They run in order, but not as one: others' commands may come between.
 #[derive(Debug)]
@@ -154,7 +154,7 @@ impl Batch {
 
 /// At least 1, which the store asks for.
 fn milliseconds(ttl: Duration) -> String {
-    u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX).max(1).to_string()
+    time::milliseconds(ttl).max(1).to_string()
 }
 
 #[cfg(test)]
