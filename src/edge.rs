@@ -9,7 +9,6 @@
 
 use std::{
     cell::{Cell, RefCell},
-    collections::BTreeMap,
     fmt::Display,
     future::poll_fn,
     pin::Pin,
@@ -29,7 +28,7 @@ use crate::{
     isolate::Isolate,
     limit::{self, Subject},
     stats,
-    time::Time,
+    time::{Time, milliseconds},
 };
 
 #[wasm_bindgen]
@@ -56,7 +55,7 @@ thread_local! {
 #[derive(Default)]
 struct Waiting {
     last: u32,
-    exchanges: BTreeMap<u32, Exchange>,
+    exchanges: Vec<(u32, Exchange)>,
 }
 
 /// One request on its way.
@@ -171,7 +170,7 @@ pub fn start(now: f64, head: String, body: Option<Vec<u8>>, too_large: bool, is_
 /// Goes on with request `number`, with the store's answer; status 0 when there is none, or after a pause.
 #[wasm_bindgen]
 pub fn resume(number: u32, now: f64, status: u16, sync_token: String, body: String) -> String {
-    let exchange = WAITING.with_borrow_mut(|waiting| waiting.exchanges.remove(&number));
+    let exchange = WAITING.with_borrow_mut(|waiting| waiting.take(number));
     let Some(exchange) = exchange else { return String::new() };
     let answer = if status == 0 { Err(Unreachable) } else { Ok(Answer { status, body, sync_token }) };
     exchange.counter.incoming.replace(Some(answer));
@@ -213,15 +212,15 @@ fn run(mut exchange: Exchange, now: Time) -> String {
 
 impl Waiting {
     fn add(&mut self, exchange: Exchange) -> u32 {
-        while let Some(longest) = self.exchanges.first_entry() {
-            if exchange.since - longest.get().since < LONGEST_WAIT {
-                break;
-            }
-            longest.remove();
-        }
+        self.exchanges.retain(|(_, waiting)| exchange.since - waiting.since < LONGEST_WAIT);
         self.last = self.last.wrapping_add(1);
-        self.exchanges.insert(self.last, exchange);
+        self.exchanges.push((self.last, exchange));
         self.last
+    }
+
+    fn take(&mut self, number: u32) -> Option<Exchange> {
+        let index = self.exchanges.iter().position(|(known, _)| *known == number)?;
+        Some(self.exchanges.remove(index).1)
     }
 }
 
@@ -230,9 +229,9 @@ impl Waiting {
 fn write_wish(number: u32, wish: &Wish) -> String {
     match wish {
         Wish::Call(Call { path, body, sync_token, timeout }) => {
-            format!("S\n{number}\n{}\n{path}\n{sync_token}\n\n{body}", timeout.as_millis())
+            format!("S\n{number}\n{}\n{path}\n{sync_token}\n\n{body}", milliseconds(*timeout))
         }
-        Wish::Sleep(duration) => format!("W\n{number}\n{}\n\n", duration.as_millis()),
+        Wish::Sleep(duration) => format!("W\n{number}\n{}\n\n", milliseconds(*duration)),
     }
 }
 

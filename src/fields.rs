@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
+use crate::time;
+
 /// A table being read. Each setting is read once; [`Table::finish`] names those nobody read.
 pub(crate) struct Table<'a> {
     path: String,
@@ -120,7 +122,7 @@ impl<'a> Table<'a> {
 
     /// One of a few words.
     pub(crate) fn choice<T: Copy>(&mut self, name: &'static str, options: &[(&str, T)], default: T) -> T {
-        let words: Vec<_> = options.iter().map(|(word, _)| format!("{word:?}")).collect();
+        let words: Vec<_> = options.iter().map(|(word, _)| format!("\"{word}\"")).collect();
         let what = format!("one of {}", words.join(", "));
         self.read(name, &what, default, |value| {
             let word = value.as_str()?;
@@ -140,7 +142,7 @@ impl<'a> Table<'a> {
 const LONGEST: Duration = Duration::from_secs(10 * 365 * 86_400);
 
 fn parse_duration(text: &str) -> Option<Duration> {
-    humantime::parse_duration(text).ok().filter(|duration| !duration.is_zero() && *duration <= LONGEST)
+    time::parse_duration(text).filter(|duration| !duration.is_zero() && *duration <= LONGEST)
 }
 
 #[allow(

@@ -32,7 +32,7 @@ impl Id {
     /// the same successor; neither alone is enough.
     pub fn successor(&self, nonce: &Nonce) -> Self {
         let mut label = Vec::from(b"cloakroom successor v1 ");
-        label.extend(nonce.0.as_bytes());
+        label.extend(nonce.to_string().into_bytes());
         Self(self.derive(&label))
     }
 
@@ -59,30 +59,13 @@ impl fmt::Debug for Id {
 
 /// The public name of a session, derived from its id one-way: it finds the session in the store, and lets
 /// nobody into it. Prints as 24 characters of base64url.
-#[derive(Clone, PartialEq, Eq, Hash, Debug, serde::Serialize, serde::Deserialize)]
-#[serde(into = "String", try_from = "String")]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Handle([u8; 18]);
 
 impl Handle {
     /// Reads a handle as it is printed.
     pub fn parse(text: &str) -> Option<Self> {
-        let mut bytes = [0; 18];
-        let decoded = Base64UrlUnpadded::decode(text, &mut bytes).ok()?;
-        (decoded.len() == 18).then_some(Self(bytes))
-    }
-}
-
-impl From<Handle> for String {
-    fn from(handle: Handle) -> Self {
-        handle.to_string()
-    }
-}
-
-impl TryFrom<String> for Handle {
-    type Error = &'static str;
-
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        Self::parse(&text).ok_or("not a handle")
+        decode(text).map(Self)
     }
 }
 
@@ -113,30 +96,13 @@ impl Lineage {
 }
 
 /// The name of a family; prints as 12 characters of base64url.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
-#[serde(into = "String", try_from = "String")]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Family(pub [u8; 9]);
 
 impl Family {
     /// Reads a name as it is printed.
     pub fn parse(text: &str) -> Option<Self> {
-        let mut bytes = [0; 9];
-        let decoded = Base64UrlUnpadded::decode(text, &mut bytes).ok()?;
-        (decoded.len() == 9).then_some(Self(bytes))
-    }
-}
-
-impl From<Family> for String {
-    fn from(family: Family) -> Self {
-        family.to_string()
-    }
-}
-
-impl TryFrom<String> for Family {
-    type Error = &'static str;
-
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        Self::parse(&text).ok_or("not a family")
+        decode(text).map(Self)
     }
 }
 
@@ -146,48 +112,43 @@ impl fmt::Display for Family {
     }
 }
 
-/// A random name that is used once; 16 characters of base64url.
-#[derive(Clone, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
-#[serde(transparent)]
-pub struct Nonce(String);
+/// A random name that is used once; prints as 16 characters of base64url.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Nonce(pub [u8; 12]);
 
 impl Nonce {
-    /// A nonce from random bytes.
-    pub fn from_bytes(bytes: [u8; 12]) -> Self {
-        Self(Base64UrlUnpadded::encode_string(&bytes))
-    }
-
     /// A nonce that says when it was made.
-    pub fn at(now: Time, bytes: [u8; 6]) -> Self {
-        let mut all = [0; 12];
-        let (time, random) = all.split_at_mut(6);
+    pub fn at(now: Time, random: [u8; 6]) -> Self {
+        let mut bytes = [0; 12];
+        let (time, rest) = bytes.split_at_mut(6);
         time.copy_from_slice(&now.six_bytes());
-        random.copy_from_slice(&bytes);
-        Self::from_bytes(all)
+        rest.copy_from_slice(&random);
+        Self(bytes)
     }
 
     /// When it was made, if it was made to say so.
-    pub fn time(&self) -> Option<Time> {
-        let mut bytes = [0; 12];
-        let decoded = Base64UrlUnpadded::decode(&self.0, &mut bytes).ok()?;
-        decoded.first_chunk().map(|time| Time::from_six_bytes(*time))
+    pub fn time(&self) -> Time {
+        let [time @ .., _, _, _, _, _, _] = self.0;
+        Time::from_six_bytes(time)
     }
 
-    /// Reads a nonce as it was written.
+    /// Reads a nonce as it is printed.
     pub fn parse(text: &str) -> Option<Self> {
-        (text.len() == 16 && text.is_ascii()).then(|| Self(text.to_owned()))
-    }
-
-    /// The characters.
-    pub fn as_str(&self) -> &str {
-        &self.0
+        decode(text).map(Self)
     }
 }
 
 impl fmt::Display for Nonce {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&Base64UrlUnpadded::encode_string(&self.0))
     }
+}
+
+/// So many bytes of base64url.
+fn decode<const N: usize>(text: &str) -> Option<[u8; N]> {
+    let mut bytes = [0; N];
+    let decoded = Base64UrlUnpadded::decode(text, &mut bytes).ok()?;
+    (decoded.len() == N).then_some(bytes)
 }
 
 #[cfg(test)]
@@ -204,7 +165,7 @@ mod tests {
 
     #[test]
     fn a_successor_depends_on_the_id_and_the_nonce() {
-        let (one, two) = (Nonce::from_bytes([1; 12]), Nonce::from_bytes([2; 12]));
+        let (one, two) = (Nonce([1; 12]), Nonce([2; 12]));
         assert_eq!(ID.successor(&one), ID.successor(&one));
         assert_ne!(ID.successor(&one), ID.successor(&two));
         assert_ne!(ID.successor(&one), Id([8; 32]).successor(&one));
@@ -214,7 +175,7 @@ mod tests {
     #[test]
     fn a_nonce_may_say_when_it_was_made() {
         let now = Time(1_767_225_600_000);
-        assert_eq!(Nonce::at(now, [3; 6]).time(), Some(now));
+        assert_eq!(Nonce::at(now, [3; 6]).time(), now);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::{
     cell::{Cell, RefCell},
-    collections::{BTreeMap, HashMap},
+    collections::HashMap,
     time::Duration,
 };
 
@@ -18,7 +18,8 @@ const TALLY_EVERY: Duration = Duration::from_secs(60);
 #[derive(Debug, Default)]
 pub struct Isolate {
     touched: RefCell<HashMap<Handle, Time>>,
-    tally: RefCell<BTreeMap<String, u64>>,
+    /// A handful of names: looked through from the first.
+    tally: RefCell<Vec<(String, u32)>>,
     tally_since: Cell<Time>,
     /// What concerns limits.
     pub limits: limit::Memory,
@@ -36,7 +37,7 @@ impl Isolate {
         if tally.is_empty() {
             self.tally_since.set(now);
         }
-        *tally.entry(what).or_default() += 1;
+        add(&mut tally, what, 1);
     }
 
     /// Whether it is time to write what was counted.
@@ -45,15 +46,15 @@ impl Isolate {
     }
 
     /// Takes what was counted away, when it is due.
-    pub fn take_tally(&self, now: Time) -> Option<BTreeMap<String, u64>> {
+    pub fn take_tally(&self, now: Time) -> Option<Vec<(String, u32)>> {
         self.is_tally_due(now).then(|| self.tally.take())
     }
 
     /// Puts back what could not be written, to be tried again as late as anything else.
-    pub fn recount(&self, unwritten: BTreeMap<String, u64>, now: Time) {
+    pub fn recount(&self, unwritten: Vec<(String, u32)>, now: Time) {
         let mut tally = self.tally.borrow_mut();
         for (what, count) in unwritten {
-            *tally.entry(what).or_default() += count;
+            add(&mut tally, what, count);
         }
         self.tally_since.set(now);
     }
@@ -76,5 +77,12 @@ impl Isolate {
             touched.clear();
         }
         touched.insert(handle, now);
+    }
+}
+
+fn add(tally: &mut Vec<(String, u32)>, what: String, count: u32) {
+    match tally.iter_mut().find(|(known, _)| *known == what) {
+        Some((_, sum)) => *sum += count,
+        None => tally.push((what, count)),
     }
 }

@@ -3,13 +3,12 @@
 //! They are counted in the isolate and written off the path of any request, at most one batch a minute. What an
 //! isolate has counted and not yet written is lost with it.
 
-use std::{collections::BTreeMap, time::Duration};
-
-use serde::Serialize;
+use std::time::Duration;
 
 use crate::{
     host::Host,
     isolate::Isolate,
+    json::{self, Object},
     store::{Batch, Failure, Store},
     ticket::Keyring,
     time::Time,
@@ -57,36 +56,31 @@ pub async fn report<H: Host>(
     if replies.len() != days.len() {
         return Err(Failure::Garbled);
     }
-    let mut report = Report { signing_keys: keyring.fingerprints(), days: Vec::new() };
+    let mut reported = Vec::new();
     for (day, reply) in days.into_iter().zip(replies) {
-        let mut one = Day { day: day.date(), tickets_by_key: BTreeMap::new(), counts: BTreeMap::new() };
+        let (mut tickets_by_key, mut counts) = (Object::default(), Vec::new());
         for (name, count) in reply.pairs()? {
-            let count = count.parse().unwrap_or(0);
+            let count: u64 = count.parse().unwrap_or(0);
             match name.strip_prefix(KEY) {
-                Some(fingerprint) => one.tickets_by_key.insert(fingerprint.to_owned(), count),
-                None => one.counts.insert(name, count),
-            };
+                Some(fingerprint) => {
+                    tickets_by_key.print(fingerprint, &count);
+                }
+                None => counts.push((name, count)),
+            }
         }
-        if !(one.tickets_by_key.is_empty() && one.counts.is_empty()) {
-            report.days.push(one);
+        if tickets_by_key.is_empty() && counts.is_empty() {
+            continue;
         }
+        let mut one = Object::default();
+        one.text("day", &day.date()).json("tickets_by_key", &tickets_by_key.end());
+        for (name, count) in counts {
+            one.print(&name, &count);
+        }
+        reported.push(one.end());
     }
-    // Strings and numbers always have a JSON form.
-    Ok(serde_json::to_string(&report).unwrap_or_default())
-}
-
-#[derive(Serialize)]
-struct Report {
-    signing_keys: Vec<String>,
-    days: Vec<Day>,
-}
-
-#[derive(Serialize)]
-struct Day {
-    day: String,
-    tickets_by_key: BTreeMap<String, u64>,
-    #[serde(flatten)]
-    counts: BTreeMap<String, u64>,
+    let signing_keys = json::list(keyring.fingerprints().iter().map(|key| json::quoted(key)));
+    let days = json::list(reported.into_iter());
+    Ok(Object::default().json("signing_keys", &signing_keys).json("days", &days).end())
 }
 
 fn key_of(key_prefix: &str, day: Time) -> String {

@@ -1,8 +1,7 @@
 //! Errors as callers see them: RFC 9457 problem details.
 
-use serde::Serialize;
-
 use super::Response;
+use crate::json::Object;
 
 /// The codes of CONTRACT.md's table.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -66,22 +65,17 @@ impl Problem {
     }
 }
 
-#[derive(Serialize)]
-struct Body<'a> {
-    r#type: &'static str,
-    title: &'static str,
-    status: u16,
-    detail: &'a str,
-    code: &'static str,
-}
-
 impl From<Problem> for Response {
     fn from(problem: Problem) -> Self {
         let (status, code, title) = problem.code.row();
-        let body = Body { r#type: "about:blank", title, status, detail: &problem.detail, code };
-        // Strings and a number always have a JSON form.
-        let mut response = Self::new(status)
-            .body("application/problem+json", serde_json::to_string(&body).unwrap_or_default());
+        let body = Object::default()
+            .text("type", "about:blank")
+            .text("title", title)
+            .print("status", &status)
+            .text("detail", &problem.detail)
+            .text("code", code)
+            .end();
+        let mut response = Self::new(status).body("application/problem+json", body);
         if let Some((name, value)) = problem.header {
             response = response.header(name, value);
         }

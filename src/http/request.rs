@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::{Code, Problem};
+use crate::json;
 
 /// The largest request body that is read, in bytes.
 pub const MAX_BODY: usize = 256 * 1024;
@@ -149,7 +150,7 @@ impl<'a> Request<'a> {
         if !media_type.eq_ignore_ascii_case("application/json") {
             return Err(Problem::new(Code::UnsupportedMediaType, "the body is application/json"));
         }
-        serde_json::from_slice(self.body()?).map_err(|error| {
+        json::document(self.body()?).map_err(|error| {
             Problem::new(Code::BadRequest, format!("the body is not well-formed JSON: {error}"))
         })
     }

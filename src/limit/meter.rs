@@ -10,7 +10,7 @@ use super::{
 use crate::{
     host::Host,
     http::{Code, Problem, Response},
-    store::{Batch, Failure, Store},
+    store::{Batch, Failure, Reply, Store},
     time::Time,
 };
 
@@ -114,7 +114,7 @@ impl<'a> Meter<'a> {
             && keys.is_empty()
             && self.fails_open
         {
-            self.uncounted = Some(failure.clone());
+            self.uncounted = Some(*failure);
             outcome = Ok(Vec::new());
         }
         self.settle(&aims, now);
@@ -160,19 +160,19 @@ impl<'a> Meter<'a> {
             batch = batch.increment(present);
         }
         let mut replies = store.run_each(batch, deadline).await?.into_iter();
-        let mut next = || replies.next().ok_or(Failure::Garbled);
-        let mut values = next()?.or_refused()?.all_values(all.len())?;
+        let mut next = || replies.next().unwrap_or(Err(Failure::Garbled));
+        let mut values = next()?.all_values(all.len())?;
         if touch.is_some() {
-            next()?.or_refused()?.count()?;
+            next()?.count()?;
         }
-        if is_clock_due && let Ok(time) = next()?.texts() {
+        if is_clock_due && let Ok(time) = next().and_then(Reply::texts) {
             self.memory.set_clock(store_time(&time), sent, store.now());
         }
         let before = values.split_off(keys.len());
         let charges = self.charges.iter_mut().filter(|charge| charge.is_due);
         for ((charge, Aim { window, present, is_open, .. }), before) in charges.zip(aims).zip(before) {
-            let is_made = !is_open && next()?.is_done().unwrap_or(false);
-            match next()?.or_refused().and_then(|reply| reply.count()) {
+            let is_made = !is_open && next().and_then(|reply| reply.is_done()).unwrap_or(false);
+            match next().and_then(|reply| reply.count()) {
                 Ok(rank) => {
                     if rank == 1 && !is_made {
                         self.memory.mend(present, window.kept());
@@ -200,7 +200,7 @@ impl<'a> Meter<'a> {
         let all: Vec<&str> = keys.iter().copied().chain(counters).collect();
         let mut replies =
             store.run_each(Batch::default().get(&all).extend_some(touch), deadline).await?.into_iter();
-        let values = replies.next().ok_or(Failure::Garbled)?.or_refused()?;
+        let values = replies.next().ok_or(Failure::Garbled)??;
         let mut values = values.all_values(all.len())?;
         let counters = values.split_off(keys.len());
         let charges = self.charges.iter_mut().filter(|charge| charge.is_due);

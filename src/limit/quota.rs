@@ -2,6 +2,8 @@
 
 use std::{num::NonZeroU32, str::FromStr, time::Duration};
 
+use crate::time::parse_duration;
+
 /// A limit. Zero of either cannot be written.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Quota {
@@ -34,7 +36,7 @@ impl FromStr for Quota {
             "a limit is COUNT/WINDOW, like \"300/1m\", with a window from 1s to 24h, or \"\" for none";
         let (count, window) = text.split_once('/').ok_or(FORM)?;
         let count = count.parse().map_err(|_| FORM)?;
-        let window = humantime::parse_duration(window).map_err(|_| FORM)?;
+        let window = parse_duration(window).ok_or(FORM)?;
         let allowed = Duration::from_secs(1)..=Duration::from_secs(86_400);
         if allowed.contains(&window) { Ok(Self { count, window }) } else { Err(FORM) }
     }

@@ -11,7 +11,7 @@ use json_patch::{
 };
 use serde_json::{Map, Number, Value, value::RawValue};
 
-use super::to_json;
+use crate::{json, number};
 
 /// Operations in one patch, at the most: each may shift a whole array.
 const MAX_OPERATIONS: usize = 1000;
@@ -94,7 +94,7 @@ impl Change {
                 "the data of a session nests at most {MAX_DEPTH} levels deep"
             )));
         }
-        let text = to_json(&document);
+        let text = document.to_string();
         if text.len() > max_bytes.max(data.get().len()) {
             return Err(Unfit::TooLarge(format!(
                 "the session's data would be {} bytes of JSON; at most {max_bytes} are kept",
@@ -114,12 +114,12 @@ fn unprocessable(text: impl Into<String>) -> Unfit {
     Unfit::Unprocessable(text.into())
 }
 
-fn malformed(error: &serde_json::Error) -> Invalid {
+fn malformed(error: String) -> Invalid {
     Invalid::Malformed(format!("the body is not well-formed JSON: {error}"))
 }
 
 fn merge_patch(body: &[u8]) -> Result<Value, Invalid> {
-    let patch: Value = serde_json::from_slice(body).map_err(|error| malformed(&error))?;
+    let patch: Value = json::document(body).map_err(malformed)?;
     if patch.is_object() {
         Ok(patch)
     } else {
@@ -130,7 +130,7 @@ fn merge_patch(body: &[u8]) -> Result<Value, Invalid> {
 }
 
 fn json_patch(body: &[u8]) -> Result<Vec<Operation>, Invalid> {
-    let patch: Value = serde_json::from_slice(body).map_err(|error| malformed(&error))?;
+    let patch: Value = json::document(body).map_err(malformed)?;
     let Value::Array(operations) = patch else {
         return Err(Invalid::Malformed("a JSON patch is an array of operations (RFC 6902)".into()));
     };
@@ -185,7 +185,7 @@ fn apply_all(operations: &[Operation], document: &mut Value, max_bytes: usize) -
             Operation::Standard(standard) => {
                 // A copy of a copy of a copy … doubles each time: count what is copied before it is.
                 if let PatchOperation::Copy(copy) = standard {
-                    copied += document.pointer(copy.from.as_str()).map_or(0, |value| to_json(value).len());
+                    copied += document.pointer(copy.from.as_str()).map_or(0, |value| value.to_string().len());
                     if copied > max_bytes {
                         let limit = format!("a patch copies at most {max_bytes} bytes of JSON");
                         return Err(Unfit::TooLarge(limit));
@@ -206,7 +206,8 @@ impl Increment {
             let Value::Number(before) = &*number else {
                 return Err("only a number can be incremented".into());
             };
-            *number = Value::Number(sum(before, &self.value).ok_or("the sum is out of range")?);
+            let sum = number::sum(before.as_str(), self.value.as_str()).and_then(|sum| sum.parse().ok());
+            *number = Value::Number(sum.ok_or("the sum is out of range")?);
             return Ok(());
         }
         let parent = self.path.split_back().and_then(|(parent, member)| {
@@ -221,9 +222,7 @@ impl Increment {
 /// Numbers by what they are worth, however they are written (RFC 6902 section 4.6).
 fn is_equal(a: &Value, b: &Value) -> bool {
     match (a, b) {
-        (Value::Number(a), Value::Number(b)) => {
-            a == b || (a.is_f64() != b.is_f64() && a.as_f64() == b.as_f64())
-        }
+        (Value::Number(a), Value::Number(b)) => number::is_equal(a.as_str(), b.as_str()),
         (Value::Array(a), Value::Array(b)) => {
             a.len() == b.len() && a.iter().zip(b).all(|(a, b)| is_equal(a, b))
         }
@@ -232,16 +231,6 @@ fn is_equal(a: &Value, b: &Value) -> bool {
         }
         _ => a == b,
     }
-}
-
-/// Whole numbers stay whole; `None` when the sum is neither a 64-bit number nor a finite float.
-fn sum(a: &Number, b: &Number) -> Option<Number> {
-    let whole = |number: &Number| number.as_i64().map(i128::from).or_else(|| number.as_u64().map(i128::from));
-    if let (Some(a), Some(b)) = (whole(a), whole(b)) {
-        let sum = a + b;
-        return i64::try_from(sum).map(Number::from).or_else(|_| u64::try_from(sum).map(Number::from)).ok();
-    }
-    Number::from_f64(a.as_f64()? + b.as_f64()?)
 }
 
 fn is_deeper_than(levels: usize, value: &Value) -> bool {

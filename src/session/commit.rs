@@ -130,7 +130,7 @@ impl<H: Host> Desk<'_, H> {
             }
             // 3. Write it, if that is still the state.
             let revision = self.nonce();
-            let revisions = session.record.revisions.followed_by(revision.clone());
+            let revisions = session.record.revisions.followed_by(revision);
             let record = Record { data, revisions, ..session.record.clone() };
             let stored = record.to_json();
             match self.replace(&session, &stored, None).await {
@@ -138,7 +138,7 @@ impl<H: Host> Desk<'_, H> {
                 Ok(false) => {}
                 Err(Error::Store(failure)) => {
                     lost.bear(failure, self.store).await?;
-                    unsettled.push((session.record.revisions.newest.clone(), revision));
+                    unsettled.push((session.record.revisions.newest, revision));
                 }
                 Err(error) => return Err(error),
             }
@@ -288,7 +288,7 @@ impl<H: Host> Desk<'_, H> {
     }
 
     pub(super) fn nonce(&self) -> Nonce {
-        Nonce::from_bytes(host::random(self.host))
+        Nonce(host::random(self.host))
     }
 }
 

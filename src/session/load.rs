@@ -102,7 +102,7 @@ impl<H: Host> Desk<'_, H> {
         let touch =
             lifetimes.touch_due(ticket, now).then(|| lifetimes.ttl(ticket.ends, ticket.remember, now));
         if touch.is_some() {
-            self.isolate.touch(handle.clone(), now);
+            self.isolate.touch(handle, now);
         }
         let outcome = meter.read(self.store, &keys, touch.map(|ttl| (key.as_str(), ttl))).await;
         if touch.is_some() {

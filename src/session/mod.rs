@@ -15,7 +15,6 @@ mod view;
 use std::time::Duration;
 
 use base64ct::{Base64UrlUnpadded, Encoding};
-use serde::Serialize;
 
 pub use self::{
     commit::Error,
@@ -132,9 +131,4 @@ impl Session {
     pub fn etag(&self) -> String {
         format!("\"{}\"", self.record.revisions.newest)
     }
-}
-
-/// Writing these types into memory cannot fail: every key is a string, every value has a JSON form.
-fn to_json(value: &impl Serialize) -> String {
-    serde_json::to_string(value).unwrap_or_default()
 }

@@ -7,18 +7,18 @@
 
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
-use super::{Device, to_json};
+use super::Device;
 use crate::{
     id::{Family, Handle, Id, Lineage, Nonce},
+    json::{self, Members, Object},
     ticket::{Ticket, UserTag},
     time::Time,
 };
 
-const VERSION: u8 = 1;
+const VERSION: u64 = 1;
 
 /// The stored session.
 #[derive(Clone, Debug)]
@@ -68,7 +68,7 @@ impl Revisions {
 
     /// After one write more.
     pub fn followed_by(&self, revision: Nonce) -> Self {
-        let before = std::iter::once(&self.newest).chain(&self.before).take(Self::KEPT).cloned();
+        let before = std::iter::once(&self.newest).chain(&self.before).take(Self::KEPT).copied();
         Self { newest: revision, before: before.collect() }
     }
 
@@ -79,7 +79,7 @@ impl Revisions {
 }
 
 /// The logged-in user.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug)]
 pub struct User {
     /// Opaque and stable.
     pub id: String,
@@ -100,10 +100,21 @@ impl User {
         let hash = Sha256::new().chain_update(b"cloakroom user tag v1 ").chain_update(id).finalize();
         hash.first_chunk().copied().unwrap_or_default()
     }
+
+    /// As it is stored, and shown.
+    pub(super) fn to_json(&self) -> String {
+        let roles = json::list(self.roles.iter().map(|role| json::quoted(role)));
+        Object::default().text("id", &self.id).text("name", &self.name).json("roles", &roles).end()
+    }
+
+    fn parse(json: &str) -> Option<Self> {
+        let user = Members::parse(json)?;
+        Some(Self { id: user.text("id")?, name: user.text("name")?, roles: user.texts("roles")? })
+    }
 }
 
 /// The way from a rotated id to its successor.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Moved {
     /// Leads from the old id to the new one; see [`Id::successor`].
     pub nonce: Nonce,
@@ -143,32 +154,9 @@ pub enum Entry {
     Moved(Moved),
 }
 
-/// The stored form of a session.
-#[derive(Serialize, Deserialize)]
-struct StoredRecord<'a> {
-    v: u8,
-    rev: Nonce,
-    before: Vec<Nonce>,
-    user: Option<User>,
-    #[serde(borrow)]
-    data: &'a RawValue,
-    created_at: Time,
-    authenticated_at: Option<Time>,
-    rotated_at: Time,
-    expires_at: Time,
-    remember: bool,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    marks: Vec<Nonce>,
-    #[serde(default, skip_serializing_if = "Device::is_unknown")]
-    device: Device,
-    family: Family,
-    generation: u32,
-}
-
 /// The newest id of a family: by it, whoever comes with an older one long after is noticed.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug)]
 pub struct Newest {
-    v: u8,
     /// Its number.
     pub generation: u32,
     /// Its handle.
@@ -178,52 +166,79 @@ pub struct Newest {
 impl Newest {
     /// What a ticket just made by a rotation holds.
     pub fn new(ticket: &Ticket) -> Self {
-        let generation = ticket.lineage.generation;
-        Self { v: VERSION, generation, to: ticket.id.handle() }
+        Self { generation: ticket.lineage.generation, to: ticket.id.handle() }
     }
 
     /// The stored form.
     pub fn to_json(&self) -> String {
-        to_json(self)
+        stored().print("generation", &self.generation).text("to", &self.to.to_string()).end()
     }
 
     /// Reads what the store holds; `None` when it is not ours.
     pub fn parse(json: &str) -> Option<Self> {
-        serde_json::from_str(json).ok().filter(|newest: &Self| newest.v == VERSION)
+        let newest = parse_stored(json)?;
+        let generation = newest.number("generation")?.try_into().ok()?;
+        Some(Self { generation, to: Handle::parse(newest.name("to")?)? })
     }
-}
-
-/// The stored form of the way to a successor.
-#[derive(Serialize, Deserialize)]
-struct StoredMove {
-    v: u8,
-    moved: Moved,
 }
 
 impl Record {
     /// Whether the session outlives the user's revocations: nothing was revoked since its login began. A mark
     /// that has expired is older than every session.
     pub fn outlives(&self, mark: Option<&str>) -> bool {
-        mark.is_none_or(|mark| self.marks.iter().any(|known| known.as_str() == mark))
+        mark.is_none_or(|mark| Nonce::parse(mark).is_some_and(|mark| self.marks.contains(&mark)))
     }
 
     /// The stored form.
     pub fn to_json(&self) -> String {
-        to_json(&StoredRecord {
-            v: VERSION,
-            rev: self.revisions.newest.clone(),
-            before: self.revisions.before.clone(),
-            user: self.user.clone(),
-            data: &self.data,
-            created_at: self.created_at,
-            authenticated_at: self.authenticated_at,
-            rotated_at: self.rotated_at,
-            expires_at: self.expires_at,
-            remember: self.remember,
-            marks: self.marks.clone(),
-            device: self.device.clone(),
-            family: self.lineage.family,
-            generation: self.lineage.generation,
+        let Lineage { family, generation } = self.lineage;
+        let authenticated_at = self.authenticated_at.map(|time| time.0.to_string());
+        let mut record = stored();
+        record
+            .text("rev", &self.revisions.newest.to_string())
+            .json("before", &list(&self.revisions.before))
+            .json("user", self.user.as_ref().map(User::to_json).as_deref().unwrap_or("null"))
+            .json("data", self.data.get())
+            .print("created_at", &self.created_at.0)
+            .json("authenticated_at", authenticated_at.as_deref().unwrap_or("null"))
+            .print("rotated_at", &self.rotated_at.0)
+            .print("expires_at", &self.expires_at.0)
+            .print("remember", &self.remember);
+        if !self.marks.is_empty() {
+            record.json("marks", &list(&self.marks));
+        }
+        if !self.device.is_unknown() {
+            record.json("device", &self.device.to_json());
+        }
+        record.text("family", &family.to_string()).print("generation", &generation).end()
+    }
+
+    fn read(record: &Members<'_>) -> Option<Self> {
+        let user = match record.get("user") {
+            None => None,
+            Some(user) => Some(User::parse(user)?),
+        };
+        let device = record.get("device").map_or(Some(Device::default()), Device::parse)?;
+        let time = |name| record.number(name).map(Time);
+        let authenticated_at = match record.get("authenticated_at") {
+            None => None,
+            Some(_) => Some(time("authenticated_at")?),
+        };
+        let revisions =
+            Revisions { newest: Nonce::parse(record.name("rev")?)?, before: nonces(record, "before")? };
+        let family = Family::parse(record.name("family")?)?;
+        Some(Self {
+            revisions,
+            user,
+            data: record.object("data")?.to_owned(),
+            created_at: time("created_at")?,
+            authenticated_at,
+            rotated_at: time("rotated_at")?,
+            expires_at: time("expires_at")?,
+            remember: record.flag("remember")?,
+            marks: nonces(record, "marks")?,
+            device,
+            lineage: Lineage { family, generation: record.number("generation")?.try_into().ok()? },
         })
     }
 }
@@ -231,35 +246,49 @@ impl Record {
 impl Moved {
     /// The stored form.
     pub fn to_json(&self) -> String {
-        to_json(&StoredMove { v: VERSION, moved: self.clone() })
+        let mut moved = Object::default();
+        moved
+            .text("nonce", &self.nonce.to_string())
+            .text("to", &self.to.to_string())
+            .print("until", &self.until.0);
+        stored().json("moved", &moved.end()).end()
+    }
+
+    fn parse(json: &str) -> Option<Self> {
+        let moved = Members::parse(json)?;
+        let (nonce, to) = (Nonce::parse(moved.name("nonce")?)?, Handle::parse(moved.name("to")?)?);
+        Some(Self { nonce, to, until: Time(moved.number("until")?) })
     }
 }
 
 impl Entry {
     /// Reads what the store holds. `None` when it is not ours: not JSON, another version, another shape.
     pub fn parse(json: &str) -> Option<Self> {
-        // A session is what is nearly always there, so it is tried first.
-        if let Ok(stored) = serde_json::from_str::<StoredRecord<'_>>(json) {
-            let is_ours = stored.v == VERSION && stored.data.get().starts_with('{');
-            return is_ours.then(|| {
-                Self::Here(Record {
-                    revisions: Revisions { newest: stored.rev, before: stored.before },
-                    user: stored.user,
-                    data: stored.data.to_owned(),
-                    created_at: stored.created_at,
-                    authenticated_at: stored.authenticated_at,
-                    rotated_at: stored.rotated_at,
-                    expires_at: stored.expires_at,
-                    remember: stored.remember,
-                    marks: stored.marks,
-                    device: stored.device,
-                    lineage: Lineage { family: stored.family, generation: stored.generation },
-                })
-            });
+        let entry = parse_stored(json)?;
+        match entry.get("moved") {
+            Some(moved) => Moved::parse(moved).map(Self::Moved),
+            None => Record::read(&entry).map(Self::Here),
         }
-        let stored: StoredMove = serde_json::from_str(json).ok()?;
-        (stored.v == VERSION).then_some(Self::Moved(stored.moved))
     }
+}
+
+/// The beginning of all that is stored.
+fn stored() -> Object {
+    let mut object = Object::default();
+    object.print("v", &VERSION);
+    object
+}
+
+fn parse_stored(json: &str) -> Option<Members<'_>> {
+    Members::parse(json).filter(|members| members.number("v") == Some(VERSION))
+}
+
+fn list(nonces: &[Nonce]) -> String {
+    json::list(nonces.iter().map(|nonce| format!("\"{nonce}\"")))
+}
+
+fn nonces(members: &Members<'_>, name: &str) -> Option<Vec<Nonce>> {
+    members.texts(name)?.iter().map(|text| Nonce::parse(text)).collect()
 }
 
 #[cfg(test)]
@@ -274,7 +303,7 @@ mod tests {
     fn a_frozen_record_is_read_and_written_back_to_the_letter() {
         let Some(Entry::Here(record)) = Entry::parse(FROZEN) else { panic!("a session") };
         assert_eq!(record.to_json(), FROZEN);
-        assert_eq!(record.revisions.newest, Nonce::from_bytes([1; 12]));
+        assert_eq!(record.revisions.newest, Nonce([1; 12]));
     }
 
     #[test]

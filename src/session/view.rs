@@ -1,83 +1,45 @@
 //! A session as callers see it.
 
-use serde::Serialize;
-use serde_json::value::RawValue;
-
-use super::{Kept, Lifetimes, Record, Session, User, to_json};
-use crate::{id::Handle, time::Time};
+use super::{Kept, Lifetimes, Record, Session, User};
+use crate::{id::Handle, json::Object, time::Time};
 
 /// The public form of no session.
 pub const NO_SESSION: &str = r#"{"session":null}"#;
 
-#[derive(Serialize)]
-struct Body<'a> {
-    session: View<'a>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    set_cookie: Option<&'a str>,
-}
-
-#[derive(Serialize)]
-struct View<'a> {
-    handle: &'a Handle,
-    user: Option<&'a User>,
-    data: &'a RawValue,
-    #[serde(serialize_with = "Time::as_rfc3339")]
-    created_at: Time,
-    #[serde(serialize_with = "optional_rfc3339")]
-    authenticated_at: Option<Time>,
-    #[serde(serialize_with = "Time::as_rfc3339")]
-    expires_at: Time,
-    #[serde(serialize_with = "Time::as_rfc3339")]
-    idle_expires_at: Time,
-    remember: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    ttl_seconds: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    stored_bytes: Option<usize>,
-}
-
-impl<'a> View<'a> {
-    fn new(handle: &'a Handle, record: &'a Record, idle_expires_at: Time) -> Self {
-        Self {
-            handle,
-            user: record.user.as_ref(),
-            data: &record.data,
-            created_at: record.created_at,
-            authenticated_at: record.authenticated_at,
-            expires_at: record.expires_at,
-            idle_expires_at,
-            remember: record.remember,
-            ttl_seconds: None,
-            stored_bytes: None,
-        }
-    }
+fn view(handle: Handle, record: &Record, idle_expires_at: Time) -> Object {
+    let authenticated_at = record.authenticated_at.map(|time| format!("\"{}\"", time.rfc3339()));
+    let mut view = Object::default();
+    view.text("handle", &handle.to_string())
+        .json("user", record.user.as_ref().map(User::to_json).as_deref().unwrap_or("null"))
+        .json("data", record.data.get())
+        .text("created_at", &record.created_at.rfc3339())
+        .json("authenticated_at", authenticated_at.as_deref().unwrap_or("null"))
+        .text("expires_at", &record.expires_at.rfc3339())
+        .text("idle_expires_at", &idle_expires_at.rfc3339())
+        .print("remember", &record.remember);
+    view
 }
 
 impl Session {
     /// `{"session": {…}}`, with `set_cookie` beside it when the caller is to pass the cookie on.
     pub fn to_json(&self, lifetimes: &Lifetimes, set_cookie: Option<&str>) -> String {
-        let handle = self.ticket.id.handle();
-        let session = View::new(&handle, &self.record, lifetimes.idle_end(&self.ticket));
-        to_json(&Body { session, set_cookie })
+        let session = view(self.ticket.id.handle(), &self.record, lifetimes.idle_end(&self.ticket)).end();
+        let mut body = Object::default();
+        body.json("session", &session);
+        if let Some(set_cookie) = set_cookie {
+            body.text("set_cookie", set_cookie);
+        }
+        body.end()
     }
 }
 
 impl Kept {
     /// `{"session": {…}}`, with what the store says of it.
     pub fn to_json(&self, now: Time) -> String {
-        let session = View {
-            ttl_seconds: Some(self.ttl_ms / 1000),
-            stored_bytes: Some(self.stored.len()),
-            ..View::new(&self.handle, &self.record, Time(now.0.saturating_add(self.ttl_ms)))
-        };
-        to_json(&Body { session, set_cookie: None })
-    }
-}
-
-#[allow(clippy::ref_option, reason = "the signature serde asks for")]
-fn optional_rfc3339<S: serde::Serializer>(time: &Option<Time>, serializer: S) -> Result<S::Ok, S::Error> {
-    match time {
-        Some(time) => time.as_rfc3339(serializer),
-        None => serializer.serialize_none(),
+        let session = view(self.handle, &self.record, Time(now.0.saturating_add(self.ttl_ms)))
+            .print("ttl_seconds", &(self.ttl_ms / 1000))
+            .print("stored_bytes", &self.stored.len())
+            .end();
+        Object::default().json("session", &session).end()
     }
 }

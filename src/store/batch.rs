@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::{json, time};
+
 /// Commands to be sent in one call. They run in order, but not as one: others' commands may come between.
 #[derive(Debug)]
 pub struct Batch {
@@ -127,7 +129,7 @@ impl Batch {
     }
 
     /// `HINCRBY`: counts in a hash; replies with the sum.
-    pub fn add(self, key: &str, field: &str, count: u64) -> Self {
+    pub fn add(self, key: &str, field: &str, count: u32) -> Self {
         self.write(&["HINCRBY", key, field, &count.to_string()])
     }
 
@@ -168,7 +170,7 @@ impl Batch {
         let mut separator = '[';
         for word in words {
             self.json.push(separator);
-            push_json(&mut self.json, word);
+            json::push_text(&mut self.json, word);
             separator = ',';
         }
         self.json.push(']');
@@ -188,13 +190,7 @@ impl Batch {
 
 /// At least 1, which the store asks for.
 fn milliseconds(ttl: Duration) -> String {
-    ttl.as_millis().max(1).to_string()
-}
-
-/// Appends `text` as a JSON string.
-fn push_json(json: &mut String, text: &str) {
-    // Writing JSON into memory fails for maps with odd keys only, which a string is not.
-    json.push_str(&serde_json::to_string(text).unwrap_or_default());
+    time::milliseconds(ttl).max(1).to_string()
 }
 
 #[cfg(test)]

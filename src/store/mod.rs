@@ -22,7 +22,7 @@ use crate::{
 const MAX_TRIES: u32 = 3;
 
 /// The store failed. What a command did before the failure is unknown.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {
     /// No answer came: refused, cut off, or too late.
     Unreachable,
@@ -31,7 +31,7 @@ pub enum Failure {
     /// An answer of status 200 that is not what was asked for.
     Garbled,
     /// A command was answered with an error, of which this is the kind (`ERR`, `WRONGTYPE`, …).
-    Refused(String),
+    Refused(&'static str),
 }
 
 impl fmt::Display for Failure {
@@ -90,11 +90,15 @@ impl<'a, H: Host> Store<'a, H> {
     /// The same for a batch whose length is known to the caller alone.
     pub async fn run_all(&self, batch: Batch) -> Result<Vec<Reply>, Failure> {
         let replies = self.run_each(batch, self.deadline()).await?;
-        replies.into_iter().map(Reply::or_refused).collect()
+        replies.into_iter().collect()
     }
 
     /// The same, but some replies may be errors.
-    pub async fn run_each(&self, batch: Batch, deadline: Time) -> Result<Vec<Reply>, Failure> {
+    pub async fn run_each(
+        &self,
+        batch: Batch,
+        deadline: Time,
+    ) -> Result<Vec<Result<Reply, Failure>>, Failure> {
         let mut tries = 0;
         loop {
             tries += 1;
@@ -127,7 +131,7 @@ impl<'a, H: Host> Store<'a, H> {
         self.host.sleep(Duration::from_millis(5 + u64::from(jitter) / 8) * tries).await;
     }
 
-    async fn send(&self, batch: &Batch, timeout: Duration) -> Result<Vec<Reply>, Failure> {
+    async fn send(&self, batch: &Batch, timeout: Duration) -> Result<Vec<Result<Reply, Failure>>, Failure> {
         let sync_token = self.sync_token.borrow().clone();
         let call = Call { path: batch.path(), body: batch.to_json(), sync_token, timeout };
         let answer = self.host.send(call).await.map_err(|Unreachable| Failure::Unreachable)?;
@@ -136,33 +140,6 @@ impl<'a, H: Host> Store<'a, H> {
         }
         self.sync_token.replace(answer.sync_token);
         self.has_written.set(self.has_written.get() || batch.writes());
-        parse(&answer.body)
-    }
-}
-
-fn parse(body: &str) -> Result<Vec<Reply>, Failure> {
-    serde_json::from_str(body).map_err(|_| Failure::Garbled)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn whatever_is_not_the_format_is_a_failure() {
-        for body in ["", "<html>", "{}", r#"{"error":"ERR x"}"#, "[1]", "[{}]", r#"[{"result""#] {
-            assert_eq!(parse(body).map(drop), Err(Failure::Garbled), "{body}");
-        }
-    }
-
-    #[test]
-    fn an_entry_in_error_shows_its_kind_only() {
-        for (text, kind) in
-            [("ERR max requests limit exceeded. key sess:abc", "ERR"), ("sess:abc", "unnamed error")]
-        {
-            let replies = parse(&format!(r#"[{{"result":1}},{{"error":"{text}"}}]"#)).expect("replies");
-            let refused = replies.into_iter().map(Reply::or_refused).next_back().expect("a reply");
-            assert_eq!(refused, Err(Failure::Refused(kind.into())));
-        }
+        reply::parse(&answer.body)
     }
 }

@@ -1,15 +1,10 @@
 //! One reply of the store. It owns its text: a record is JSON within JSON, and comes escaped.
 
-use std::fmt;
-
-use serde::{
-    Deserialize,
-    de::{Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor},
-};
+use serde_json::Value;
 
 use super::Failure;
 
-/// One entry of a pipeline's answer: `{"result": …}` or `{"error": …}`.
+/// What a command replied.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Reply {
     /// Nothing there, or a condition not met.
@@ -20,17 +15,10 @@ pub enum Reply {
     Text(String),
     /// Several.
     List(Vec<Reply>),
-    /// The kind of an error (`ERR`, `WRONGTYPE`, …), and nothing of its text: that may hold keys and values.
-    Error(String),
 }
 
 /// A reply of the wrong kind is no reply: it is never taken for "nothing there".
 impl Reply {
-    /// The reply, unless it is an error.
-    pub fn or_refused(self) -> Result<Self, Failure> {
-        if let Self::Error(kind) = self { Err(Failure::Refused(kind)) } else { Ok(self) }
-    }
-
     /// Whether a conditional write was done.
     pub fn is_done(&self) -> Result<bool, Failure> {
         match self {
@@ -82,81 +70,51 @@ impl Reply {
     }
 }
 
-impl<'de> Deserialize<'de> for Reply {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(EntryVisitor)
+/// The kinds of errors that Redis and Upstash have names for.
+const KINDS: [&str; 16] = [
+    "BUSY",
+    "CLUSTERDOWN",
+    "CROSSSLOT",
+    "ERR",
+    "EXECABORT",
+    "LOADING",
+    "MASTERDOWN",
+    "MISCONF",
+    "NOAUTH",
+    "NOPERM",
+    "NOREPLICAS",
+    "OOM",
+    "READONLY",
+    "TRYAGAIN",
+    "WRONGPASS",
+    "WRONGTYPE",
+];
+
+/// The replies of a batch; some may be errors.
+pub(super) fn parse(body: &str) -> Result<Vec<Result<Reply, Failure>>, Failure> {
+    match serde_json::from_str(body) {
+        Ok(Value::Array(entries)) => Ok(entries.into_iter().map(entry).collect()),
+        _ => Err(Failure::Garbled),
     }
 }
 
-struct EntryVisitor;
-
-impl<'de> Visitor<'de> for EntryVisitor {
-    type Value = Reply;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a result or an error")
+/// `{"result": …}` or `{"error": …}`. Of an error only the kind is kept: its text may hold keys and values.
+fn entry(mut entry: Value) -> Result<Reply, Failure> {
+    if let Some(Value::String(text)) = entry.get("error") {
+        let word = text.split(' ').next().unwrap_or_default();
+        let kind = KINDS.into_iter().find(|kind| *kind == word);
+        return Err(Failure::Refused(kind.unwrap_or("unnamed error")));
     }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Reply, A::Error> {
-        let mut reply = None;
-        while let Some(name) = map.next_key::<&'de str>()? {
-            match name {
-                "result" => reply = Some(map.next_value::<Value>()?.0),
-                "error" => reply = Some(Reply::Error(kind(&map.next_value::<String>()?))),
-                _ => drop(map.next_value::<IgnoredAny>()?),
-            }
-        }
-        reply.ok_or_else(|| A::Error::custom("neither a result nor an error"))
-    }
+    result(entry.get_mut("result").ok_or(Failure::Garbled)?.take())
 }
 
-/// The first word of an error, when it is a name.
-fn kind(text: &str) -> String {
-    let word = text.split(' ').next().unwrap_or_default();
-    let is_name = (1..=20).contains(&word.len()) && word.bytes().all(|byte| byte.is_ascii_uppercase());
-    if is_name { word.to_owned() } else { "unnamed error".to_owned() }
-}
-
-/// What stands behind `"result":`.
-struct Value(Reply);
-
-impl<'de> Deserialize<'de> for Value {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(ValueVisitor).map(Self)
-    }
-}
-
-struct ValueVisitor;
-
-impl<'de> Visitor<'de> for ValueVisitor {
-    type Value = Reply;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("null, a number, a string or a list")
-    }
-
-    fn visit_unit<E: Error>(self) -> Result<Reply, E> {
-        Ok(Reply::Null)
-    }
-
-    fn visit_i64<E: Error>(self, number: i64) -> Result<Reply, E> {
-        Ok(Reply::Integer(number))
-    }
-
-    fn visit_u64<E: Error>(self, number: u64) -> Result<Reply, E> {
-        i64::try_from(number).map(Reply::Integer).map_err(E::custom)
-    }
-
-    fn visit_str<E: Error>(self, text: &str) -> Result<Reply, E> {
-        Ok(Reply::Text(text.to_owned()))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Reply, A::Error> {
-        let mut list = Vec::new();
-        while let Some(Value(item)) = items.next_element()? {
-            list.push(item);
-        }
-        Ok(Reply::List(list))
+fn result(value: Value) -> Result<Reply, Failure> {
+    match value {
+        Value::Null => Ok(Reply::Null),
+        Value::Number(number) => number.as_i64().map(Reply::Integer).ok_or(Failure::Garbled),
+        Value::String(text) => Ok(Reply::Text(text)),
+        Value::Array(list) => list.into_iter().map(result).collect::<Result<_, _>>().map(Reply::List),
+        _ => Err(Failure::Garbled),
     }
 }
 
@@ -164,20 +122,38 @@ impl<'de> Visitor<'de> for ValueVisitor {
 mod tests {
     use super::*;
 
+    fn parse(body: &str) -> Result<Vec<Reply>, Failure> {
+        super::parse(body)?.into_iter().collect()
+    }
+
     #[test]
     fn every_shape_of_a_reply_is_read() {
-        let json = r#"[{"result":null},{"result":-7},{"result":"a\"b"},{"result":["x",null,[1]]},{"error":"WRONGTYPE key"}]"#;
-        let replies: Vec<Reply> = serde_json::from_str(json).expect("the format");
+        let json = r#"[{"result":null},{"result":-7},{"result":"a\"b"},{"result":["x",null,[1]]}]"#;
         let text = |text: &str| Reply::Text(text.to_owned());
-        assert_eq!(
-            replies,
-            [
-                Reply::Null,
-                Reply::Integer(-7),
-                text("a\"b"),
-                Reply::List(vec![text("x"), Reply::Null, Reply::List(vec![Reply::Integer(1)])]),
-                Reply::Error("WRONGTYPE".into()),
-            ]
-        );
+        let list = Reply::List(vec![text("x"), Reply::Null, Reply::List(vec![Reply::Integer(1)])]);
+        assert_eq!(parse(json), Ok(vec![Reply::Null, Reply::Integer(-7), text("a\"b"), list]));
+    }
+
+    #[test]
+    fn whatever_is_not_the_format_is_a_failure() {
+        for body in [
+            "",
+            "<html>",
+            "{}",
+            r#"{"error":"ERR x"}"#,
+            "[1]",
+            "[{}]",
+            r#"[{"result""#,
+            r#"[{"result":1.5}]"#,
+        ] {
+            assert_eq!(parse(body), Err(Failure::Garbled), "{body}");
+        }
+    }
+
+    #[test]
+    fn an_entry_in_error_shows_its_kind_only() {
+        let body = r#"[{"result":1},{"error":"ERR max requests limit exceeded. key sess:abc"}]"#;
+        assert_eq!(parse(body), Err(Failure::Refused("ERR")));
+        assert_eq!(parse(r#"[{"error":"sess:abc"}]"#), Err(Failure::Refused("unnamed error")));
     }
 }
