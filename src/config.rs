@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 use crate::{
+    account::password::Params,
     fields::Table,
     limit::{By, Limits, Pattern, Quota, RouteLimit},
     session::{Lifetimes, RecordIp, Rules},
@@ -35,6 +36,10 @@ pub struct Config {
     pub session: Rules,
     /// The rate limits.
     pub limits: Limits,
+    /// How passwords are hashed.
+    pub passwords: Params,
+    /// The cookie by which a device is known to its accounts, and its keys.
+    pub device: (Cookie, Keyring),
     /// Origins whose pages may call with credentials.
     pub origins: Vec<String>,
     /// How long one call to the store may take.
@@ -108,7 +113,7 @@ impl Config {
         let cookie = cookie(&mut table, &base_path);
         let session = session(&mut table, key_prefix);
         let limits = limits(&mut table);
-        password(&mut table);
+        let passwords = password(&mut table);
         let origins = origins(&mut table);
         let (store_timeout, fails_open) = store(&mut table);
         let limits = Limits { fails_open, ..limits };
@@ -120,8 +125,12 @@ impl Config {
         }
         let keyring = Keyring::new(&signing, &cookie.name);
         let admin_token = environment.get("ADMIN_TOKEN").and_then(Value::as_str).map(Secret::new);
-        let sync = Settings { name: format!("{}-sync", cookie.name), ..cookie.clone() };
-        let sync = (Cookie::new(sync.clone()), Keyring::new(&signing, &sync.name));
+        let beside = |name: &str| {
+            let settings = Settings { name: format!("{}-{name}", cookie.name), ..cookie.clone() };
+            let keyring = Keyring::new(&signing, &settings.name);
+            (Cookie::new(settings), keyring)
+        };
+        let (sync, device) = (beside("sync"), beside("device"));
         Ok(Self {
             base_path,
             cookie: Cookie::new(cookie),
@@ -129,6 +138,8 @@ impl Config {
             sync,
             session,
             limits,
+            passwords,
+            device,
             origins,
             store_timeout,
             admin_token,
@@ -218,14 +229,14 @@ fn session(table: &mut Table<'_>, key_prefix: String) -> Rules {
     };
     let rotate_every = inner.optional_duration("rotate_every", "1h");
     let end_on_reuse = inner.choice("on_reuse", &[("end", true), ("ignore", false)], true);
-    inner.duration("fresh_for", "15m");
+    let fresh_for = inner.duration("fresh_for", "15m");
     // Upstash takes requests of 10 MB; a compare-and-set sends the old and the new state.
     let max_bytes = size(inner.number("max_bytes", 65_536, 2..=4_000_000));
     let max_per_user = size(inner.number("max_per_user", 100, 1..=10_000));
     let record_ip = [("full", RecordIp::Full), ("prefix", RecordIp::Prefix), ("none", RecordIp::None)];
     let record_ip = inner.choice("record_ip", &record_ip, RecordIp::Prefix);
     table.include(inner);
-    Rules { lifetimes, rotate_every, end_on_reuse, max_bytes, max_per_user, record_ip, key_prefix }
+    Rules { lifetimes, rotate_every, end_on_reuse, fresh_for, max_bytes, max_per_user, record_ip, key_prefix }
 }
 
 fn size(number: u32) -> usize {
@@ -290,12 +301,19 @@ fn quota(table: &mut Table<'_>, name: &'static str, default: &str) -> Option<Quo
     text.parse().map_err(|fault| table.fault(name, fault)).ok()
 }
 
-fn password(table: &mut Table<'_>) {
+fn password(table: &mut Table<'_>) -> Params {
     let mut inner = table.table("password");
-    inner.number("memory_kib", 19_456, 8..=131_072);
-    inner.number("iterations", 2, 1..=100);
-    inner.number("parallelism", 1, 1..=16);
+    let params = Params {
+        // An isolate has 128 MB.
+        memory_kib: inner.number("memory_kib", 19_456, 8..=65_536),
+        iterations: inner.number("iterations", 2, 1..=100),
+        parallelism: inner.number("parallelism", 1, 1..=16),
+    };
+    if params.memory_kib < 8 * params.parallelism {
+        inner.fault("memory_kib", "at least 8 for each of parallelism (RFC 9106)");
+    }
     table.include(inner);
+    params
 }
 
 fn origins(table: &mut Table<'_>) -> Vec<String> {

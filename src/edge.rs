@@ -35,6 +35,10 @@ use crate::{
 extern "C" {
     #[wasm_bindgen(js_namespace = crypto, js_name = getRandomValues)]
     fn get_random_values(bytes: &mut [u8]);
+    #[wasm_bindgen(js_namespace = ["String", "prototype", "normalize"], js_name = call)]
+    fn normalize(text: &str, form: &str) -> String;
+    #[wasm_bindgen(js_namespace = ["String", "prototype", "toLowerCase"], js_name = call)]
+    fn to_lower_case(text: &str) -> String;
     #[wasm_bindgen(js_namespace = console, js_name = error)]
     fn console_error(line: &str);
 }
@@ -89,6 +93,14 @@ impl Host for Edge {
 
     fn fill_random(&self, bytes: &mut [u8]) {
         get_random_values(bytes);
+    }
+
+    fn nfkc(&self, text: &str) -> String {
+        normalize(text, "NFKC")
+    }
+
+    fn lower_case(&self, text: &str) -> String {
+        to_lower_case(text)
     }
 
     async fn sleep(&self, duration: Duration) {

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
+use crate::http::{Code, Problem};
+
 use crate::time;
 
 /// A table being read. Each setting is read once; [`Table::finish`] names those nobody read.
@@ -24,6 +26,19 @@ impl<'a> Table<'a> {
             table.faults.push(format!("{path} is a table (a JSON object) of fields"));
         }
         table
+    }
+
+    /// The first fault of a request, if there is one.
+    pub(crate) fn done(self) -> Result<(), Problem> {
+        self.finish().into_iter().next().map_or(Ok(()), |fault| Err(Problem::new(Code::BadRequest, fault)))
+    }
+
+    /// A string that has to be there.
+    pub(crate) fn required_text(&mut self, name: &'static str) -> String {
+        if self.fields.is_some_and(|fields| !fields.contains_key(name)) {
+            self.fault(name, "is missing: a string");
+        }
+        self.text(name, "")
     }
 
     /// A table inside this one.

@@ -6,7 +6,11 @@ use crate::{
     http::{Code, Problem, Request, Response, cors, cross_site},
     isolate::Isolate,
     limit::{self, Meter, Subject},
-    routes::{Plan, Route, admin, devices},
+    routes::{
+        Plan, Route,
+        accounts::{self, Done},
+        admin, devices,
+    },
     session::{Desk, Error, NO_SESSION, Session, change::Unfit},
     stats,
     store::{Batch, Failure, Store},
@@ -30,7 +34,7 @@ pub async fn answer<H: Host>(
     let mut meter = Meter::new(&isolate.limits, &config.session.key_prefix, config.limits.fails_open);
     let mut outcome = serve(request, config, host, isolate, &store, &mut cookie, &mut meter).await;
     if outcome.is_err()
-        && let Err(problem) = count(&mut meter, &store, host, isolate).await
+        && let Err(problem) = count(&mut meter, &store, host).await
     {
         // Who is refused for another reason is counted all the same.
         outcome = Err(problem);
@@ -44,6 +48,10 @@ pub async fn answer<H: Host>(
             problem.into()
         }
     };
+    if let Some(failure) = meter.uncounted {
+        host.log(&format_args!("a request passed without being counted (store.on_failure): {failure}"));
+        isolate.count("passed_uncounted".to_owned(), host.now());
+    }
     let response = meter.write_fields(response);
     let response = set_cookies(response, request, config, host.now(), cookie, store.written());
     cors::expose(response.header("Vary", "Cookie").not_for_caches(), request, &config.origins)
@@ -78,7 +86,7 @@ async fn serve<H: Host>(
     // 3. Who, going by the ticket? A cookie that is no ticket is dropped, unless the store fails.
     let presented = present(request, config, host);
     if let Some(presented) = &presented {
-        stats::count_ticket(isolate, &presented.key, host.now());
+        stats::count_ticket(isolate, presented, host.now());
     }
     if presented.is_none() && config.cookie.values(request.cookie).next().is_some() {
         *cookie = Cookie::Remove;
@@ -107,12 +115,20 @@ async fn serve<H: Host>(
     // 6. Some plans need no session: the store's health and the service API.
     match plan {
         Plan::Health => {
-            count(meter, store, host, isolate).await?;
+            count(meter, store, host).await?;
             return health(store).await.map_err(Error::Store).map_err(refused);
         }
         Plan::Admin(plan) => {
-            count(meter, store, host, isolate).await?;
+            count(meter, store, host).await?;
             return admin::serve(plan, request, config, &desk).await.map_err(refused);
+        }
+        // Whoever enters gets a new session: the one that is there is looked at with the account.
+        Plan::Enter(entry) => {
+            let status = if entry.is_new() { 201 } else { 200 };
+            let ticket = presented.map(|presented| presented.ticket);
+            let done =
+                accounts::admit(entry, ticket, request, config, &desk, meter).await.map_err(refused)?;
+            return Ok(Response { status, ..finish(done, None, config, cookie) });
         }
         _ => {}
     }
@@ -122,12 +138,12 @@ async fn serve<H: Host>(
         // A first change still has to be found fit.
         None if matches!(plan, Plan::Change(..)) => None,
         None => {
-            count(meter, store, host, isolate).await?;
+            count(meter, store, host).await?;
             None
         }
         Some(Verified { ticket, .. }) => {
             let loaded = desk.load(ticket.clone(), meter).await;
-            check(meter, host, isolate)?;
+            meter.check()?;
             loaded.map_err(Error::Store).map_err(refused)?
         }
     };
@@ -160,7 +176,7 @@ async fn serve<H: Host>(
             Ok(data) => {
                 meter.add("mint", config.limits.mint, Subject::address(request.address));
                 meter.recall(host.now())?;
-                count(meter, store, host, isolate).await?;
+                count(meter, store, host).await?;
                 desk.create(data).await.map(Some)
             }
             Err(error) => Err(error),
@@ -168,6 +184,7 @@ async fn serve<H: Host>(
         (Plan::End, session, _) => {
             if let Some(session) = session {
                 desk.end(session).await.map_err(refused)?;
+                isolate.count("logouts".to_owned(), host.now());
                 *cookie = Cookie::Remove;
             }
             return Ok(Response::new(204));
@@ -177,6 +194,13 @@ async fn serve<H: Host>(
         }
         (Plan::Look, session, _) => Ok(session),
         (Plan::Rotate, ..) => Err(Error::Ended),
+        (Plan::Errand(errand), Some(session), _) => {
+            let done = accounts::serve(errand, session, request, config, &desk, meter).await;
+            if matches!(done, Err(Error::Ended)) {
+                *cookie = Cookie::Remove;
+            }
+            return Ok(finish(done.map_err(refused)?, presented.as_ref(), config, cookie));
+        }
         (plan, Some(session), _) => {
             let served = devices::serve(plan, session, &desk).await;
             if matches!(served, Ok((_, true)) | Err(Error::Ended)) {
@@ -192,10 +216,21 @@ async fn serve<H: Host>(
 
     // 10. The answer, and the ticket if it is another one now.
     let Some(session) = outcome.map_err(refused)? else { return Ok(Response::json(NO_SESSION.to_owned())) };
-    let response =
-        Response::json(session.to_json(&config.session.lifetimes, None)).header("ETag", session.etag());
-    *cookie = renew(presented.as_ref(), &session);
-    Ok(response)
+    Ok(finish(Done { session: Some(session), ..Done::default() }, presented.as_ref(), config, cookie))
+}
+
+/// The answer, by default the session itself; and the ticket, if it is another one now.
+fn finish(done: Done, presented: Option<&Verified>, config: &Config, cookie: &mut Cookie) -> Response {
+    let Done { response, session, device } = done;
+    *cookie = session.as_ref().map_or(Cookie::Remove, |session| renew(presented, session));
+    let whole = |session: Session| {
+        Response::json(session.to_json(&config.session.lifetimes, None)).header("ETag", session.etag())
+    };
+    let response = response.or(session.map(whole)).unwrap_or_else(|| Response::new(204));
+    match device {
+        Some(device) => response.header("Set-Cookie", device),
+        None => response,
+    }
 }
 
 /// The ticket that came with the request; no call to the store. Of several cookies with our name (another host
@@ -216,24 +251,10 @@ fn renew(presented: Option<&Verified>, session: &Session) -> Cookie {
 }
 
 /// Counts what is not counted yet.
-async fn count<H: Host>(
-    meter: &mut Meter<'_>,
-    store: &Store<'_, H>,
-    host: &H,
-    isolate: &Isolate,
-) -> Result<(), Problem> {
+async fn count<H: Host>(meter: &mut Meter<'_>, store: &Store<'_, H>, host: &H) -> Result<(), Problem> {
     let counted = meter.count(store).await;
-    check(meter, host, isolate)?;
+    meter.check()?;
     counted.map_err(Error::Store).map_err(|error| refuse(host, error))
-}
-
-/// Refuses a request that breaks a limit. One that could not be counted and passes is told of.
-fn check(meter: &mut Meter<'_>, host: &impl Host, isolate: &Isolate) -> Result<(), Problem> {
-    if let Some(failure) = meter.uncounted.take() {
-        host.log(&format_args!("a request passed without being counted (store.on_failure): {failure}"));
-        isolate.count("passed_uncounted".to_owned(), host.now());
-    }
-    Ok(meter.check()?)
 }
 
 async fn health<H: Host>(store: &Store<'_, H>) -> Result<Response, Failure> {
@@ -253,6 +274,15 @@ fn refuse(host: &impl Host, error: Error) -> Problem {
         }
         Error::Ended => Problem::new(Code::Unauthenticated, "there is no session, or it has ended"),
         Error::NoUser => Problem::new(Code::Unauthenticated, "nobody is logged in to this session"),
+        Error::Limited(refusal) => refusal.into(),
+        Error::Taken => Problem::new(Code::Conflict, "this username is taken; choose another"),
+        Error::Credentials => Problem::new(Code::InvalidCredentials, "the username or the password is wrong"),
+        Error::Stale => {
+            let detail = "this needs the password again: POST it to reauthenticate, then repeat this";
+            Problem::new(Code::Reauthenticate, detail)
+        }
+        Error::Forbidden => Problem::new(Code::Forbidden, "the user does not hold this role"),
+        Error::NoAccount => Problem::new(Code::NotFound, "the user has no account here"),
         Error::NotFound => Problem::new(Code::NotFound, "there is no session with this handle"),
         Error::Conflict => {
             let detail = "others kept changing the same until the deadline, or ended it meanwhile; try again";

@@ -13,6 +13,12 @@ pub trait Host {
     /// Fills `bytes` from a cryptographically secure source.
     fn fill_random(&self, bytes: &mut [u8]);
 
+    /// The text in Unicode's normalization form KC.
+    fn nfkc(&self, text: &str) -> String;
+
+    /// The text in lower case, by Unicode's rules and no language's.
+    fn lower_case(&self, text: &str) -> String;
+
     /// Waits.
     fn sleep(&self, duration: Duration) -> impl Future<Output = ()>;
 
@@ -56,4 +62,34 @@ pub fn random<const N: usize>(host: &impl Host) -> [u8; N] {
     let mut bytes = [0; N];
     host.fill_random(&mut bytes);
     bytes
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use unicode_normalization::UnicodeNormalization;
+
+    use super::*;
+
+    /// A machine without a store, whose clock stands still.
+    pub(crate) struct Machine;
+
+    impl Host for Machine {
+        fn now(&self) -> Time {
+            Time(1_767_225_600_000)
+        }
+        fn fill_random(&self, bytes: &mut [u8]) {
+            bytes.fill(4);
+        }
+        fn nfkc(&self, text: &str) -> String {
+            text.nfkc().collect()
+        }
+        fn lower_case(&self, text: &str) -> String {
+            text.to_lowercase()
+        }
+        async fn sleep(&self, _: Duration) {}
+        async fn send(&self, _: Call) -> Result<Answer, Unreachable> {
+            Err(Unreachable)
+        }
+        fn log(&self, _: &dyn Display) {}
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::{
     cell::{Cell, RefCell},
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     time::Duration,
 };
 
@@ -10,6 +10,9 @@ use crate::{id::Handle, limit, time::Time};
 
 /// So many sessions in use at a time are remembered; with more, some are touched once too often.
 const MAX_TOUCHED: usize = 10_000;
+
+/// So many users of a minute are counted in one isolate.
+const MAX_USERS: usize = 1000;
 
 /// How long what was counted waits to be written.
 const TALLY_EVERY: Duration = Duration::from_secs(60);
@@ -21,6 +24,7 @@ pub struct Isolate {
     /// A handful of names: looked through from the first.
     tally: RefCell<Vec<(String, u32)>>,
     tally_since: Cell<Time>,
+    users: RefCell<BTreeMap<String, u64>>,
     /// What concerns limits.
     pub limits: limit::Memory,
 }
@@ -28,7 +32,7 @@ pub struct Isolate {
 impl Isolate {
     /// Whether there is something to be done off the path of requests.
     pub fn has_background(&self, now: Time) -> bool {
-        self.is_tally_due(now) || self.limits.has_chores()
+        self.is_tally_due(now) || self.limits.has_chores(now)
     }
 
     /// Counts one of `what`.
@@ -38,6 +42,19 @@ impl Isolate {
             self.tally_since.set(now);
         }
         add(&mut tally, what, 1);
+    }
+
+    /// Remembers that this user was here, for counting how many different ones there are.
+    pub fn see(&self, user: String) {
+        let mut users = self.users.borrow_mut();
+        if users.len() < MAX_USERS {
+            users.insert(user, 0);
+        }
+    }
+
+    /// Takes who was here away.
+    pub fn take_users(&self) -> BTreeMap<String, u64> {
+        self.users.take()
     }
 
     /// Whether it is time to write what was counted.

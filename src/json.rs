@@ -124,11 +124,6 @@ impl Object {
         self
     }
 
-    /// Whether it has no member yet.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
     /// All of it.
     pub(crate) fn end(&mut self) -> String {
         let mut json = std::mem::take(&mut self.0);

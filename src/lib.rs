@@ -16,7 +16,7 @@
 //!
 //! Start reading at [`gate::answer`]. Everything but `edge` is pure: what it needs of the machine it runs on
 //! (time, randomness, one call to the store) it asks of a [`host::Host`]. Dependencies point inwards:
-//! `edge → gate → routes → {session, ticket, limit, config, http} → {store, host, isolate, id, time}`.
+//! `edge → gate → routes → account → {session, ticket, limit, config, http} → {store, host, isolate, id, time}`.
 //!
 //! # As a library
 //!
@@ -33,6 +33,12 @@
 //!     }
 //!     fn fill_random(&self, bytes: &mut [u8]) {
 //!         bytes.fill(4); // a real host asks its system
+//!     }
+//!     fn nfkc(&self, text: &str) -> String {
+//!         text.to_owned() // a real host normalises
+//!     }
+//!     fn lower_case(&self, text: &str) -> String {
+//!         text.to_lowercase()
 //!     }
 //!     async fn sleep(&self, _: std::time::Duration) {}
 //!     async fn send(&self, _: host::Call) -> Result<host::Answer, host::Unreachable> {
@@ -66,6 +72,7 @@
 //! assert_eq!(block_on(gate::answer(&health, &config, &Alone, &isolate)).status, 503);
 //! ```
 
+pub mod account;
 pub mod config;
 #[cfg(target_arch = "wasm32")]
 mod edge;

@@ -1,9 +1,9 @@
 /** What a request may cost: calls to the store and billed commands (DESIGN.md), and the size of the bundle. */
 import assert from "node:assert/strict";
 import { readdirSync, readFileSync } from "node:fs";
-import { after, before, beforeEach, test } from "node:test";
+import { after, before, beforeEach, describe, test } from "node:test";
 import { gzipSync } from "node:zlib";
-import { startBoth } from "./support/worker.mjs";
+import { moveClocks, moveToWindow, startBoth } from "./support/worker.mjs";
 
 /** @typedef {import("./support/visitor.mjs").Visitor} Visitor */
 
@@ -104,6 +104,94 @@ test("two calls and three commands to find that a session has ended: the primary
     calls: 2,
     commands: 3,
     byName: { MGET: 2, PEXPIRE: 1 },
+  });
+});
+
+describe("with the limits that are set by default", () => {
+  const MINUTE = 60_000;
+  /** @type {Awaited<ReturnType<typeof startBoth>>} */
+  let limited;
+  before(async () => {
+    limited = await startBoth({ settings: { limits: {}, cors: { origins: ["https://front.example"] } } });
+  });
+  after(() => limited.stop());
+  beforeEach(async () => {
+    // The store's clock, which is looked at every ten minutes, has just been; and nothing is due in the background.
+    await moveClocks(limited.store, [limited.worker], 11 * MINUTE);
+    await limited.worker.moveClock(0);
+    await moveToWindow(limited.store, [limited.worker]);
+    visitor = limited.worker.visitor();
+    assert.equal((await visitor.merge({ a: 1 })).status, 200);
+    assert.equal((await visitor.look()).status, 200);
+  });
+
+  /** @param {() => Promise<import("./support/visitor.mjs").Answer>} act @param {number} [status] */
+  async function cost(act, status = 200) {
+    const { value, calls, commands, byName } = await limited.store.counters.during(act);
+    assert.equal(value.status, status, value.text);
+    return { calls, commands, byName };
+  }
+
+  test("nothing without a ticket, with one that is none, and for a preflight", async () => {
+    const nobody = limited.worker.visitor();
+    assert.deepEqual(await cost(() => nobody.look()), NOTHING);
+    assert.deepEqual(await cost(() => nobody.logout(), 204), NOTHING);
+    for (const value of [`${visitor.ticket}A`, String(visitor.ticket).slice(1), "", "x".repeat(8000)]) {
+      nobody.ticket = value;
+      assert.deepEqual(await cost(() => nobody.look()), NOTHING);
+    }
+    const headers = { Origin: "https://front.example", "Access-Control-Request-Method": "PATCH" };
+    const preflight = () => visitor.send("OPTIONS", "/auth/session/data", { headers });
+    assert.deepEqual(await cost(preflight, 204), NOTHING);
+  });
+
+  test("nothing for a caller who is known to be over a limit", async () => {
+    await Promise.all(Array.from({ length: 305 }, () => visitor.look()));
+    await limited.worker.moveClock(0);
+    assert.deepEqual(await cost(() => visitor.look(), 429), NOTHING);
+    assert.deepEqual(await cost(() => visitor.merge({ a: 2 }), 429), NOTHING);
+  });
+
+  test("one call and two commands for a read, one command more the first time in a window", async () => {
+    const read = { calls: 1, commands: 2, byName: { MGET: 1, INCR: 1 } };
+    assert.deepEqual(await cost(() => visitor.look()), read);
+    await moveToWindow(limited.store, [limited.worker], { part: 0.05 });
+    const first = { calls: 1, commands: 3, byName: { MGET: 1, SET: 1, INCR: 1 } };
+    assert.deepEqual(await cost(() => visitor.look()), first);
+    assert.deepEqual(await cost(() => visitor.look()), read);
+  });
+
+  test("one command more for a touch that is due", async () => {
+    await moveClocks(limited.store, [limited.worker], 5 * MINUTE);
+    await limited.worker.moveClock(0);
+    const touched = { calls: 1, commands: 4, byName: { MGET: 1, PEXPIRE: 1, SET: 1, INCR: 1 } };
+    assert.deepEqual(await cost(() => visitor.look()), touched);
+    assert.deepEqual((await cost(() => visitor.look())).commands, 2);
+  });
+
+  test("two calls and three commands for a change", async () => {
+    const changed = { calls: 2, commands: 3, byName: { MGET: 1, INCR: 1, SET: 1 } };
+    assert.deepEqual(await cost(() => visitor.merge({ a: 2 })), changed);
+  });
+
+  test("two calls and at most five commands for the first change without a session", async () => {
+    const first = await cost(() => limited.worker.visitor().merge({ a: 1 }));
+    assert.deepEqual(first, { calls: 2, commands: 3, byName: { MGET: 1, INCR: 1, SET: 1 } });
+    await moveToWindow(limited.store, [limited.worker], { part: 0.05 });
+    const inNewWindow = await cost(() => limited.worker.visitor().merge({ a: 1 }));
+    assert.deepEqual(inNewWindow, { calls: 2, commands: 4, byName: { MGET: 1, SET: 2, INCR: 1 } });
+  });
+
+  test("two calls and three commands for a logout", async () => {
+    const ended = { calls: 2, commands: 3, byName: { MGET: 1, INCR: 1, DELEX: 1 } };
+    assert.deepEqual(await cost(() => visitor.logout(), 204), ended);
+  });
+
+  test("at most five commands for the very first change in an isolate, which looks at the store's clock", async () => {
+    await moveClocks(limited.store, [limited.worker], 11 * MINUTE);
+    await limited.worker.moveClock(0);
+    const first = await cost(() => limited.worker.visitor().merge({ a: 1 }));
+    assert.deepEqual(first, { calls: 2, commands: 5, byName: { MGET: 1, TIME: 1, SET: 2, INCR: 1 } });
   });
 });
 

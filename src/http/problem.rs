@@ -9,7 +9,10 @@ use crate::json::Object;
 pub enum Code {
     BadRequest,
     Unauthenticated,
+    InvalidCredentials,
     CrossSite,
+    Reauthenticate,
+    Forbidden,
     NotFound,
     MethodNotAllowed,
     Conflict,
@@ -27,6 +30,9 @@ impl Code {
         match self {
             Self::BadRequest => (400, "bad_request", "Bad Request"),
             Self::Unauthenticated => (401, "unauthenticated", "Unauthorized"),
+            Self::InvalidCredentials => (401, "invalid_credentials", "Unauthorized"),
+            Self::Reauthenticate => (403, "reauthenticate", "Forbidden"),
+            Self::Forbidden => (403, "forbidden", "Forbidden"),
             Self::CrossSite => (403, "cross_site", "Forbidden"),
             Self::NotFound => (404, "not_found", "Not Found"),
             Self::MethodNotAllowed => (405, "method_not_allowed", "Method Not Allowed"),

@@ -15,8 +15,17 @@ use crate::{
 /// So many callers over a limit, and so many windows, are remembered at a time.
 const MAX_REMEMBERED: usize = 4096;
 
+/// So many counters wait to be put right.
+const MAX_CHORES: usize = 256;
+
+/// How long after a failure they wait.
+const PAUSE: Duration = Duration::from_secs(5);
+
 /// How long the store's clock is taken to go like this machine's.
-const CLOCK_LASTS: Duration = Duration::from_secs(600);
+const CLOCK_LASTS: Duration = Duration::from_secs(60);
+
+/// A look at the store's clock that takes longer is only believed for want of a better one.
+const SLOW: Duration = Duration::from_millis(250);
 
 /// The memory of an isolate. (Every map here and in [`crate::isolate`] is of one type, which is 2 KB each in wasm.)
 #[derive(Debug, Default)]
@@ -26,6 +35,8 @@ pub struct Memory {
     /// The counters that are there, with a time to live: until when they count.
     opened: RefCell<BTreeMap<String, u64>>,
     chores: RefCell<Vec<Chore>>,
+    /// When the chores are tried again, after a failure.
+    not_before: Cell<Time>,
     clock: Cell<Option<Clock>>,
 }
 
@@ -35,8 +46,8 @@ struct Chore {
     key: String,
     /// How long the counter is kept.
     ttl: Duration,
-    /// Whether one is to be taken off it; else it is to get its time to live.
-    is_refund: bool,
+    /// How many are to be taken off it; with none it is to get its time to live, if it has none.
+    refund: u32,
 }
 
 /// How far the store's clock is ahead of this machine's, in milliseconds; and when that was seen.
@@ -69,24 +80,28 @@ impl Memory {
 
     /// Remembers that one is to be taken off this counter again.
     pub(super) fn owe(&self, key: &str, ttl: Duration) {
-        self.plan(Chore { key: key.to_owned(), ttl, is_refund: true });
+        self.plan(Chore { key: key.to_owned(), ttl, refund: 1 });
     }
 
-    /// Remembers that this counter was lost by the store and has come back without its time to live.
+    /// Remembers that the store may have lost this counter, and it may have come back without its time to live.
     pub(super) fn mend(&self, key: &str, ttl: Duration) {
-        self.plan(Chore { key: key.to_owned(), ttl, is_refund: false });
+        self.opened.borrow_mut().remove(key);
+        self.plan(Chore { key: key.to_owned(), ttl, refund: 0 });
     }
 
     fn plan(&self, chore: Chore) {
         let mut chores = self.chores.borrow_mut();
-        if chores.len() < MAX_REMEMBERED {
+        let is_same = |other: &&mut Chore| other.key == chore.key && (other.refund > 0) == (chore.refund > 0);
+        if let Some(other) = chores.iter_mut().find(is_same) {
+            other.refund += chore.refund;
+        } else if chores.len() < MAX_CHORES {
             chores.push(chore);
         }
     }
 
     /// Whether there is something to be done when there is time.
-    pub fn has_chores(&self) -> bool {
-        !self.chores.borrow().is_empty()
+    pub fn has_chores(&self, now: Time) -> bool {
+        !self.chores.borrow().is_empty() && now >= self.not_before.get()
     }
 
     /// The time by the store's clock, which all isolates share; by this machine's until that is known.
@@ -101,9 +116,13 @@ impl Memory {
 
     /// Takes the store's time, which it told between two moments here.
     pub(super) fn set_clock(&self, store: Time, sent: Time, received: Time) {
+        let is_slow = received - sent > SLOW;
+        if is_slow && self.clock.get().is_some() {
+            return;
+        }
         let here = i64::try_from(sent.0 / 2 + received.0 / 2).unwrap_or_default();
         let ahead = i64::try_from(store.0).unwrap_or_default() - here;
-        self.clock.set(Some(Clock { ahead, seen: received }));
+        self.clock.set(Some(Clock { ahead, seen: if is_slow { Time::default() } else { received } }));
     }
 }
 
@@ -125,12 +144,16 @@ pub async fn tidy<H: Host>(host: &H, memory: &Memory, timeout: Duration) {
     if chores.is_empty() {
         return;
     }
-    // As one: a counter that has gone meanwhile comes into being with a time to live, or not at all.
-    let batch = chores.iter().fold(Batch::default().as_one(), |batch, Chore { key, ttl, is_refund }| {
-        if *is_refund { batch.create_counter(key, *ttl).decrement(key) } else { batch.expire(key, *ttl) }
+    // As one: a counter that has gone meanwhile comes into being with a time to live, and never below nothing.
+    let batch = chores.iter().fold(Batch::default().as_one(), |batch, Chore { key, ttl, refund }| {
+        if *refund > 0 { batch.refund(key, *refund, *ttl) } else { batch.expire_endless(key, *ttl) }
     });
     if let Err(failure) = Store::new(host, timeout, String::new()).run_all(batch).await {
-        host.log(&format_args!("what refused requests were counted could not be given back: {failure}"));
+        host.log(&format_args!("counters could not be put right: {failure}"));
+        memory.not_before.set(host.now() + PAUSE);
+        // Whatever is in doubt is not taken off twice.
+        let is_again = |chore: &Chore| chore.refund == 0 || !failure.is_in_doubt();
+        memory.chores.borrow_mut().extend(chores.into_iter().filter(is_again).take(MAX_CHORES));
     }
 }
 

@@ -34,6 +34,8 @@ struct Charge {
     name: String,
     is_due: bool,
     verdict: Option<Verdict>,
+    /// Where it was counted, and how long that counter is kept.
+    counted: Option<(String, Duration)>,
 }
 
 /// A limit that the request breaks.
@@ -63,7 +65,7 @@ impl<'a> Meter<'a> {
         let Some(quota) = quota else { return };
         let policy = Policy { name: name.into(), quota };
         let name = format!("{}limit:{}:{subject}", self.key_prefix, policy.name);
-        self.charges.push(Charge { policy, name, is_due: true, verdict: None });
+        self.charges.push(Charge { policy, name, is_due: true, verdict: None, counted: None });
     }
 
     /// Refuses a caller who is known here to be over a limit; without a call to the store.
@@ -77,13 +79,27 @@ impl<'a> Meter<'a> {
         self.check().inspect_err(|_| self.done())
     }
 
-    /// The first limit that is broken.
+    /// The first limit that is broken; and how long until none is.
     pub fn check(&self) -> Result<(), Refusal> {
-        let broken = |charge: &Charge| match charge.verdict {
-            Some(Verdict::Refused { retry }) => Some(Refusal { policy: charge.policy.clone(), retry }),
-            _ => None,
-        };
-        self.charges.iter().find_map(broken).map_or(Ok(()), Err)
+        let mut refusal: Option<Refusal> = None;
+        for charge in &self.charges {
+            let Some(Verdict::Refused { retry }) = charge.verdict else { continue };
+            match &mut refusal {
+                None => refusal = Some(Refusal { policy: charge.policy.clone(), retry }),
+                Some(first) => first.retry = first.retry.max(retry),
+            }
+        }
+        refusal.map_or(Ok(()), Err)
+    }
+
+    /// Takes back what was counted by these limits: it turned out not to be what they are for.
+    pub fn give_back(&mut self, names: &[&str]) {
+        let named = |charge: &&mut Charge| names.contains(&charge.policy.name.as_str());
+        for charge in self.charges.iter_mut().filter(named) {
+            if let Some((counter, ttl)) = charge.counted.take() {
+                self.memory.owe(&counter, ttl);
+            }
+        }
     }
 
     /// Counts what is not counted yet, in a call of its own.
@@ -94,7 +110,8 @@ impl<'a> Meter<'a> {
         self.read(store, &[], None).await.map(drop)
     }
 
-    /// Reads these keys and counts the request, in one call; `touch` is a key and its new time to live.
+    /// Reads these keys and counts the request, in one call; `touch` is a key and its new time to live. A call that
+    /// counts is not repeated, which would count twice.
     pub async fn read<H: Host>(
         &mut self,
         store: &Store<'_, H>,
@@ -102,22 +119,34 @@ impl<'a> Meter<'a> {
         touch: Option<(&str, Duration)>,
     ) -> Result<Vec<Option<String>>, Failure> {
         let (sent, deadline) = (store.now(), store.deadline());
-        let now = self.memory.store_time(sent);
-        let aims: Vec<Aim> = self.due().map(|charge| charge.aim(self.memory, now)).collect();
+        let mut aims = self.aim(sent);
         let mut outcome = self.read_counting(store, keys, touch, &aims, deadline).await;
-        // To count again would be to count twice. The counters can be read again.
-        if outcome.as_ref().is_err_and(Failure::is_passing) && !aims.is_empty() && store.now() < deadline {
-            store.pause(1).await;
-            outcome = self.read_only(store, keys, touch, &aims, deadline).await;
+        // The first look at the store's clock may show that it is another window.
+        let again = self.aim(sent);
+        if outcome.is_ok() && aims.iter().zip(&again).any(|(aim, other)| aim.present != other.present) {
+            for aim in &aims {
+                self.memory.owe(&aim.present, aim.window.kept());
+            }
+            aims = again;
+            outcome = self.read_counting(store, keys, None, &aims, deadline).await;
         }
-        if let Err(failure) = &outcome
-            && keys.is_empty()
-            && self.fails_open
-        {
-            self.uncounted = Some(*failure);
-            outcome = Ok(Vec::new());
+        if let Err(failure) = outcome {
+            // What the call did is not known: a counter may have come back without its time to live.
+            for aim in &aims {
+                self.memory.mend(&aim.present, aim.window.kept());
+            }
+            self.done();
+            if !self.fails_open || aims.is_empty() {
+                return Err(failure);
+            }
+            self.uncounted = Some(failure);
+            return if keys.is_empty() {
+                Ok(Vec::new())
+            } else {
+                self.read_counting(store, keys, touch, &[], deadline).await
+            };
         }
-        self.settle(&aims, now);
+        self.settle(&aims, self.memory.store_time(sent));
         outcome
     }
 
@@ -129,6 +158,12 @@ impl<'a> Meter<'a> {
             None => None,
         });
         fields::write(response, standings)
+    }
+
+    /// Where what is due is counted at this moment.
+    fn aim(&self, now: Time) -> Vec<Aim> {
+        let now = self.memory.store_time(now);
+        self.due().map(|charge| charge.aim(self.memory, now)).collect()
     }
 
     fn due(&self) -> impl Iterator<Item = &Charge> {
@@ -145,7 +180,6 @@ impl<'a> Meter<'a> {
         deadline: Time,
     ) -> Result<Vec<Option<String>>, Failure> {
         let sent = store.now();
-        let now = self.memory.store_time(sent);
         let all: Vec<&str> = keys.iter().copied().chain(aims.iter().map(|aim| aim.before.as_str())).collect();
         let mut batch = Batch::default().get(&all).extend_some(touch);
         let is_clock_due = !aims.is_empty() && self.memory.is_clock_due(sent);
@@ -157,7 +191,8 @@ impl<'a> Meter<'a> {
             if !is_open {
                 batch = batch.create_counter(present, window.kept());
             }
-            batch = batch.increment(present);
+            // As one: the windows before are then the primary's too, where the counters are.
+            batch = batch.increment(present).as_one();
         }
         let mut replies = store.run_each(batch, deadline).await?.into_iter();
         let mut next = || replies.next().unwrap_or(Err(Failure::Garbled));
@@ -168,6 +203,7 @@ impl<'a> Meter<'a> {
         if is_clock_due && let Ok(time) = next().and_then(Reply::texts) {
             self.memory.set_clock(store_time(&time), sent, store.now());
         }
+        let now = self.memory.store_time(sent);
         let before = values.split_off(keys.len());
         let charges = self.charges.iter_mut().filter(|charge| charge.is_due);
         for ((charge, Aim { window, present, is_open, .. }), before) in charges.zip(aims).zip(before) {
@@ -187,41 +223,21 @@ impl<'a> Meter<'a> {
         Ok(values)
     }
 
-    /// The same without counting: each is judged as if this request came after all that were counted.
-    async fn read_only<H: Host>(
-        &mut self,
-        store: &Store<'_, H>,
-        keys: &[&str],
-        touch: Option<(&str, Duration)>,
-        aims: &[Aim],
-        deadline: Time,
-    ) -> Result<Vec<Option<String>>, Failure> {
-        let counters = aims.iter().flat_map(|aim| [aim.before.as_str(), aim.present.as_str()]);
-        let all: Vec<&str> = keys.iter().copied().chain(counters).collect();
-        let mut replies =
-            store.run_each(Batch::default().get(&all).extend_some(touch), deadline).await?.into_iter();
-        let values = replies.next().ok_or(Failure::Garbled)??;
-        let mut values = values.all_values(all.len())?;
-        let counters = values.split_off(keys.len());
-        let charges = self.charges.iter_mut().filter(|charge| charge.is_due);
-        for ((charge, aim), pair) in charges.zip(aims).zip(counters.chunks(2)) {
-            let [before, present] = pair else { return Err(Failure::Garbled) };
-            let (before, present) = (number(before.as_deref()), number(present.as_deref()));
-            charge.verdict = Some(aim.window.judge(before, present + 1));
-        }
-        Ok(values)
-    }
-
     /// A refused request counts for nothing: what it was counted is given back, and who is over a limit is remembered.
     fn settle(&mut self, aims: &[Aim], now: Time) {
-        let charges = || self.charges.iter().filter(|charge| charge.is_due).zip(aims);
-        let is_refused = charges().any(|(charge, _)| matches!(charge.verdict, Some(Verdict::Refused { .. })));
-        for (charge, aim) in charges() {
+        for (charge, aim) in self.charges.iter_mut().filter(|charge| charge.is_due).zip(aims) {
             if let Some(Verdict::Refused { retry }) = charge.verdict {
                 self.memory.block(&charge.name, now + retry);
             }
-            if is_refused && charge.verdict.is_some() {
-                self.memory.owe(&aim.present, aim.window.kept());
+            if charge.verdict.is_some() {
+                charge.counted = Some((aim.present.clone(), aim.window.kept()));
+            }
+        }
+        if self.check().is_err() {
+            for charge in &mut self.charges {
+                if let Some((counter, ttl)) = charge.counted.take() {
+                    self.memory.owe(&counter, ttl);
+                }
             }
         }
         self.done();

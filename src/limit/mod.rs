@@ -80,6 +80,26 @@ impl Limits {
     }
 }
 
+impl Limits {
+    /// An attempt to log in as `account` reserves one of its budget, and of the address's, which is ten times as large. A
+    /// known device has a budget of its own instead.
+    pub fn apply_login(
+        &self,
+        meter: &mut Meter<'_>,
+        account: Subject,
+        device: Option<Subject>,
+        address: Subject,
+    ) {
+        match device {
+            Some(device) => meter.add("login", self.login, device),
+            None => {
+                meter.add("login", self.login, account);
+                meter.add("login-address", self.login.map(|quota| quota.times(10)), address);
+            }
+        }
+    }
+}
+
 /// Cloudflare's own limit does not say how long it takes; its longest window is a minute.
 pub fn over_the_edge_limit() -> Problem {
     let detail = "there are too many requests from this address; try again in 60 seconds";

@@ -16,6 +16,10 @@ pub enum Subject {
     Session(Family),
     /// A user.
     User(UserTag),
+    /// An account, by its name: also one that does not exist.
+    Account([u8; 16]),
+    /// A device that an account was logged in to from before.
+    Device(Family),
     /// A client's address; the network of 64 bits of IPv6, which is what one subscriber has.
     Address(IpAddr),
     /// All whose address is not known: those do not come through Cloudflare.
@@ -36,8 +40,8 @@ impl Subject {
 impl fmt::Display for Subject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Session(family) => family.fmt(f),
-            Self::User(tag) => f.write_str(&Base64UrlUnpadded::encode_string(tag)),
+            Self::Session(family) | Self::Device(family) => family.fmt(f),
+            Self::User(tag) | Self::Account(tag) => f.write_str(&Base64UrlUnpadded::encode_string(tag)),
             Self::Address(address) => address.fmt(f),
             Self::Unknown => f.write_str("unknown"),
         }

@@ -4,6 +4,7 @@ use serde_json::{Value, value::RawValue};
 
 use super::{Param, Plan, Route};
 use crate::{
+    account::Registry,
     config::{Config, Secret},
     fields::Table,
     host::Host,
@@ -33,6 +34,8 @@ pub enum Admin {
     Look(Handle),
     /// Its end.
     End(Handle),
+    /// Other roles for the user with this id.
+    SetRoles(String, Vec<String>),
     /// The counters per day.
     Stats,
 }
@@ -64,6 +67,15 @@ pub(super) const USER_SESSIONS: Route = Route {
         Method::Get | Method::Head => Some(param.text().map(|id| Plan::Admin(Admin::List(id)))),
         Method::Delete => Some(param.text().map(|id| Plan::Admin(Admin::EndAll(id)))),
         _ => None,
+    },
+};
+
+pub(super) const USER_ROLES: Route = Route {
+    path: "/admin/users/{}/roles",
+    methods: "PUT",
+    plan: |request, param| {
+        let plan = || Ok(Plan::Admin(Admin::SetRoles(param.text()?, roles(request)?)));
+        (request.method == Method::Put).then(plan)
     },
 };
 
@@ -117,6 +129,10 @@ pub async fn serve<H: Host>(
             desk.end_all(&User::tag_of(&id), None).await?;
             Ok(Response::new(204))
         }
+        Admin::SetRoles(id, roles) => {
+            Registry { desk, params: config.passwords }.set_roles(&id, &roles).await?;
+            Ok(Response::new(204))
+        }
         Admin::Look(handle) => Ok(Response::json(desk.find(&handle).await?.to_json(desk.host.now()))),
         Admin::Stats => {
             let key_prefix = &config.session.key_prefix;
@@ -127,6 +143,21 @@ pub async fn serve<H: Host>(
             Ok(Response::new(204))
         }
     }
+}
+
+/// `{roles}`
+fn roles(request: &Request<'_>) -> Result<Vec<String>, Problem> {
+    let body = request.json()?;
+    let mut table = Table::new("the body", Some(&body));
+    let roles = table.list("roles");
+    if roles.len() > MAX_ROLES || roles.iter().any(|role| role.len() > MAX_NAME) {
+        table.fault("roles", "a user has at most 100 roles, of at most 256 bytes each");
+    }
+    if body.get("roles").is_none() {
+        table.fault("roles", "is missing: a list of strings");
+    }
+    table.done()?;
+    Ok(roles)
 }
 
 /// `{user: {id, name?, roles?}, data?, remember?}`

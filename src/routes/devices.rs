@@ -48,10 +48,12 @@ pub async fn serve<H: Host>(
             Ok((done, true))
         }
         Plan::EndOne(handle) => {
+            desk.check_fresh(&session)?;
             desk.end_by_handle(&handle, Some(&user)).await?;
             Ok((done, false))
         }
         Plan::EndAll { keep_current } => {
+            desk.check_fresh(&session)?;
             if keep_current {
                 desk.end_others(&user, session).await?;
             } else {

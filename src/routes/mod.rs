@@ -1,11 +1,15 @@
 //! The routes: CONTRACT.md's tables. Each says from the request alone what is to be done, as a [`Plan`]; those of
 //! `devices` and `admin` also carry theirs out, at the session's desk.
 
+pub mod accounts;
 pub mod admin;
 pub mod devices;
 mod session;
 
-use self::admin::Admin;
+use self::{
+    accounts::{Entry, Errand},
+    admin::Admin,
+};
 use crate::{
     http::{Code, IfMatch, Method, Problem, Request},
     id::Handle,
@@ -33,6 +37,10 @@ pub enum Plan {
         /// All others.
         keep_current: bool,
     },
+    /// Register or log in.
+    Enter(Entry),
+    /// Something that needs an account.
+    Errand(Errand),
     /// Something of the service API.
     Admin(Admin),
     /// Ask the store whether it is there.
@@ -55,11 +63,20 @@ const ROUTES: &[Route] = &[
     session::SESSION,
     session::DATA,
     session::ROTATE,
+    accounts::REGISTER,
+    accounts::LOGIN,
+    accounts::LOGOUT,
+    accounts::REAUTHENTICATE,
+    accounts::PASSWORD,
+    accounts::PROFILE,
+    accounts::ACCOUNT,
+    accounts::VERIFY,
     devices::SESSIONS,
     devices::ONE,
     admin::SESSIONS,
     admin::SESSION,
     admin::USER_SESSIONS,
+    admin::USER_ROLES,
     admin::STATS,
     HEALTH,
 ];

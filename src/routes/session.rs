@@ -19,7 +19,10 @@ pub(super) const SESSION: Route = Route {
 pub(super) const DATA: Route = Route {
     path: "/session/data",
     methods: "PATCH",
-    plan: |request, _| (request.method == Method::Patch).then(|| change(request)),
+    plan: |request, _| {
+        (request.method == Method::Patch)
+            .then(|| change(request).map(|(change, if_match)| Plan::Change(change, if_match)))
+    },
 };
 
 pub(super) const ROTATE: Route = Route {
@@ -28,7 +31,8 @@ pub(super) const ROTATE: Route = Route {
     plan: |request, _| (request.method == Method::Post).then_some(Ok(Plan::Rotate)),
 };
 
-fn change(request: &Request<'_>) -> Result<Plan, Problem> {
+/// A change and its condition.
+pub(super) fn change(request: &Request<'_>) -> Result<(Change, IfMatch), Problem> {
     const ACCEPTED: &str = "application/json, application/merge-patch+json, application/json-patch+json";
     let change = Change::parse(request.content_type, request.body()?).map_err(|invalid| match invalid {
         Invalid::Malformed(detail) => Problem::new(Code::BadRequest, detail),
@@ -38,5 +42,5 @@ fn change(request: &Request<'_>) -> Result<Plan, Problem> {
                 .with_header("Accept-Patch", ACCEPTED)
         }
     })?;
-    Ok(Plan::Change(change, IfMatch::parse(request.if_match)))
+    Ok((change, IfMatch::parse(request.if_match)))
 }

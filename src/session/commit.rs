@@ -9,15 +9,17 @@ use std::time::Duration;
 use serde_json::value::RawValue;
 
 use super::{
-    Desk, Device, Moved, Newest, Record, Revisions, Session, User,
+    Desk, Device, Moved, Newest, Record, Revisions, Session, Standing, User,
     change::{Change, Unfit, no_data},
 };
 use crate::{
     host::{self, Host},
     http::IfMatch,
     id::{Family, Id, Lineage, Nonce},
+    limit::Refusal,
     store::{Batch, Failure, Store},
     ticket::Ticket,
+    time::Time,
 };
 
 /// Why a change was not made.
@@ -27,16 +29,34 @@ pub enum Error {
     Store(Failure),
     /// The session ended meanwhile.
     Ended,
-    /// The session kept changing until the deadline.
+    /// Others kept changing the same until the deadline.
     Conflict,
+    /// The name is taken.
+    Taken,
+    /// There is no such user, or it is another password.
+    Credentials,
+    /// The password was given too long ago for this.
+    Stale,
+    /// The user does not hold the role.
+    Forbidden,
+    /// The user has no account here.
+    NoAccount,
     /// `If-Match` names another state.
     Precondition,
+    /// Over a limit.
+    Limited(Refusal),
     /// The change does not fit the data.
     Unfit(Unfit),
     /// Nobody is logged in, and somebody has to be.
     NoUser,
     /// No session has this handle, or it is somebody else's.
     NotFound,
+}
+
+impl From<Refusal> for Error {
+    fn from(refusal: Refusal) -> Self {
+        Self::Limited(refusal)
+    }
 }
 
 impl From<Failure> for Error {
@@ -83,18 +103,43 @@ impl<H: Host> Desk<'_, H> {
     /// lost and it is not there, it may still be on its way: another is made, under another id. The late one is
     /// nobody's then, and cannot bring back what was ended meanwhile.
     pub(super) async fn begin(&self, make: impl Fn() -> Session) -> Result<(Session, usize), Error> {
+        let (session, listed, _) = self.supersede(None, |_| Some(make())).await?;
+        self.isolate.count("sessions_created".to_owned(), self.host.now());
+        Ok((session, listed))
+    }
+
+    /// The same in the place of another session, which ends in the same moment: what `make` makes of its last state is
+    /// all that is left of it. That may be nothing when it has ended. Also tells the user's standing in that moment.
+    pub(super) async fn supersede(
+        &self,
+        mut old: Option<Session>,
+        make: impl Fn(Option<&Session>) -> Option<Session>,
+    ) -> Result<(Session, usize, Standing), Error> {
         let mut lost = Lost::default();
         loop {
-            let session = make();
-            match self.write_new(&session).await {
-                Ok(Written { is_new: true, listed }) => return Ok((session, listed)),
+            let session = make(old.as_ref()).ok_or(Error::Ended)?;
+            match self.write_new(&session, old.as_ref()).await {
                 // 32 random bytes are there already only when the source of randomness is broken.
-                Ok(_) => return Err(Error::Conflict),
-                Err(failure) => lost.bear(failure, self.store).await?,
+                Ok(Written { is_new: false, .. }) => return Err(Error::Conflict),
+                Ok(Written { has_ended: true, listed, standing, .. }) => {
+                    return Ok((session, listed, standing));
+                }
+                // The other one has changed meanwhile, or ended.
+                Ok(_) => {
+                    self.drop_copy(&session).await?;
+                    self.check_deadline()?;
+                }
+                Err(failure) => {
+                    lost.bear(failure, self.store).await?;
+                    if let Some(session) = self.load_from_primary(session.ticket).await? {
+                        return Ok((session, 0, Standing::default()));
+                    }
+                }
             }
-            if let Some(session) = self.load_from_primary(session.ticket).await? {
-                return Ok((session, 0));
-            }
+            old = match old {
+                None => None,
+                Some(old) => self.load_from_primary(old.ticket).await?,
+            };
         }
     }
 
@@ -160,7 +205,7 @@ impl<H: Host> Desk<'_, H> {
             let record = Record { rotated_at: now, lineage, ..session.record.clone() };
             let next = Session::begin(carried.successor(&moved.nonce), record, now);
             // 2. The copy first, and only when it is there the move, if the state is still what was copied.
-            match self.write_new(&next).await {
+            match self.write_new(&next, None).await {
                 Ok(Written { is_new: true, .. }) => {}
                 Ok(_) => return Err(Error::Conflict),
                 Err(failure) => {
@@ -219,6 +264,40 @@ impl<H: Host> Desk<'_, H> {
         Ok(())
     }
 
+    /// Gives the session a new id, without a grace for the old one: somebody has just proved who they are. One call.
+    pub async fn renew(&self, session: Session, is_authenticated: bool) -> Result<Session, Error> {
+        let make = |old: Option<&Session>| {
+            let now = self.host.now();
+            let old = old?;
+            let lineage = Lineage { family: Family(host::random(self.host)), generation: 0 };
+            let record = Record {
+                authenticated_at: if is_authenticated { Some(now) } else { old.record.authenticated_at },
+                revisions: old.record.revisions.followed_by(self.nonce()),
+                rotated_at: now,
+                lineage,
+                ..old.record.clone()
+            };
+            Some(Session::begin(Id::from_bytes(host::random(self.host)), record, now))
+        };
+        let (next, _, standing) = self.supersede(Some(session), make).await?;
+        if next.record.outlives(&standing) {
+            return Ok(next);
+        }
+        self.delete(&next).await?;
+        Err(Error::Ended)
+    }
+
+    /// Refuses what needs a password given not long ago.
+    pub fn check_fresh(&self, session: &Session) -> Result<(), Error> {
+        let is_fresh = |at: Time| self.host.now() - at <= self.rules.fresh_for;
+        if session.record.authenticated_at.is_some_and(is_fresh) { Ok(()) } else { Err(Error::Stale) }
+    }
+
+    /// A session of somebody who logs in now, not yet written.
+    pub fn logged_in(&self, user: User, data: Box<RawValue>, remember: bool, device: Device) -> Session {
+        Session::changed(self.fresh(Some(user), data, remember), |record| Record { device, ..record })
+    }
+
     /// Ends the session, whatever is in flight. One call when nobody else changes it at the same time.
     pub async fn end(&self, mut session: Session) -> Result<(), Error> {
         let mut lost = Lost::default();
@@ -236,22 +315,40 @@ impl<H: Host> Desk<'_, H> {
         }
     }
 
-    /// Writes a session under an id of its own, and into its user's list.
-    async fn write_new(&self, session: &Session) -> Result<Written, Failure> {
+    /// Writes a session under an id of its own, and into its user's list; in the same moment ends `old`, if that is
+    /// still as it was read.
+    async fn write_new(&self, session: &Session, old: Option<&Session>) -> Result<Written, Failure> {
         let Session { ticket, record, stored } = session;
         let ttl = self.rules.lifetimes.ttl(ticket.ends, ticket.remember, ticket.issued);
-        let batch = Batch::default().create(&self.key(ticket), stored, ttl);
-        let Some(user) = ticket.user else {
-            let [created] = self.store.run(batch).await?;
-            return Ok(Written { is_new: created.is_done()?, listed: 0 });
-        };
-        let (handle, longest) = (ticket.id.handle().to_string(), self.rules.lifetimes.longest());
-        let index_key = self.index_key(&user);
-        let family = record.lineage.family.to_string();
-        let batch = batch.list(&index_key, &handle, &family, longest).count(&index_key).as_one();
-        let [created, _added, _expires, listed] = self.store.run(batch).await?;
-        let listed = usize::try_from(listed.count()?).map_err(|_| Failure::Garbled)?;
-        Ok(Written { is_new: created.is_done()?, listed })
+        let mut batch = Batch::default().create(&self.key(ticket), stored, ttl);
+        if let Some(user) = &ticket.user {
+            let (handle, longest) = (ticket.id.handle().to_string(), self.rules.lifetimes.longest());
+            let (index_key, family) = (self.index_key(user), record.lineage.family.to_string());
+            batch = batch
+                .get_from_primary(&self.standing_key(user))
+                .list(&index_key, &handle, &family, longest)
+                .count(&index_key)
+                .as_one();
+        }
+        if let Some(old) = old {
+            batch = batch.delete_if(&self.key(&old.ticket), &old.stored).as_one();
+            if old.ticket.lineage.generation > 0 {
+                batch = batch.delete(&[&self.family_key(old.ticket.lineage.family)]);
+            }
+        }
+        let mut replies = self.store.run_all(batch).await?.into_iter();
+        let mut next = || replies.next().ok_or(Failure::Garbled);
+        let mut written =
+            Written { is_new: next()?.is_done()?, has_ended: true, listed: 0, standing: Standing::default() };
+        if ticket.user.is_some() {
+            written.standing = Standing::parse(next()?.optional_text()?.as_deref());
+            let (_added, _expires) = (next()?, next()?);
+            written.listed = usize::try_from(next()?.count()?).map_err(|_| Failure::Garbled)?;
+        }
+        if old.is_some() {
+            written.has_ended = next()?.count()? > 0;
+        }
+        Ok(written)
     }
 
     /// Replaces what is stored, with a new time to live if one is given; false when it is not what was read. A
@@ -271,10 +368,10 @@ impl<H: Host> Desk<'_, H> {
             let [replaced] = self.store.run(batch).await?;
             return Ok(replaced.is_done()?);
         };
-        let [replaced, mark] = self.store.run(batch.get_from_primary(&self.mark_key(&user))).await?;
-        let mark = mark.optional_text()?;
+        let [replaced, standing] = self.store.run(batch.get_from_primary(&self.standing_key(&user))).await?;
+        let standing = Standing::parse(standing.optional_text()?.as_deref());
         let replaced = replaced.is_done()?;
-        if replaced && !read.record.outlives(mark.as_deref()) { Err(Error::Ended) } else { Ok(replaced) }
+        if replaced && !read.record.outlives(&standing) { Err(Error::Ended) } else { Ok(replaced) }
     }
 
     /// Reads the session again, until the deadline.
@@ -283,11 +380,11 @@ impl<H: Host> Desk<'_, H> {
         self.load_from_primary(ticket).await?.ok_or(Error::Ended)
     }
 
-    pub(super) fn check_deadline(&self) -> Result<(), Error> {
+    pub(crate) fn check_deadline(&self) -> Result<(), Error> {
         if self.host.now() < self.deadline { Ok(()) } else { Err(Error::Conflict) }
     }
 
-    pub(super) fn nonce(&self) -> Nonce {
+    pub(crate) fn nonce(&self) -> Nonce {
         Nonce(host::random(self.host))
     }
 }
@@ -296,17 +393,21 @@ impl<H: Host> Desk<'_, H> {
 struct Written {
     /// Whether the id was free; else it was not written.
     is_new: bool,
+    /// Whether the one in whose place it comes has ended with this.
+    has_ended: bool,
     /// How many sessions its user's list holds, also of those that have ended by themselves.
     listed: usize,
+    /// What holds for all of the user's sessions.
+    standing: Standing,
 }
 
 /// The answers that were lost on the way to one change.
 #[derive(Default)]
-pub(super) struct Lost(u32);
+pub struct Lost(u32);
 
 impl Lost {
     /// Bears a lost answer, twice, and pauses. A failure that leaves no doubt is passed on at once.
-    pub(super) async fn bear<H: Host>(
+    pub(crate) async fn bear<H: Host>(
         &mut self,
         failure: Failure,
         store: &Store<'_, H>,

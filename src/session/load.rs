@@ -1,6 +1,6 @@
 //! From a ticket to the session behind it, in one call to the store.
 
-use super::{Desk, Entry, Error, MAX_HOPS, Newest, Session};
+use super::{Desk, Entry, Error, MAX_HOPS, Newest, Session, Standing};
 use crate::{
     host::Host,
     limit::Meter,
@@ -15,13 +15,14 @@ struct Found {
     stored: Option<String>,
     /// The same taken apart; `None` also when it is not ours.
     entry: Option<Entry>,
-    /// The user's revocation mark.
-    mark: Option<String>,
+    /// What holds for all of the user's sessions.
+    standing: Standing,
 }
 
 impl Found {
-    fn new(stored: Option<String>, mark: Option<String>) -> Self {
-        Self { entry: stored.as_deref().and_then(Entry::parse), stored, mark }
+    fn new(stored: Option<String>, standing: Option<String>) -> Self {
+        let entry = stored.as_deref().and_then(Entry::parse);
+        Self { entry, stored, standing: Standing::parse(standing.as_deref()) }
     }
 
     /// Whether nothing is there, or only a way that is not open any more.
@@ -39,8 +40,23 @@ impl<H: Host> Desk<'_, H> {
     /// and shows in the session's ticket. A rotated id leads to its successor, for a call more, while the grace lasts; after
     /// that, its use is a sign of theft and ends the session (OWASP: session id renewal).
     pub async fn load(&self, mut ticket: Ticket, meter: &mut Meter<'_>) -> Result<Option<Session>, Failure> {
-        let found = self.read(&mut ticket, meter).await?;
+        let (found, _) = self.read(&mut ticket, meter, None).await?;
         self.follow(ticket, found).await
+    }
+
+    /// The same, if there is a ticket, and in the same call the value of another key.
+    pub async fn load_beside(
+        &self,
+        ticket: Option<Ticket>,
+        meter: &mut Meter<'_>,
+        key: &str,
+    ) -> Result<(Option<Session>, Option<String>), Failure> {
+        let Some(mut ticket) = ticket else {
+            let values = meter.read(self.store, &[key], None).await?;
+            return Ok((None, values.into_iter().next().flatten()));
+        };
+        let (found, value) = self.read(&mut ticket, meter, Some(key)).await?;
+        Ok((self.follow(ticket, found).await?, value))
     }
 
     /// The same as the primary has it now: after a write was refused, a replica may not know why yet.
@@ -62,13 +78,16 @@ impl<H: Host> Desk<'_, H> {
                 }
             }
             match (found.entry, found.stored) {
-                (Some(Entry::Here(record)), Some(stored)) => {
-                    let is_alive = now < record.expires_at && record.outlives(found.mark.as_deref());
+                (Some(Entry::Here(mut record)), Some(stored)) => {
+                    let is_alive = now < record.expires_at && record.outlives(&found.standing);
+                    if let (Some(user), Some(roles)) = (&mut record.user, found.standing.roles) {
+                        user.roles = roles;
+                    }
                     return Ok(is_alive.then_some(Session { ticket, record, stored }));
                 }
                 (Some(Entry::Moved(moved)), _) => {
                     ticket = moved.successor(&ticket);
-                    found = self.read(&mut ticket, &mut self.no_meter()).await?;
+                    (found, _) = self.read(&mut ticket, &mut self.no_meter(), None).await?;
                 }
                 _ => {
                     self.log(&ticket, "is not a record of this version; it is treated as absent");
@@ -91,14 +110,20 @@ impl<H: Host> Desk<'_, H> {
         Ok(replies.first().ok_or(Failure::Garbled)?.count()? > 0)
     }
 
-    /// One call: the stored text, the user's revocation mark, the counters and, when it is due, a new time to live.
-    async fn read(&self, ticket: &mut Ticket, meter: &mut Meter<'_>) -> Result<Found, Failure> {
+    /// One call: the stored text, the user's standing, the counters and, when it is due, a new time to live.
+    async fn read(
+        &self,
+        ticket: &mut Ticket,
+        meter: &mut Meter<'_>,
+        beside: Option<&str>,
+    ) -> Result<(Found, Option<String>), Failure> {
         let (now, lifetimes, handle) = (self.host.now(), &self.rules.lifetimes, ticket.id.handle());
         // A ticket that was renewed here for an earlier request may still be under way to its holder.
         ticket.issued = ticket.issued.max(self.isolate.last_touch(&handle).unwrap_or_default());
         let key = self.key_of(&handle);
-        let mark_key = ticket.user.map(|user| self.mark_key(&user));
-        let keys: Vec<&str> = std::iter::once(&key).chain(&mark_key).map(String::as_str).collect();
+        let standing_key = ticket.user.map(|user| self.standing_key(&user));
+        let keys: Vec<&str> =
+            std::iter::once(&key).chain(&standing_key).map(String::as_str).chain(beside).collect();
         let touch =
             lifetimes.touch_due(ticket, now).then(|| lifetimes.ttl(ticket.ends, ticket.remember, now));
         if touch.is_some() {
@@ -112,19 +137,22 @@ impl<H: Host> Desk<'_, H> {
             }
         }
         let mut values = outcome?.into_iter();
-        Ok(Found::new(values.next().flatten(), values.next().flatten()))
+        let stored = values.next().flatten();
+        let standing = if standing_key.is_some() { values.next().flatten() } else { None };
+        Ok((Found::new(stored, standing), values.next().flatten()))
     }
 
     /// The same as the primary has it, and the newest id of the ticket's family.
     async fn read_from_primary(&self, ticket: &Ticket) -> Result<(Found, Option<Newest>), Failure> {
         let (key, family_key) = (self.key(ticket), self.family_key(ticket.lineage.family));
-        let mark_key = ticket.user.map(|user| self.mark_key(&user));
-        let keys: Vec<&str> = [&key, &family_key].into_iter().chain(&mark_key).map(String::as_str).collect();
+        let standing_key = ticket.user.map(|user| self.standing_key(&user));
+        let keys: Vec<&str> =
+            [&key, &family_key].into_iter().chain(&standing_key).map(String::as_str).collect();
         let [_, values] = self.store.run(Batch::default().at_primary(&key).get(&keys)).await?;
         let mut values = values.all_values(keys.len())?.into_iter();
-        let (stored, newest, mark) =
+        let (stored, newest, standing) =
             (values.next().flatten(), values.next().flatten(), values.next().flatten());
-        Ok((Found::new(stored, mark), newest.as_deref().and_then(Newest::parse)))
+        Ok((Found::new(stored, standing), newest.as_deref().and_then(Newest::parse)))
     }
 
     /// Ends the session whose family has moved on from this ticket's id: somebody kept a copy of an old cookie.

@@ -9,18 +9,21 @@ mod device;
 mod lifetimes;
 mod load;
 mod record;
+mod standing;
 mod users;
 mod view;
 
 use std::time::Duration;
 
 use base64ct::{Base64UrlUnpadded, Encoding};
+use sha2::{Digest, Sha256};
 
 pub use self::{
-    commit::Error,
+    commit::{Error, Lost},
     device::{Device, RecordIp},
     lifetimes::Lifetimes,
     record::{Entry, Moved, Newest, Record, Revisions, User},
+    standing::Standing,
     users::Kept,
     view::NO_SESSION,
 };
@@ -41,6 +44,8 @@ pub struct Rules {
     pub rotate_every: Option<Duration>,
     /// Whether an id that is used after its rotation's grace ends the session.
     pub end_on_reuse: bool,
+    /// How recent a password must be for sensitive routes.
+    pub fresh_for: Duration,
     /// How many sessions a user may have; the oldest goes when a login exceeds it.
     pub max_per_user: usize,
     /// How much of a client's address the device list keeps.
@@ -80,9 +85,9 @@ impl<H> Desk<'_, H> {
         format!("{}sess:{handle}", self.rules.key_prefix)
     }
 
-    /// Where it keeps a user's revocation mark: what began under another mark is dead.
-    fn mark_key(&self, user: &UserTag) -> String {
-        format!("{}user:{}:mark", self.rules.key_prefix, Base64UrlUnpadded::encode_string(user))
+    /// Where it keeps what holds for all of a user's sessions.
+    fn standing_key(&self, user: &UserTag) -> String {
+        format!("{}user:{}:standing", self.rules.key_prefix, Base64UrlUnpadded::encode_string(user))
     }
 
     /// Where it keeps the newest id of a family, once there was a rotation.
@@ -97,7 +102,7 @@ impl<H> Desk<'_, H> {
 }
 
 /// A session that lives, as last read from the store or written to it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Session {
     /// The ticket that leads to it; not always the one that came with the request.
     pub ticket: Ticket,
@@ -122,13 +127,30 @@ impl Session {
         Self { ticket, record, stored }
     }
 
+    /// The same session with another record.
+    fn changed(self, change: impl FnOnce(Record) -> Record) -> Self {
+        let record = change(self.record);
+        Self { stored: record.to_json(), record, ..self }
+    }
+
     /// Whether it is time for a new id.
     pub fn is_due(&self, rotate_every: Option<Duration>, now: Time) -> bool {
         rotate_every.is_some_and(|rotate_every| now - self.record.rotated_at >= rotate_every)
     }
 
-    /// The strong entity tag. Covers user, data and time of login; every write of those makes a new one.
+    /// The strong entity tag. Covers user, data and time of login; every write of those makes a new one, and so does
+    /// every change of the user's roles, which are not written here.
     pub fn etag(&self) -> String {
-        format!("\"{}\"", self.record.revisions.newest)
+        let revision = self.record.revisions.newest;
+        match &self.record.user {
+            Some(user) if !user.roles.is_empty() => {
+                let roles = Sha256::digest(user.to_json());
+                format!(
+                    "\"{revision}.{}\"",
+                    Base64UrlUnpadded::encode_string(roles.get(..6).unwrap_or_default())
+                )
+            }
+            _ => format!("\"{revision}\""),
+        }
     }
 }

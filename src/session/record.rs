@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
-use super::Device;
+use super::{Device, Standing};
 use crate::{
     id::{Family, Handle, Id, Lineage, Nonce},
     json::{self, Members, Object},
@@ -70,6 +70,16 @@ impl Revisions {
     pub fn followed_by(&self, revision: Nonce) -> Self {
         let before = std::iter::once(&self.newest).chain(&self.before).take(Self::KEPT).copied();
         Self { newest: revision, before: before.collect() }
+    }
+
+    /// Writes them into what is stored.
+    pub(crate) fn write(&self, object: &mut Object) {
+        object.text("rev", &self.newest.to_string()).json("before", &list(&self.before));
+    }
+
+    /// Reads them there.
+    pub(crate) fn read(members: &Members<'_>) -> Option<Self> {
+        Some(Self { newest: Nonce::parse(members.name("rev")?)?, before: nonces(members, "before")? })
     }
 
     /// Whether this is the present state's name, or one of those just before.
@@ -185,8 +195,8 @@ impl Newest {
 impl Record {
     /// Whether the session outlives the user's revocations: nothing was revoked since its login began. A mark
     /// that has expired is older than every session.
-    pub fn outlives(&self, mark: Option<&str>) -> bool {
-        mark.is_none_or(|mark| Nonce::parse(mark).is_some_and(|mark| self.marks.contains(&mark)))
+    pub fn outlives(&self, standing: &Standing) -> bool {
+        standing.mark.is_none_or(|mark| self.marks.contains(&mark))
     }
 
     /// The stored form.
@@ -194,9 +204,8 @@ impl Record {
         let Lineage { family, generation } = self.lineage;
         let authenticated_at = self.authenticated_at.map(|time| time.0.to_string());
         let mut record = stored();
+        self.revisions.write(&mut record);
         record
-            .text("rev", &self.revisions.newest.to_string())
-            .json("before", &list(&self.revisions.before))
             .json("user", self.user.as_ref().map(User::to_json).as_deref().unwrap_or("null"))
             .json("data", self.data.get())
             .print("created_at", &self.created_at.0)
@@ -224,8 +233,7 @@ impl Record {
             None => None,
             Some(_) => Some(time("authenticated_at")?),
         };
-        let revisions =
-            Revisions { newest: Nonce::parse(record.name("rev")?)?, before: nonces(record, "before")? };
+        let revisions = Revisions::read(record)?;
         let family = Family::parse(record.name("family")?)?;
         Some(Self {
             revisions,
@@ -315,16 +323,12 @@ mod tests {
     #[test]
     fn a_session_outlives_the_marks_it_knows_and_those_that_have_expired() {
         let Some(Entry::Here(mut record)) = Entry::parse(FROZEN) else { panic!("a session") };
-        for (mark, outlives) in [
-            (None, true),
-            (Some("BQUFBQUFBQUFBQUF"), true),
-            (Some("BgYGBgYGBgYGBgYG"), true),
-            (Some("BwcHBwcHBwcHBwcH"), false),
-        ] {
-            assert_eq!(record.outlives(mark), outlives, "{mark:?}");
+        let standing = |mark: Option<u8>| Standing { mark: mark.map(|byte| Nonce([byte; 12])), roles: None };
+        for (mark, outlives) in [(None, true), (Some(5), true), (Some(6), true), (Some(7), false)] {
+            assert_eq!(record.outlives(&standing(mark)), outlives, "{mark:?}");
         }
         record.marks.clear();
-        assert!(record.outlives(None) && !record.outlives(Some("BQUFBQUFBQUFBQUF")));
+        assert!(record.outlives(&standing(None)) && !record.outlives(&standing(Some(5))));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::{cmp::Ordering, collections::BinaryHeap, time::Duration};
 
 use serde_json::value::RawValue;
 
-use super::{Desk, Device, Entry, Error, MAX_HOPS, Record, Session, User, commit::Lost};
+use super::{Desk, Device, Entry, Error, MAX_HOPS, Record, Session, Standing, User, commit::Lost};
 use crate::{
     host::{self, Host},
     id::{Family, Handle, Nonce},
@@ -63,30 +63,61 @@ impl<H: Host> Desk<'_, H> {
     ) -> Result<Session, Error> {
         // 1. The mark under which this login begins. A replica could still have the one before.
         let tag = user.tag();
-        let batch = Batch::default().get_from_primary(&self.mark_key(&tag));
-        let [mark] = self.store.run(batch).await?;
-        let mark = mark.optional_text()?.and_then(|mark| Nonce::parse(&mark));
+        let mark = self.standing_of(&tag).await?.mark;
         if mark.is_some_and(|mark| self.began < mark.time()) {
             // All sessions were ended while this login was on its way to the store: it counts as before that.
             return Err(Error::Conflict);
         }
-        let marks: Vec<Nonce> = mark.into_iter().collect();
-        // 2. The session.
+        // 2. The session. Whatever mark comes between is not known to it: it is dead then.
         let make = || {
             let session = self.fresh(Some(user.clone()), data.clone(), remember);
-            let record = Record { marks: marks.clone(), device: device.clone(), ..session.record };
-            Session { stored: record.to_json(), record, ..session }
+            let marks = mark.into_iter().collect();
+            Session::changed(session, |record| Record { marks, device: device.clone(), ..record })
         };
         let (session, listed) = self.begin(make).await?;
         // 3. Room for it.
-        if listed > self.rules.max_per_user {
-            self.make_room(&tag).await?;
-        }
+        self.make_room(&tag, listed).await?;
         Ok(session)
     }
 
+    /// Begins a session for a user who has just proved who they are, in the place of the one they had, which is dead at
+    /// once. `make` makes it of that one as it was last. One call.
+    pub async fn log_in(
+        &self,
+        old: Option<Session>,
+        make: impl Fn(Option<&Session>) -> Session,
+    ) -> Result<Session, Error> {
+        let (session, listed, standing) = self.supersede(old, |old| Some(make(old))).await?;
+        self.isolate.count("sessions_created".to_owned(), self.host.now());
+        let Some(tag) = session.ticket.user else { return Ok(session) };
+        let session = match standing.mark {
+            Some(mark) if !session.record.outlives(&standing) => {
+                if self.began < mark.time() {
+                    self.delete(&session).await?;
+                    return Err(Error::Conflict);
+                }
+                self.learn(session, mark).await?
+            }
+            _ => session,
+        };
+        self.make_room(&tag, listed).await?;
+        Ok(session)
+    }
+
+    /// Lets a session that nobody knows yet know a mark that was set before it was begun.
+    async fn learn(&self, session: Session, mark: Nonce) -> Result<Session, Error> {
+        let marks = std::iter::once(mark).chain(session.record.marks.iter().copied()).collect();
+        let next = Session::changed(session.clone(), |record| Record { marks, ..record });
+        let batch = Batch::default().replace(&self.key(&session.ticket), &session.stored, &next.stored);
+        let [done] = self.store.run(batch).await?;
+        if done.is_done()? { Ok(next) } else { Err(Error::Ended) }
+    }
+
     /// Ends the oldest sessions of a user who has too many.
-    async fn make_room(&self, user: &UserTag) -> Result<(), Error> {
+    async fn make_room(&self, user: &UserTag, listed: usize) -> Result<(), Error> {
+        if listed <= self.rules.max_per_user {
+            return Ok(());
+        }
         // The list also holds what has ended by itself: that goes first.
         let alive = self.of_user(user, None).await?;
         let excess = alive.len().saturating_sub(self.rules.max_per_user);
@@ -132,13 +163,13 @@ impl<H: Host> Desk<'_, H> {
         }
         // 2. What they lead to.
         let keys: Vec<String> = handles.iter().map(|handle| self.key_of(handle)).collect();
-        let mark_key = self.mark_key(user);
-        let all: Vec<&str> = keys.iter().chain([&mark_key]).map(String::as_str).collect();
+        let standing_key = self.standing_key(user);
+        let all: Vec<&str> = keys.iter().chain([&standing_key]).map(String::as_str).collect();
         let batch = Batch::default().at_primary(&index_key).get(&all);
         let batch = keys.iter().fold(batch, |batch, key| batch.time_to_live(key));
         let mut replies = self.store.run_all(batch).await?.into_iter().skip(1);
         let mut values = replies.next().ok_or(Failure::Garbled)?.all_values(all.len())?;
-        let mark = values.pop().flatten();
+        let standing = Standing::parse(values.pop().flatten().as_deref());
         if replies.len() != handles.len() {
             return Err(Failure::Garbled.into());
         }
@@ -146,7 +177,7 @@ impl<H: Host> Desk<'_, H> {
         for ((handle, value), ttl) in handles.into_iter().zip(values).zip(replies) {
             let ttl_ms = u64::try_from(ttl.count()?).unwrap_or(0);
             match value.as_deref().and_then(Entry::parse) {
-                Some(Entry::Here(record)) if self.is_alive(&record, user, mark.as_deref()) => {
+                Some(Entry::Here(record)) if self.is_alive(&record, user, &standing) => {
                     alive.push(Kept { handle, record, stored: value.unwrap_or_default(), ttl_ms });
                 }
                 Some(Entry::Moved(_)) => gone.push(handle.to_string()),
@@ -170,9 +201,40 @@ impl<H: Host> Desk<'_, H> {
         Ok(alive.into_sorted_vec())
     }
 
-    fn is_alive(&self, record: &Record, user: &UserTag, mark: Option<&str>) -> bool {
+    /// A user's standing, as the primary has it.
+    pub(crate) async fn standing_of(&self, user: &UserTag) -> Result<Standing, Failure> {
+        let batch = Batch::default().get_from_primary(&self.standing_key(user));
+        let [standing] = self.store.run(batch).await?;
+        Ok(Standing::parse(standing.optional_text()?.as_deref()))
+    }
+
+    /// Changes what holds for all of a user's sessions.
+    pub(crate) async fn set_standing(
+        &self,
+        user: &UserTag,
+        change: impl Fn(Standing) -> Standing,
+    ) -> Result<(), Error> {
+        let (key, longest) = (self.standing_key(user), self.rules.lifetimes.longest());
+        let mut lost = Lost::default();
+        loop {
+            let [stored] = self.store.run(Batch::default().get_from_primary(&key)).await?;
+            let stored = stored.optional_text()?;
+            let next = change(Standing::parse(stored.as_deref())).to_json();
+            let batch = match &stored {
+                Some(stored) => Batch::default().replace_for(&key, stored, &next, longest),
+                None => Batch::default().create(&key, &next, longest),
+            };
+            match self.store.run(batch).await {
+                Ok([done]) if done.is_done()? => return Ok(()),
+                Ok(_) => self.check_deadline()?,
+                Err(failure) => lost.bear(failure, self.store).await?,
+            }
+        }
+    }
+
+    fn is_alive(&self, record: &Record, user: &UserTag, standing: &Standing) -> bool {
         let is_theirs = record.user.as_ref().is_some_and(|owner| owner.tag() == *user);
-        is_theirs && self.host.now() < record.expires_at && record.outlives(mark)
+        is_theirs && self.host.now() < record.expires_at && record.outlives(standing)
     }
 
     /// Finds a session by its handle, or by the one it had before a rotation just made.
@@ -189,15 +251,11 @@ impl<H: Host> Desk<'_, H> {
                 Some(Entry::Moved(moved)) if self.host.now() < moved.until => handle = moved.to,
                 Some(Entry::Here(record)) => {
                     let user = record.user.as_ref().map(User::tag);
-                    let mark = match &user {
-                        None => None,
-                        Some(user) => {
-                            let batch = Batch::default().get_from_primary(&self.mark_key(user));
-                            let [mark] = self.store.run(batch).await?;
-                            mark.optional_text()?
-                        }
+                    let standing = match &user {
+                        None => Standing::default(),
+                        Some(user) => self.standing_of(user).await?,
                     };
-                    let is_alive = self.host.now() < record.expires_at && record.outlives(mark.as_deref());
+                    let is_alive = self.host.now() < record.expires_at && record.outlives(&standing);
                     if is_alive {
                         return Ok(Kept { handle, record, stored, ttl_ms });
                     }
@@ -216,6 +274,7 @@ impl<H: Host> Desk<'_, H> {
         if user.is_some() && owner.as_ref() != user {
             return Err(Error::NotFound);
         }
+        self.isolate.count("revocations".to_owned(), self.host.now());
         self.end_kept(&owner.unwrap_or_default(), kept).await
     }
 
@@ -273,23 +332,25 @@ impl<H: Host> Desk<'_, H> {
     ) -> Result<(), Error> {
         // 1. The mark, and in the same moment who was there. Compare-and-set: one that arrives late must not undo
         //    a later revocation.
-        let (mark_key, index_key, mark) = (self.mark_key(user), self.index_key(user), mark.to_string());
+        let (standing_key, index_key) = (self.standing_key(user), self.index_key(user));
         let longest = self.rules.lifetimes.longest();
         let mut lost = Lost::default();
         let listed = loop {
-            let [current] = self.store.run(Batch::default().get_from_primary(&mark_key)).await?;
-            let current = current.optional_text()?;
+            let [stored] = self.store.run(Batch::default().get_from_primary(&standing_key)).await?;
+            let stored = stored.optional_text()?;
+            let current = Standing::parse(stored.as_deref());
+            if current.mark == Some(*mark) {
+                // Set already, by an attempt whose answer was lost. Who is listed now may have come after it.
+                return Ok(());
+            }
             // A replica may not know yet that the caller's own session was ended: it has no say any more.
-            let is_ours = current.as_ref() == Some(&mark);
-            if caller.is_some_and(|caller| !is_ours && !caller.outlives(current.as_deref())) {
+            if caller.is_some_and(|caller| !caller.outlives(&current)) {
                 return Err(Error::Ended);
             }
-            let batch = Batch::default();
-            let batch = match &current {
-                // Set already, by an attempt whose answer was lost. Who is listed now may have come after it.
-                Some(_) if is_ours => return Ok(()),
-                Some(current) => batch.replace_for(&mark_key, current, &mark, longest),
-                None => batch.create(&mark_key, &mark, longest),
+            let next = Standing { mark: Some(*mark), ..current }.to_json();
+            let batch = match &stored {
+                Some(stored) => Batch::default().replace_for(&standing_key, stored, &next, longest),
+                None => Batch::default().create(&standing_key, &next, longest),
             };
             match self.store.run(batch.hash(&index_key).as_one()).await {
                 Ok([set, listed]) if set.is_done()? => break listed.pairs()?,
@@ -297,6 +358,7 @@ impl<H: Host> Desk<'_, H> {
                 Err(failure) => lost.bear(failure, self.store).await?,
             }
         };
+        self.isolate.count("revocations".to_owned(), self.host.now());
         // 2. Their records need not wait for their end. They are dead already, so that a failure here is none.
         let kept = kept.map(|family| family.to_string());
         let gone = || listed.iter().filter(|(_, family)| Some(family) != kept.as_ref());

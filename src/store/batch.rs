@@ -42,6 +42,11 @@ impl Batch {
         self.write(&["SET", key, value, "NX", "PX", &milliseconds(ttl)])
     }
 
+    /// `SET … NX` without an end; replies OK or null.
+    pub fn claim(self, key: &str, value: &str) -> Self {
+        self.write(&["SET", key, value, "NX"])
+    }
+
     /// `SET`: writes, whatever is there; replies OK.
     pub fn put(self, key: &str, value: &str, ttl: Duration) -> Self {
         self.write(&["SET", key, value, "PX", &milliseconds(ttl)])
@@ -81,10 +86,16 @@ impl Batch {
         self.command(&["INCR", key])
     }
 
-    /// `DECR`: the same downwards.
-    pub fn decrement(mut self, key: &str) -> Self {
+    /// `DECRBY`, after `SET … NX`, so that it never comes to less than nothing, and never without a time to live.
+    pub fn refund(mut self, key: &str, count: u32, ttl: Duration) -> Self {
         self.counts = true;
-        self.command(&["DECR", key])
+        let count = count.to_string();
+        self.command(&["SET", key, &count, "NX", "PX", &milliseconds(ttl)]).command(&["DECRBY", key, &count])
+    }
+
+    /// `PEXPIRE … NX`: a time to live for what has none.
+    pub fn expire_endless(self, key: &str, ttl: Duration) -> Self {
+        self.command(&["PEXPIRE", key, &milliseconds(ttl), "NX"])
     }
 
     /// `TIME`: seconds and microseconds since 1970, as texts.
@@ -131,6 +142,16 @@ impl Batch {
     /// `HINCRBY`: counts in a hash; replies with the sum.
     pub fn add(self, key: &str, field: &str, count: u32) -> Self {
         self.write(&["HINCRBY", key, field, &count.to_string()])
+    }
+
+    /// `PFADD`: counts different names; replies with a number.
+    pub fn count_different(self, key: &str, names: &[&str]) -> Self {
+        self.write(&[&["PFADD", key], names].concat())
+    }
+
+    /// `PFCOUNT`: how many different names there were.
+    pub fn different(self, key: &str) -> Self {
+        self.command(&["PFCOUNT", key])
     }
 
     /// `HGETALL`: names and values in turn.

@@ -13,6 +13,7 @@
 
 pub mod cookie;
 mod keyring;
+pub mod sealed;
 pub mod sync;
 
 use std::fmt;

@@ -4,48 +4,27 @@
 
 use std::time::Duration;
 
-use base64ct::{Base64UrlUnpadded, Encoding};
-
-use super::{KEY_ID_LEN, Keyring, MAC_LEN, take};
+use super::{Keyring, sealed};
 use crate::time::Time;
 
 /// How long a replica may lag behind before nobody waits for it any more.
 pub const LIFETIME: Duration = Duration::from_secs(10);
 
-/// Longer tokens are not the store's.
-const MAX_TOKEN: usize = 512;
-
-/// `key id 4 | issued 6 | token | HMAC-SHA-256 32` in base64url; `None` when there is no token to speak of.
+/// The cookie's value; `None` when there is no token to speak of.
 pub fn seal(token: &str, keyring: &Keyring, now: Time) -> Option<String> {
-    if token.is_empty() || token.len() > MAX_TOKEN {
-        return None;
-    }
-    let mut bytes = Vec::from(keyring.signing_key_id());
-    bytes.extend(now.six_bytes());
-    bytes.extend(token.as_bytes());
-    bytes.extend(keyring.sign(&bytes));
-    Some(Base64UrlUnpadded::encode_string(&bytes))
+    sealed::seal(token, keyring, now)
 }
 
 /// The token, when it is ours and young enough.
-pub fn open(text: &str, keyring: &Keyring, now: Time) -> Option<String> {
-    const OVERHEAD: usize = KEY_ID_LEN + 6 + MAC_LEN;
-    if text.len() > (OVERHEAD + MAX_TOKEN) * 4 / 3 + 1 {
-        return None;
-    }
-    let bytes = Base64UrlUnpadded::decode_vec(text).ok()?;
-    let (body, mac) = bytes.split_at_checked(bytes.len().checked_sub(MAC_LEN)?)?;
-    let mut rest = body;
-    keyring.verify(take(&mut rest).ok()?, body, mac).ok()?;
-    let issued = Time::from_six_bytes(take(&mut rest).ok()?);
-    // A header's value, and nothing that could end its line.
-    let token =
-        std::str::from_utf8(rest).ok().filter(|token| token.bytes().all(|byte| byte.is_ascii_graphic()))?;
-    (now - issued <= LIFETIME).then(|| token.to_owned())
+pub fn open(value: &str, keyring: &Keyring, now: Time) -> Option<String> {
+    let (token, issued) = sealed::open(value, keyring)?;
+    (now - issued <= LIFETIME).then_some(token)
 }
 
 #[cfg(test)]
 mod tests {
+    use base64ct::{Base64UrlUnpadded, Encoding};
+
     use super::*;
 
     const NOW: Time = Time(1_767_225_600_000);

@@ -26,7 +26,7 @@ export async function startWorker({ store, settings = {}, secrets = {} }) {
   /** @type {string[]} What the Worker has logged. */
   const logs = [];
   const environment = {
-    CLOAKROOM: { limits: NO_LIMITS, ...settings },
+    CLOAKROOM: typeof settings === "object" ? { limits: NO_LIMITS, ...settings } : settings,
     SESSION_SECRET: randomSecret(),
     UPSTASH_REDIS_REST_URL: store.url,
     UPSTASH_REDIS_REST_TOKEN: store.token,

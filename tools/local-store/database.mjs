@@ -56,6 +56,8 @@ export class Database {
   #table;
   #counters;
   #close;
+  /** How far `TIME` is ahead of Valkey's clock, in milliseconds. Times to live stay real. */
+  clockAhead = 0;
 
   /**
    * @param {string} socket Valkey's
@@ -101,7 +103,9 @@ export class Database {
    * @returns {Plan}
    */
   plan(command) {
-    return this.#table.plan(command);
+    const plan = this.#table.plan(command);
+    const translate = (/** @type {Reply} */ time) => later(time, this.clockAhead);
+    return plan.name === "TIME" && this.clockAhead !== 0 ? { ...plan, translate } : plan;
   }
 
   /**
@@ -260,6 +264,17 @@ function callsByCommand(statistics) {
     calls.set(key, (calls.get(key) ?? 0) + Number(count));
   }
   return calls;
+}
+
+/**
+ * @param {Reply} time seconds and microseconds, or an error
+ * @param {number} milliseconds
+ * @returns {Reply}
+ */
+function later(time, milliseconds) {
+  if (!Array.isArray(time)) return time;
+  const moved = Number(time[0]) * 1e6 + Number(time[1]) + milliseconds * 1000;
+  return [Math.floor(moved / 1e6), moved % 1e6].map((number) => Buffer.from(String(number)));
 }
 
 /** @param {Plan} plan */

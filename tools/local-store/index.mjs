@@ -84,6 +84,10 @@ export async function startLocalStore({
     counters,
     /** A plain client for looking into the store, past the wire, faults and counters. Lag does not see its writes. */
     redis,
+    /** What `TIME` says, in milliseconds since 1970. */
+    now: () => Date.now() + database.clockAhead,
+    /** Moves what `TIME` says; times to live stay real. @param {number} milliseconds */
+    moveClock: (milliseconds) => void (database.clockAhead += milliseconds),
     /** From here on connections are refused, and those there are end. */
     stopListening,
     /** Listens again, on the same ports. */

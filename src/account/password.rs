@@ -1,0 +1,242 @@
+//! Passwords: Argon2id as PHC strings (RFC 9106), and PBKDF2-SHA-256 as other systems export it.
+
+use argon2::{Algorithm, Argon2, Version};
+use base64ct::{Base64Unpadded, Encoding};
+use sha2::Sha256;
+use subtle::ConstantTimeEq;
+
+/// How much work a hash is; OWASP's minimum by default.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Params {
+    /// KiB of memory.
+    pub memory_kib: u32,
+    /// Passes over it.
+    pub iterations: u32,
+    /// Lanes.
+    pub parallelism: u32,
+}
+
+/// A password that is right.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Right {
+    /// Whether its hash is not as today's are: it is to be made again.
+    pub is_outdated: bool,
+}
+
+/// What is wrong with a password that somebody chooses (NIST SP 800-63B: length, and not one that everybody tries first).
+pub fn fault(password: &str, folded_name: &str) -> Option<&'static str> {
+    let lower = password.to_ascii_lowercase();
+    if password.chars().count() < 8 {
+        Some("a password has at least 8 characters")
+    } else if password.chars().count() > 1024 {
+        Some("a password has at most 1024 characters")
+    } else if COMMON.contains(&lower.as_str()) || is_monotonous(&lower) || lower == folded_name {
+        Some("this password is one that is tried first; choose another")
+    } else {
+        None
+    }
+}
+
+/// The most common passwords of eight characters and more.
+const COMMON: [&str; 40] = [
+    "password",
+    "password1",
+    "password12",
+    "password123",
+    "password!",
+    "passw0rd",
+    "p@ssw0rd",
+    "p@ssword",
+    "12345678",
+    "123456789",
+    "1234567890",
+    "0123456789",
+    "987654321",
+    "87654321",
+    "123123123",
+    "1q2w3e4r",
+    "1q2w3e4r5t",
+    "1qaz2wsx",
+    "qwertyui",
+    "qwertyuiop",
+    "qwerty123",
+    "qwerty12",
+    "qwerty1234",
+    "asdfghjkl",
+    "zxcvbnm123",
+    "abcd1234",
+    "abc12345",
+    "a1b2c3d4",
+    "iloveyou",
+    "iloveyou1",
+    "sunshine",
+    "princess",
+    "football",
+    "baseball",
+    "superman",
+    "trustno1",
+    "letmein123",
+    "welcome1",
+    "welcome123",
+    "administrator",
+];
+
+/// Two different characters at the most.
+fn is_monotonous(password: &str) -> bool {
+    let mut kinds: Vec<char> = Vec::new();
+    for character in password.chars() {
+        if !kinds.contains(&character) {
+            kinds.push(character);
+        }
+    }
+    kinds.len() <= 2
+}
+
+/// The PHC string of a password.
+pub fn hash(password: &str, salt: [u8; 16], params: Params) -> Option<String> {
+    let hash = argon2id(password, &salt, params)?;
+    let Params { memory_kib, iterations, parallelism } = params;
+    let (salt, hash) = (Base64Unpadded::encode_string(&salt), Base64Unpadded::encode_string(&hash));
+    Some(format!("$argon2id$v=19$m={memory_kib},t={iterations},p={parallelism}${salt}${hash}"))
+}
+
+/// Whether the password is the one of this hash. Without a hash, that is for nobody's name, it is the same work, and wrong.
+pub fn verify(password: &str, phc: Option<&str>, params: Params) -> Option<Right> {
+    let stored = phc.and_then(Stored::parse);
+    let Some(stored) = stored else {
+        argon2id(password, &[0; 16], params);
+        return None;
+    };
+    let hash = match stored.work {
+        Work::Argon2id(work) => argon2id(password, &stored.salt, work)?,
+        Work::Pbkdf2(rounds) => {
+            pbkdf2::pbkdf2_hmac_array::<Sha256, 32>(password.as_bytes(), &stored.salt, rounds)
+        }
+    };
+    let is_right: bool = hash.ct_eq(&stored.hash).into();
+    is_right.then_some(Right { is_outdated: stored.work != Work::Argon2id(params) })
+}
+
+fn argon2id(password: &str, salt: &[u8], params: Params) -> Option<[u8; 32]> {
+    let Params { memory_kib, iterations, parallelism } = params;
+    let params = argon2::Params::new(memory_kib, iterations, parallelism, Some(32)).ok()?;
+    let mut hash = [0; 32];
+    let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
+    argon2.hash_password_into(password.as_bytes(), salt, &mut hash).ok()?;
+    Some(hash)
+}
+
+/// A hash taken apart.
+struct Stored {
+    work: Work,
+    salt: Vec<u8>,
+    hash: [u8; 32],
+}
+
+#[derive(PartialEq, Eq)]
+enum Work {
+    Argon2id(Params),
+    Pbkdf2(u32),
+}
+
+impl Stored {
+    /// `$argon2id$v=19$m=…,t=…,p=…$salt$hash`, `$pbkdf2-sha256$i=…,l=32$salt$hash` (also `$pbkdf2-sha256$…$salt$hash`, as
+    /// passlib writes it), or Django's `pbkdf2_sha256$…$salt$hash`, whose salt is text.
+    fn parse(phc: &str) -> Option<Self> {
+        let fields: Vec<&str> = phc.split('$').collect();
+        let (work, salt, hash) = match *fields.as_slice() {
+            ["", "argon2id", "v=19", params, salt, hash] => {
+                let work = Params {
+                    memory_kib: param(params, "m=")?,
+                    iterations: param(params, "t=")?,
+                    parallelism: param(params, "p=")?,
+                };
+                (Work::Argon2id(work), decode(salt)?, hash)
+            }
+            ["", "pbkdf2-sha256", params, salt, hash] => {
+                let rounds = params.parse().ok().or_else(|| param(params, "i="))?;
+                (Work::Pbkdf2(rounds), decode(salt)?, hash)
+            }
+            ["pbkdf2_sha256", rounds, salt, hash] => (Work::Pbkdf2(rounds.parse().ok()?), salt.into(), hash),
+            _ => return None,
+        };
+        Some(Self { work, salt, hash: decode(hash)?.try_into().ok()? })
+    }
+}
+
+fn param(params: &str, name: &str) -> Option<u32> {
+    params.split(',').find_map(|param| param.strip_prefix(name))?.parse().ok()
+}
+
+/// Base64, with padding or without; passlib writes `.` for `+`.
+fn decode(text: &str) -> Option<Vec<u8>> {
+    Base64Unpadded::decode_vec(&text.trim_end_matches('=').replace('.', "+")).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIGHT: Params = Params { memory_kib: 32, iterations: 3, parallelism: 1 };
+
+    #[test]
+    fn a_hash_is_a_phc_string_that_its_password_alone_opens() {
+        let phc = hash("correct horse", [7; 16], LIGHT).expect("a hash");
+        assert!(phc.starts_with("$argon2id$v=19$m=32,t=3,p=1$BwcHBwcHBwcHBwcHBwcHBw$"), "{phc}");
+        assert_eq!(verify("correct horse", Some(&phc), LIGHT), Some(Right { is_outdated: false }));
+        for wrong in ["Correct horse", "correct horse ", "", "correct hors"] {
+            assert_eq!(verify(wrong, Some(&phc), LIGHT), None, "{wrong}");
+        }
+        let heavier = Params { iterations: 4, ..LIGHT };
+        assert_eq!(verify("correct horse", Some(&phc), heavier), Some(Right { is_outdated: true }));
+    }
+
+    #[test]
+    fn nothing_is_cut_off_a_long_password() {
+        let (long, longer) = ("ä".repeat(1023) + "x", "ä".repeat(1023) + "y");
+        let phc = hash(&long, [1; 16], LIGHT).expect("a hash");
+        assert!(verify(&long, Some(&phc), LIGHT).is_some() && verify(&longer, Some(&phc), LIGHT).is_none());
+    }
+
+    /// Made with Python's hashlib.pbkdf2_hmac on 2026-11-21.
+    #[test]
+    fn what_other_systems_export_is_verified_and_outdated() {
+        let hash = PBKDF2_HASH;
+        for phc in [
+            format!("$pbkdf2-sha256$i=1000,l=32$c2FsdHNhbHQ${hash}"),
+            format!("$pbkdf2-sha256$1000$c2FsdHNhbHQ${}", hash.replace('+', ".")),
+            format!("pbkdf2_sha256$1000$saltsalt${hash}="),
+        ] {
+            assert_eq!(
+                verify("correct horse", Some(&phc), LIGHT),
+                Some(Right { is_outdated: true }),
+                "{phc}"
+            );
+            assert_eq!(verify("wrong horse", Some(&phc), LIGHT), None, "{phc}");
+        }
+    }
+
+    const PBKDF2_HASH: &str = "qQDPSZa3Ormyy9oK1Pu0ZLLwP2Svzmx3yu8OvDdq/J0";
+
+    #[test]
+    fn what_is_no_hash_opens_for_nobody() {
+        for phc in
+            ["", "plain", "$argon2id$v=19$m=32,t=3,p=1$$", "$argon2i$v=19$m=32,t=3,p=1$AAAA$AAAA", "$1$a$b"]
+        {
+            assert_eq!(verify("plain", Some(phc), LIGHT), None, "{phc}");
+        }
+        assert_eq!(verify("anything", None, LIGHT), None);
+    }
+
+    #[test]
+    fn a_chosen_password_is_long_enough_and_not_one_that_is_tried_first() {
+        for bad in ["short", "Password1", "aaaaaaaaaa", "abababababab", "adalovelace", &"x1y2z3".repeat(200)]
+        {
+            assert!(fault(bad, "adalovelace").is_some(), "{bad}");
+        }
+        for good in ["correct horse", "ключ от дома", "        x y", "🔑🔒🗝️🔐🧥🎫🏠🚪"]
+        {
+            assert_eq!(fault(good, "adalovelace"), None, "{good}");
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! Where accounts are kept. Every change is a compare-and-set on what was read, as with sessions.
+
+use base64ct::{Base64UrlUnpadded, Encoding};
+
+use super::{
+    Account,
+    name::Name,
+    password::{self, Params},
+};
+use crate::{
+    host::{self, Host},
+    id::Nonce,
+    session::{Desk, Error, Lost, Revisions, Standing, User},
+    store::{Batch, Failure},
+    ticket::UserTag,
+};
+
+/// Where accounts are read and changed during one request.
+pub struct Registry<'a, H> {
+    /// Where sessions are.
+    pub desk: &'a Desk<'a, H>,
+    /// How passwords are hashed today.
+    pub params: Params,
+}
+
+/// An account as last read from the store or written to it.
+#[derive(Clone, Debug)]
+pub struct Kept {
+    /// Where.
+    pub key: String,
+    /// What the store holds, taken apart.
+    pub account: Account,
+    /// The same to the letter.
+    stored: String,
+}
+
+impl Kept {
+    /// Reads what stands under a key; `None` when nothing of ours does.
+    pub fn read(key: String, stored: Option<String>) -> Option<Self> {
+        let stored = stored?;
+        Account::parse(&stored).map(|account| Self { key, account, stored })
+    }
+}
+
+impl<H: Host> Registry<'_, H> {
+    /// Where the account of this name is.
+    pub fn key(&self, name: &Name) -> String {
+        format!("{}account:{}", self.desk.rules.key_prefix, name.folded)
+    }
+
+    /// What leads there from the user.
+    fn owner_key(&self, user: &UserTag) -> String {
+        format!("{}user:{}:account", self.desk.rules.key_prefix, Base64UrlUnpadded::encode_string(user))
+    }
+
+    /// Makes an account, if nobody has the name. Two calls.
+    pub async fn create(&self, name: &Name, password: &str) -> Result<Account, Error> {
+        let hash = self.hash(password)?;
+        let id = Nonce(host::random(self.desk.host)).to_string();
+        let revisions = Revisions::first(self.desk.nonce());
+        let account = Account::new(revisions, id, name.shown.clone(), hash, self.desk.host.now());
+        let (key, stored) = (self.key(name), account.to_json());
+        let mut lost = Lost::default();
+        loop {
+            match self.desk.store.run(Batch::default().claim(&key, &stored)).await {
+                Ok([done]) if done.is_done()? => break,
+                Ok(_) => {
+                    // Somebody has it: this very attempt, perhaps, whose answer was lost.
+                    let kept = self.read(&key).await?;
+                    if kept.is_some_and(|kept| kept.account.id == account.id) {
+                        break;
+                    }
+                    return Err(Error::Taken);
+                }
+                Err(failure) => lost.bear(failure, self.desk.store).await?,
+            }
+        }
+        // The way from the id, for roles. Without it there is an account all the same.
+        let owner_key = self.owner_key(&account.user().tag());
+        let [kept] = self.desk.store.run(Batch::default().claim(&owner_key, &name.folded)).await?;
+        kept.is_done()?;
+        Ok(account)
+    }
+
+    /// The account under this key, as the primary has it.
+    pub async fn read(&self, key: &str) -> Result<Option<Kept>, Failure> {
+        let [_, values] = self.desk.store.run(Batch::default().at_primary(key).get(&[key])).await?;
+        let [stored] = values.values()?;
+        Ok(Kept::read(key.to_owned(), stored))
+    }
+
+    /// The account of this user, by name and id: a name may have gone to somebody else.
+    pub async fn of(&self, user: &User) -> Result<Kept, Error> {
+        let name = Name::parse(&user.name, self.desk.host).map_err(|_| Error::NoAccount)?;
+        let kept = self.read(&self.key(&name)).await?;
+        kept.filter(|kept| kept.account.id == user.id).ok_or(Error::NoAccount)
+    }
+
+    /// The account of the user with this tag.
+    async fn by_tag(&self, user: &UserTag) -> Result<Kept, Error> {
+        let owner_key = self.owner_key(user);
+        let [_, values] =
+            self.desk.store.run(Batch::default().at_primary(&owner_key).get(&[&owner_key])).await?;
+        let [folded] = values.values()?;
+        let key = format!("{}account:{}", self.desk.rules.key_prefix, folded.ok_or(Error::NotFound)?);
+        let kept = self.read(&key).await?;
+        kept.filter(|kept| kept.account.user().tag() == *user).ok_or(Error::NotFound)
+    }
+
+    /// Changes an account by what `change` makes of its last state.
+    pub async fn update(
+        &self,
+        mut kept: Kept,
+        change: impl Fn(&Account) -> Result<Account, Error>,
+    ) -> Result<Kept, Error> {
+        let mut lost = Lost::default();
+        let mut unsettled: Vec<Nonce> = Vec::new();
+        loop {
+            if unsettled.iter().any(|revision| kept.account.revisions.contains(revision)) {
+                return Ok(kept);
+            }
+            let revision = self.desk.nonce();
+            let revisions = kept.account.revisions.followed_by(revision);
+            let account = Account { revisions, ..change(&kept.account)? };
+            let stored = account.to_json();
+            match self.desk.store.run(Batch::default().replace(&kept.key, &kept.stored, &stored)).await {
+                Ok([done]) if done.is_done()? => return Ok(Kept { account, stored, ..kept }),
+                Ok(_) => self.desk.check_deadline()?,
+                Err(failure) => {
+                    lost.bear(failure, self.desk.store).await?;
+                    unsettled.push(revision);
+                }
+            }
+            let id = kept.account.id;
+            kept = self.read(&kept.key).await?.filter(|kept| kept.account.id == id).ok_or(Error::Ended)?;
+        }
+    }
+
+    /// Takes the account away. Its sessions are ended before, so that nobody is left who could bring it back.
+    pub async fn delete(&self, kept: Kept) -> Result<(), Error> {
+        let owner_key = self.owner_key(&kept.account.user().tag());
+        let (mut next, mut lost) = (Some(kept), Lost::default());
+        while let Some(Kept { key, account, stored }) = next {
+            match self.desk.store.run(Batch::default().delete_if(&key, &stored)).await {
+                Ok([deleted]) if deleted.count()? > 0 => break,
+                Ok(_) => self.desk.check_deadline()?,
+                Err(failure) => lost.bear(failure, self.desk.store).await?,
+            }
+            next = self.read(&key).await?.filter(|kept| kept.account.id == account.id);
+        }
+        let [forgotten] = self.desk.store.run(Batch::default().delete(&[&owner_key])).await?;
+        forgotten.count()?;
+        Ok(())
+    }
+
+    /// Gives a user other roles, from their next request on.
+    pub async fn set_roles(&self, id: &str, roles: &[String]) -> Result<(), Error> {
+        let tag = User::tag_of(id);
+        let kept = self.by_tag(&tag).await?;
+        self.update(kept, |account| Ok(Account { roles: roles.to_vec(), ..account.clone() })).await?;
+        self.desk.set_standing(&tag, |standing| Standing { roles: Some(roles.to_vec()), ..standing }).await
+    }
+
+    /// The hash of a password under a new salt.
+    pub fn hash(&self, password: &str) -> Result<String, Error> {
+        let salt = host::random(self.desk.host);
+        // Parameters were checked when the configuration was read.
+        password::hash(password, salt, self.params).ok_or(Error::Credentials)
+    }
+}
