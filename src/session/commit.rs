@@ -131,10 +131,10 @@ impl<H: Host> Desk<'_, H> {
             // 3. Write it, if that is still the state.
             let revision = self.nonce();
             let revisions = session.record.revisions.followed_by(revision);
-            let record = Record { data, revisions, ..session.record.clone() };
+            let record = Record { data, revisions, ..(*session.record).clone() };
             let stored = record.to_json();
             match self.replace(&session, &stored, None).await {
-                Ok(true) => return Ok(Session { record, stored, ..session }),
+                Ok(true) => return Ok(Session { record: Box::new(record), stored, ..session }),
                 Ok(false) => {}
                 Err(Error::Store(failure)) => {
                     lost.bear(failure, self.store).await?;
@@ -157,7 +157,7 @@ impl<H: Host> Desk<'_, H> {
             let now = self.host.now();
             let moved = Moved::new(self.nonce(), carried, now);
             let lineage = session.record.lineage.next();
-            let record = Record { rotated_at: now, lineage, ..session.record.clone() };
+            let record = Record { rotated_at: now, lineage, ..(*session.record).clone() };
             let next = Session::begin(carried.successor(&moved.nonce), record, now);
             // 2. The copy first, and only when it is there the move, if the state is still what was copied.
             match self.write_new(&next).await {

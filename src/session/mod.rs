@@ -102,7 +102,7 @@ pub struct Session {
     /// The ticket that leads to it; not always the one that came with the request.
     pub ticket: Ticket,
     /// What the store holds, taken apart.
-    pub record: Record,
+    pub record: Box<Record>,
     /// The same to the letter: what compare-and-set compares with.
     pub stored: String,
 }
@@ -119,7 +119,7 @@ impl Session {
             lineage: record.lineage,
         };
         let stored = record.to_json();
-        Self { ticket, record, stored }
+        Self { ticket, record: Box::new(record), stored }
     }
 
     /// Whether it is time for a new id.

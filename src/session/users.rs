@@ -22,7 +22,7 @@ pub struct Kept {
     /// Its present handle.
     pub handle: Handle,
     /// What is stored.
-    pub record: Record,
+    pub record: Box<Record>,
     /// The same to the letter.
     pub stored: String,
     /// Milliseconds until it ends by itself.
@@ -74,8 +74,8 @@ impl<H: Host> Desk<'_, H> {
         // 2. The session.
         let make = || {
             let session = self.fresh(Some(user.clone()), data.clone(), remember);
-            let record = Record { marks: marks.clone(), device: device.clone(), ..session.record };
-            Session { stored: record.to_json(), record, ..session }
+            let record = Record { marks: marks.clone(), device: device.clone(), ..*session.record };
+            Session { stored: record.to_json(), record: Box::new(record), ..session }
         };
         let (session, listed) = self.begin(make).await?;
         // 3. Room for it.
@@ -319,10 +319,10 @@ impl<H: Host> Desk<'_, H> {
         const KEPT: usize = 8;
         while !session.record.marks.contains(mark) {
             let marks = std::iter::once(mark).chain(&session.record.marks).take(KEPT).copied().collect();
-            let record = Record { marks, ..session.record.clone() };
+            let record = Record { marks, ..(*session.record).clone() };
             let stored = record.to_json();
             match self.replace(&session, &stored, None).await {
-                Ok(true) => return Ok(Session { record, stored, ..session }),
+                Ok(true) => return Ok(Session { record: Box::new(record), stored, ..session }),
                 Ok(false) => {}
                 Err(Error::Store(failure)) => lost.bear(failure, self.store).await?,
                 Err(error) => return Err(error),
