@@ -56,7 +56,7 @@ impl<H: Host> Desk<'_, H> {
 
     /// Begins an anonymous session. One call.
     pub async fn create(&self, data: Box<RawValue>) -> Result<Session, Error> {
-        let (session, _) = self.begin(|| self.fresh(None, data.clone(), false)).await?;
+        let (session, _) = self.begin(&|| self.fresh(None, data.clone(), false)).await?;
         Ok(session)
     }
 
@@ -82,7 +82,7 @@ impl<H: Host> Desk<'_, H> {
     /// Writes the session that `make` makes; also says how many its user's list holds now. When the answer is
     /// lost and it is not there, it may still be on its way: another is made, under another id. The late one is
     /// nobody's then, and cannot bring back what was ended meanwhile.
-    pub(super) async fn begin(&self, make: impl Fn() -> Session) -> Result<(Session, usize), Error> {
+    pub(super) async fn begin(&self, make: &dyn Fn() -> Session) -> Result<(Session, usize), Error> {
         let mut lost = Lost::default();
         loop {
             let session = make();

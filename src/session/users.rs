@@ -77,7 +77,7 @@ impl<H: Host> Desk<'_, H> {
             let record = Record { marks: marks.clone(), device: device.clone(), ..*session.record };
             Session { stored: record.to_json(), record: Box::new(record), ..session }
         };
-        let (session, listed) = self.begin(make).await?;
+        let (session, listed) = self.begin(&make).await?;
         // 3. Room for it.
         if listed > self.rules.max_per_user {
             self.make_room(&tag).await?;
