@@ -2,7 +2,7 @@
 
 use std::{
     cell::{Cell, RefCell},
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
     time::Duration,
 };
 
@@ -20,7 +20,8 @@ const TALLY_EVERY: Duration = Duration::from_secs(60);
 /// The memory of an isolate.
 #[derive(Debug, Default)]
 pub struct Isolate {
-    touched: RefCell<HashMap<Handle, Time>>,
+    /// By handle, in milliseconds: one type of map for all that is remembered here.
+    touched: RefCell<BTreeMap<String, u64>>,
     /// A handful of names: looked through from the first.
     tally: RefCell<Vec<(String, u32)>>,
     tally_since: Cell<Time>,
@@ -78,12 +79,12 @@ impl Isolate {
 
     /// When this isolate last renewed the session's time to live, as far as it remembers.
     pub fn last_touch(&self, handle: &Handle) -> Option<Time> {
-        self.touched.borrow().get(handle).copied()
+        self.touched.borrow().get(&handle.to_string()).copied().map(Time)
     }
 
     /// Forgets a renewal that failed.
     pub fn forget(&self, handle: &Handle) {
-        self.touched.borrow_mut().remove(handle);
+        self.touched.borrow_mut().remove(&handle.to_string());
     }
 
     /// Remembers that the session's time to live is renewed now: of many requests with one ticket, which all find
@@ -93,7 +94,7 @@ impl Isolate {
         if touched.len() >= MAX_TOUCHED {
             touched.clear();
         }
-        touched.insert(handle, now);
+        touched.insert(handle.to_string(), now.0);
     }
 }
 

@@ -147,13 +147,22 @@ pub(crate) fn list(items: impl Iterator<Item = String>) -> String {
 
 /// A JSON string.
 pub(crate) fn quoted(text: &str) -> String {
-    // Only maps with odd keys have no JSON form.
-    serde_json::to_string(text).unwrap_or_default()
+    let mut json = String::with_capacity(text.len() + 2);
+    push_text(&mut json, text);
+    json
 }
 
 /// Appends `text` as a JSON string.
 pub(crate) fn push_text(json: &mut String, text: &str) {
-    json.push_str(&quoted(text));
+    // Most of what is written are names and keys, which need no escapes.
+    if text.bytes().all(|byte| byte >= b' ' && byte != b'"' && byte != b'\\') {
+        json.push('"');
+        json.push_str(text);
+        json.push('"');
+    } else {
+        // Only maps with odd keys have no JSON form.
+        json.push_str(&serde_json::to_string(text).unwrap_or_default());
+    }
 }
 
 #[cfg(test)]

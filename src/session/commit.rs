@@ -76,7 +76,7 @@ impl<H: Host> Desk<'_, H> {
 
     /// Begins an anonymous session. One call.
     pub async fn create(&self, data: Box<RawValue>) -> Result<Session, Error> {
-        let (session, _) = self.begin(|| self.fresh(None, data.clone(), false)).await?;
+        let (session, _) = self.begin(&|| self.fresh(None, data.clone(), false)).await?;
         Ok(session)
     }
 
@@ -102,8 +102,8 @@ impl<H: Host> Desk<'_, H> {
     /// Writes the session that `make` makes; also says how many its user's list holds now. When the answer is
     /// lost and it is not there, it may still be on its way: another is made, under another id. The late one is
     /// nobody's then, and cannot bring back what was ended meanwhile.
-    pub(super) async fn begin(&self, make: impl Fn() -> Session) -> Result<(Session, usize), Error> {
-        let (session, listed, _) = self.supersede(None, |_| Some(make())).await?;
+    pub(super) async fn begin(&self, make: &dyn Fn() -> Session) -> Result<(Session, usize), Error> {
+        let (session, listed, _) = self.supersede(None, &|_| Some(make())).await?;
         self.isolate.count("sessions_created".to_owned(), self.host.now());
         Ok((session, listed))
     }
@@ -113,7 +113,7 @@ impl<H: Host> Desk<'_, H> {
     pub(super) async fn supersede(
         &self,
         mut old: Option<Session>,
-        make: impl Fn(Option<&Session>) -> Option<Session>,
+        make: &dyn Fn(Option<&Session>) -> Option<Session>,
     ) -> Result<(Session, usize, Standing), Error> {
         let mut lost = Lost::default();
         loop {
@@ -176,10 +176,10 @@ impl<H: Host> Desk<'_, H> {
             // 3. Write it, if that is still the state.
             let revision = self.nonce();
             let revisions = session.record.revisions.followed_by(revision);
-            let record = Record { data, revisions, ..session.record.clone() };
+            let record = Record { data, revisions, ..(*session.record).clone() };
             let stored = record.to_json();
             match self.replace(&session, &stored, None).await {
-                Ok(true) => return Ok(Session { record, stored, ..session }),
+                Ok(true) => return Ok(Session { record: Box::new(record), stored, ..session }),
                 Ok(false) => {}
                 Err(Error::Store(failure)) => {
                     lost.bear(failure, self.store).await?;
@@ -202,7 +202,7 @@ impl<H: Host> Desk<'_, H> {
             let now = self.host.now();
             let moved = Moved::new(self.nonce(), carried, now);
             let lineage = session.record.lineage.next();
-            let record = Record { rotated_at: now, lineage, ..session.record.clone() };
+            let record = Record { rotated_at: now, lineage, ..(*session.record).clone() };
             let next = Session::begin(carried.successor(&moved.nonce), record, now);
             // 2. The copy first, and only when it is there the move, if the state is still what was copied.
             match self.write_new(&next, None).await {
@@ -275,11 +275,11 @@ impl<H: Host> Desk<'_, H> {
                 revisions: old.record.revisions.followed_by(self.nonce()),
                 rotated_at: now,
                 lineage,
-                ..old.record.clone()
+                ..(*old.record).clone()
             };
             Some(Session::begin(Id::from_bytes(host::random(self.host)), record, now))
         };
-        let (next, _, standing) = self.supersede(Some(session), make).await?;
+        let (next, _, standing) = self.supersede(Some(session), &make).await?;
         if next.record.outlives(&standing) {
             return Ok(next);
         }

@@ -107,7 +107,7 @@ pub struct Session {
     /// The ticket that leads to it; not always the one that came with the request.
     pub ticket: Ticket,
     /// What the store holds, taken apart.
-    pub record: Record,
+    pub record: Box<Record>,
     /// The same to the letter: what compare-and-set compares with.
     pub stored: String,
 }
@@ -124,13 +124,13 @@ impl Session {
             lineage: record.lineage,
         };
         let stored = record.to_json();
-        Self { ticket, record, stored }
+        Self { ticket, record: Box::new(record), stored }
     }
 
     /// The same session with another record.
     fn changed(self, change: impl FnOnce(Record) -> Record) -> Self {
-        let record = change(self.record);
-        Self { stored: record.to_json(), record, ..self }
+        let record = change(*self.record);
+        Self { stored: record.to_json(), record: Box::new(record), ..self }
     }
 
     /// Whether it is time for a new id.

@@ -156,10 +156,9 @@ impl Moved {
 
 /// Either of the two.
 #[derive(Debug)]
-#[allow(clippy::large_enum_variant, reason = "nearly all are sessions, and none is kept")]
 pub enum Entry {
     /// A session.
-    Here(Record),
+    Here(Box<Record>),
     /// The way to where it went.
     Moved(Moved),
 }
@@ -275,7 +274,7 @@ impl Entry {
         let entry = parse_stored(json)?;
         match entry.get("moved") {
             Some(moved) => Moved::parse(moved).map(Self::Moved),
-            None => Record::read(&entry).map(Self::Here),
+            None => Record::read(&entry).map(Box::new).map(Self::Here),
         }
     }
 }

@@ -22,7 +22,7 @@ pub struct Kept {
     /// Its present handle.
     pub handle: Handle,
     /// What is stored.
-    pub record: Record,
+    pub record: Box<Record>,
     /// The same to the letter.
     pub stored: String,
     /// Milliseconds until it ends by itself.
@@ -74,7 +74,7 @@ impl<H: Host> Desk<'_, H> {
             let marks = mark.into_iter().collect();
             Session::changed(session, |record| Record { marks, device: device.clone(), ..record })
         };
-        let (session, listed) = self.begin(make).await?;
+        let (session, listed) = self.begin(&make).await?;
         // 3. Room for it.
         self.make_room(&tag, listed).await?;
         Ok(session)
@@ -87,7 +87,7 @@ impl<H: Host> Desk<'_, H> {
         old: Option<Session>,
         make: impl Fn(Option<&Session>) -> Session,
     ) -> Result<Session, Error> {
-        let (session, listed, standing) = self.supersede(old, |old| Some(make(old))).await?;
+        let (session, listed, standing) = self.supersede(old, &|old| Some(make(old))).await?;
         self.isolate.count("sessions_created".to_owned(), self.host.now());
         let Some(tag) = session.ticket.user else { return Ok(session) };
         let session = match standing.mark {
@@ -381,10 +381,10 @@ impl<H: Host> Desk<'_, H> {
         const KEPT: usize = 8;
         while !session.record.marks.contains(mark) {
             let marks = std::iter::once(mark).chain(&session.record.marks).take(KEPT).copied().collect();
-            let record = Record { marks, ..session.record.clone() };
+            let record = Record { marks, ..(*session.record).clone() };
             let stored = record.to_json();
             match self.replace(&session, &stored, None).await {
-                Ok(true) => return Ok(Session { record, stored, ..session }),
+                Ok(true) => return Ok(Session { record: Box::new(record), stored, ..session }),
                 Ok(false) => {}
                 Err(Error::Store(failure)) => lost.bear(failure, self.store).await?,
                 Err(error) => return Err(error),
