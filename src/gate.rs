@@ -43,14 +43,14 @@ pub async fn answer<H: Host>(
         Ok(response) => response,
         Err(problem) => {
             if problem.code == Code::RateLimited {
-                isolate.count("rate_limited".to_owned(), host.now());
+                isolate.count("rate_limited", host.now());
             }
             problem.into()
         }
     };
     if let Some(failure) = meter.uncounted {
         host.log(&format_args!("a request passed without being counted (store.on_failure): {failure}"));
-        isolate.count("passed_uncounted".to_owned(), host.now());
+        isolate.count("passed_uncounted", host.now());
     }
     let response = meter.write_fields(response);
     let response = set_cookies(response, request, config, host.now(), cookie, store.written());
@@ -184,7 +184,7 @@ async fn serve<H: Host>(
         (Plan::End, session, _) => {
             if let Some(session) = session {
                 desk.end(session).await.map_err(refused)?;
-                isolate.count("logouts".to_owned(), host.now());
+                isolate.count("logouts", host.now());
                 *cookie = Cookie::Remove;
             }
             return Ok(Response::new(204));

@@ -37,7 +37,7 @@ impl Isolate {
     }
 
     /// Counts one of `what`.
-    pub fn count(&self, what: String, now: Time) {
+    pub fn count(&self, what: &str, now: Time) {
         let mut tally = self.tally.borrow_mut();
         if tally.is_empty() {
             self.tally_since.set(now);
@@ -72,7 +72,7 @@ impl Isolate {
     pub fn recount(&self, unwritten: Vec<(String, u32)>, now: Time) {
         let mut tally = self.tally.borrow_mut();
         for (what, count) in unwritten {
-            add(&mut tally, what, count);
+            add(&mut tally, &what, count);
         }
         self.tally_since.set(now);
     }
@@ -98,9 +98,9 @@ impl Isolate {
     }
 }
 
-fn add(tally: &mut Vec<(String, u32)>, what: String, count: u32) {
+fn add(tally: &mut Vec<(String, u32)>, what: &str, count: u32) {
     match tally.iter_mut().find(|(known, _)| *known == what) {
         Some((_, sum)) => *sum += count,
-        None => tally.push((what, count)),
+        None => tally.push((what.to_owned(), count)),
     }
 }

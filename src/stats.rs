@@ -36,7 +36,7 @@ const COUNTED: [&str; 7] = [
 
 /// Counts a ticket that came with a request and was good, by the key that signed it, and whose it is.
 pub fn count_ticket(isolate: &Isolate, presented: &Verified, now: Time) {
-    isolate.count(format!("{KEY}{}", presented.key), now);
+    isolate.count(&format!("{KEY}{}", presented.key), now);
     if let Some(user) = presented.ticket.user {
         isolate.see(Base64UrlUnpadded::encode_string(&user));
     }

@@ -90,9 +90,8 @@ impl<H: Host> Registry<'_, H> {
     }
 
     /// The account of this user, by name and id: a name may have gone to somebody else.
-    pub async fn of(&self, user: &User) -> Result<Kept, Error> {
-        let name = Name::parse(&user.name, self.desk.host).map_err(|_| Error::NoAccount)?;
-        let kept = self.read(&self.key(&name)).await?;
+    pub async fn of(&self, user: &User, name: &Name) -> Result<Kept, Error> {
+        let kept = self.read(&self.key(name)).await?;
         kept.filter(|kept| kept.account.id == user.id).ok_or(Error::NoAccount)
     }
 
@@ -111,7 +110,7 @@ impl<H: Host> Registry<'_, H> {
     pub async fn update(
         &self,
         mut kept: Kept,
-        change: impl Fn(&Account) -> Result<Account, Error>,
+        change: &dyn Fn(&mut Account) -> Result<(), Error>,
     ) -> Result<Kept, Error> {
         let mut lost = Lost::default();
         let mut unsettled: Vec<Nonce> = Vec::new();
@@ -120,8 +119,9 @@ impl<H: Host> Registry<'_, H> {
                 return Ok(kept);
             }
             let revision = self.desk.nonce();
-            let revisions = kept.account.revisions.followed_by(revision);
-            let account = Account { revisions, ..change(&kept.account)? };
+            let mut account = kept.account.clone();
+            change(&mut account)?;
+            account.revisions = account.revisions.followed_by(revision);
             let stored = account.to_json();
             match self.desk.store.run(Batch::default().replace(&kept.key, &kept.stored, &stored)).await {
                 Ok([done]) if done.is_done()? => return Ok(Kept { account, stored, ..kept }),
@@ -157,12 +157,29 @@ impl<H: Host> Registry<'_, H> {
     pub async fn set_roles(&self, id: &str, roles: &[String]) -> Result<(), Error> {
         let tag = User::tag_of(id);
         let kept = self.by_tag(&tag).await?;
-        self.update(kept, |account| Ok(Account { roles: roles.to_vec(), ..account.clone() })).await?;
-        self.desk.set_standing(&tag, |standing| Standing { roles: Some(roles.to_vec()), ..standing }).await
+        let change = |account: &mut Account| {
+            account.roles = roles.to_vec();
+            Ok(())
+        };
+        self.update(kept, &change).await?;
+        self.desk.set_standing(&tag, &|standing| Standing { roles: Some(roles.to_vec()), ..standing }).await
+    }
+
+    /// Keeps another password, or the same under today's parameters; unless it was changed since the account was read.
+    pub async fn set_password(&self, kept: Kept, password: &str) -> Result<Kept, Error> {
+        let (old, new) = (kept.account.hash.clone(), self.hash(password)?);
+        let change = |account: &mut Account| {
+            if account.hash != old {
+                return Err(Error::Credentials);
+            }
+            account.hash.clone_from(&new);
+            Ok(())
+        };
+        self.update(kept, &change).await
     }
 
     /// The hash of a password under a new salt.
-    pub fn hash(&self, password: &str) -> Result<String, Error> {
+    fn hash(&self, password: &str) -> Result<String, Error> {
         let salt = host::random(self.desk.host);
         // Parameters were checked when the configuration was read.
         password::hash(password, salt, self.params).ok_or(Error::Credentials)

@@ -1,9 +1,10 @@
 //! Accounts: register, log in, and what needs the password again.
 
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use std::fmt::Write;
+
 use serde_json::value::RawValue;
 
-use super::{Plan, Route, session::change};
+use super::{Param, Plan, Route, session::change};
 use crate::{
     account::{
         Account, Kept, KnownDevice, Registry,
@@ -17,7 +18,7 @@ use crate::{
     id::Family,
     limit::{Meter, Subject},
     session::{
-        Desk, Device, Error, Session,
+        Desk, Device, Error, Session, User,
         change::{Change, Unfit, no_data},
     },
     ticket::Ticket,
@@ -35,23 +36,25 @@ pub struct Entry {
 /// What is asked for by somebody logged in.
 #[derive(Debug)]
 pub enum Errand {
-    /// Proves with the password that it is still the same person.
-    Reauthenticate(String),
-    /// Changes the password.
-    ChangePassword {
-        /// The present one.
-        current: String,
-        /// The one to come.
-        new: String,
-    },
     /// Looks at the profile.
     Profile,
     /// Changes it, on a condition.
     ChangeProfile(Change, IfMatch),
-    /// Takes the account away.
-    Close(String),
     /// Asks who is logged in, and whether they hold a role (forward-auth).
     Verify(Option<String>),
+    /// Proves with the password that it is still the same person, in order to …
+    Prove(String, Purpose),
+}
+
+/// What the password is given for.
+#[derive(Debug)]
+pub enum Purpose {
+    /// Nothing more than that.
+    Reauthenticate,
+    /// Another password.
+    ChangePassword(String),
+    /// The end of the account.
+    Close,
 }
 
 impl Entry {
@@ -94,7 +97,9 @@ pub(super) const REAUTHENTICATE: Route = Route {
     path: "/reauthenticate",
     methods: "POST",
     plan: |request, _| {
-        let plan = || texts(request, ["password"]).map(|[password]| Errand::Reauthenticate(password));
+        let plan = || {
+            texts(request, ["password"]).map(|[password]| Errand::Prove(password, Purpose::Reauthenticate))
+        };
         (request.method == Method::Post).then(|| plan().map(Plan::Errand))
     },
 };
@@ -104,7 +109,8 @@ pub(super) const PASSWORD: Route = Route {
     methods: "POST",
     plan: |request, _| {
         let plan = || {
-            texts(request, ["current", "new"]).map(|[current, new]| Errand::ChangePassword { current, new })
+            texts(request, ["current", "new"])
+                .map(|[current, new]| Errand::Prove(current, Purpose::ChangePassword(new)))
         };
         (request.method == Method::Post).then(|| plan().map(Plan::Errand))
     },
@@ -126,7 +132,7 @@ pub(super) const ACCOUNT: Route = Route {
     path: "/account",
     methods: "DELETE",
     plan: |request, _| {
-        let plan = || texts(request, ["password"]).map(|[password]| Errand::Close(password));
+        let plan = || texts(request, ["password"]).map(|[password]| Errand::Prove(password, Purpose::Close));
         (request.method == Method::Delete).then(|| plan().map(Plan::Errand))
     },
 };
@@ -166,8 +172,7 @@ fn role(query: &str) -> Result<Option<String>, Problem> {
     match query.split_once('=') {
         None if query.is_empty() => Ok(None),
         Some(("role", role)) if !role.is_empty() && !role.contains(['&', '=']) => {
-            let role = percent_encoding::percent_decode_str(role).decode_utf8().map_err(|_| wrong())?;
-            Ok(Some(role.into_owned()))
+            Param(role).text().map(Some)
         }
         _ => Err(wrong()),
     }
@@ -216,7 +221,6 @@ pub async fn admit<H: Host>(
         Err(error) => {
             // The attempt stays counted, the session was not begun.
             meter.give_back(&["mint"]);
-            desk.isolate.count("failed_logins".to_owned(), desk.host.now());
             return Err(error);
         }
     };
@@ -226,8 +230,8 @@ pub async fn admit<H: Host>(
     let from = Device::new(request.user_agent, request.address, config.session.record_ip);
     let make =
         |old: Option<&Session>| desk.logged_in(user.clone(), carried(old, &account), remember, from.clone());
-    let session = desk.log_in(old, make).await?;
-    desk.isolate.count("logins".to_owned(), desk.host.now());
+    let session = desk.log_in(old, &make).await?;
+    desk.isolate.count("logins", desk.host.now());
     Ok(Done {
         response: None,
         session: Some(session),
@@ -255,65 +259,99 @@ pub async fn serve<H: Host>(
     meter: &mut Meter<'_>,
 ) -> Result<Done, Error> {
     let Some(user) = session.record.user.clone() else { return Err(Error::NoUser) };
+    if let Errand::Verify(role) = errand {
+        if role.is_some_and(|role| !user.roles.contains(&role)) {
+            return Err(Error::Forbidden);
+        }
+        let response = who(&user, &session);
+        return Ok(Done { response: Some(response), session: Some(session), device: None });
+    }
     let registry = Registry { desk, params: config.passwords };
-    let answer = |response| Done { response: Some(response), session: Some(session.clone()), device: None };
-    match errand {
-        Errand::Verify(Some(role)) if !user.roles.contains(&role) => Err(Error::Forbidden),
-        Errand::Verify(_) => {
-            let encoded = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
-            let roles: Vec<String> = user.roles.iter().map(|role| encoded(role)).collect();
-            Ok(answer(
-                Response::new(200)
-                    .header("X-Session-User", encoded(&user.id))
-                    .header("X-Session-Name", encoded(&user.name))
-                    .header("X-Session-Roles", roles.join(","))
-                    .header("X-Session-Handle", session.ticket.id.handle().to_string()),
-            ))
+    let name = Name::parse(&user.name, desk.host).map_err(|_| Error::NoAccount)?;
+    // 1. A password that is given is an attempt, as at login. What is sensitive needs one given not long ago, too.
+    if let Errand::Prove(_, purpose) = &errand {
+        if !matches!(purpose, Purpose::Reauthenticate) {
+            desk.check_fresh(&session)?;
         }
-        Errand::Profile => {
-            let kept = registry.of(&user).await?;
-            Ok(answer(profile(&kept.account)))
+        if let Purpose::ChangePassword(new) = purpose
+            && let Some(why) = password::fault(new, &name.folded)
+        {
+            return Err(unprocessable(why));
         }
-        Errand::ChangeProfile(change, if_match) => {
-            let kept = registry.of(&user).await?;
-            let kept = registry
-                .update(kept, |account| {
+        let known =
+            device(request, config, &name.tag(), desk.host).map(|device| Subject::Device(device.name));
+        let account = Subject::Account(name.tag());
+        config.limits.apply_login(meter, account, known, Subject::address(request.address));
+        meter.recall(desk.host.now())?;
+        let counted = meter.count(desk.store).await;
+        meter.check()?;
+        counted?;
+    }
+    // 2. The account, and what is to become of it.
+    let mut kept = registry.of(&user, &name).await?;
+    let (password, purpose) = match errand {
+        Errand::Prove(password, purpose) => (password, purpose),
+        errand => {
+            if let Errand::ChangeProfile(change, if_match) = errand {
+                let change = |account: &mut Account| {
                     if !if_match.holds(Some(&account.etag())) {
                         return Err(Error::Precondition);
                     }
-                    let profile =
+                    account.profile =
                         change.apply(&account.profile, config.session.max_bytes).map_err(Error::Unfit)?;
-                    Ok(Account { profile, ..account.clone() })
-                })
-                .await?;
-            Ok(answer(profile(&kept.account)))
-        }
-        Errand::Reauthenticate(password) => {
-            confirm(&password, &session, request, config, &registry, meter).await?;
-            let session = desk.renew(session, true).await?;
-            Ok(Done { response: None, session: Some(session), device: None })
-        }
-        Errand::ChangePassword { current, new } => {
-            desk.check_fresh(&session)?;
-            let folded = Name::parse(&user.name, desk.host).map(|name| name.folded).unwrap_or_default();
-            if let Some(why) = password::fault(&new, &folded) {
-                return Err(unprocessable(why));
+                    Ok(())
+                };
+                kept = registry.update(kept, &change).await?;
             }
-            let kept = confirm(&current, &session, request, config, &registry, meter).await?;
-            let hash = registry.hash(&new)?;
-            registry.update(kept, |account| Ok(Account { hash: hash.clone(), ..account.clone() })).await?;
-            let session = desk.end_others(&user.tag(), session).await?;
-            let session = desk.renew(session, true).await?;
-            Ok(Done { response: None, session: Some(session), device: None })
+            let response = Response::json(kept.account.profile.get().to_owned());
+            let response = response.header("ETag", kept.account.etag());
+            return Ok(Done { response: Some(response), session: Some(session), device: None });
         }
-        Errand::Close(password) => {
-            desk.check_fresh(&session)?;
-            let kept = confirm(&password, &session, request, config, &registry, meter).await?;
+    };
+    // 3. Is it them?
+    let kept = prove(&password, Some(kept), &registry).await?;
+    meter.give_back(LOGIN_LIMITS);
+    let session = match purpose {
+        Purpose::Reauthenticate => session,
+        Purpose::ChangePassword(new) => {
+            registry.set_password(kept, &new).await?;
+            desk.end_others(&user.tag(), session).await?
+        }
+        Purpose::Close => {
             desk.end_all(&user.tag(), Some(&session.record)).await?;
             registry.delete(kept).await?;
-            Ok(Done { response: Some(Response::new(204)), session: None, device: None })
+            return Ok(Done::default());
+        }
+    };
+    Ok(Done { session: Some(desk.renew(session).await?), ..Done::default() })
+}
+
+/// Percent-encoded UTF-8: nothing in it can end a header or a list.
+fn encoded(text: &str) -> String {
+    let mut encoded = String::new();
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            encoded.push(char::from(byte));
+        } else {
+            // Writing into memory cannot fail.
+            let _ = write!(encoded, "%{byte:02X}");
         }
     }
+    encoded
+}
+
+/// Who is logged in, in headers.
+fn who(user: &User, session: &Session) -> Response {
+    let mut roles = String::new();
+    for role in &user.roles {
+        let separator = if roles.is_empty() { "" } else { "," };
+        roles = roles + separator + &encoded(role);
+    }
+    Response::new(200)
+        .header("X-Session-User", encoded(&user.id))
+        .header("X-Session-Name", encoded(&user.name))
+        .header("X-Session-Roles", roles)
+        .header("X-Session-Handle", session.ticket.id.handle().to_string())
 }
 
 /// The account whose password this is; else it costs the same work, and is wrong. A hash that is not as today's are is made again.
@@ -323,58 +361,14 @@ async fn prove<H: Host>(
     registry: &Registry<'_, H>,
 ) -> Result<Kept, Error> {
     let hash = kept.as_ref().map(|kept| kept.account.hash.as_str());
-    let right = password::verify(password, hash, registry.params);
-    let (Some(right), Some(kept)) = (right, kept) else { return Err(Error::Credentials) };
-    if !right.is_outdated {
-        return Ok(kept);
-    }
-    let hash = registry.hash(password)?;
-    let old = kept.account.hash.clone();
-    registry
-        .update(kept, |account| {
-            // Changed meanwhile: this password is not the one any more.
-            if account.hash != old {
-                return Err(Error::Credentials);
-            }
-            Ok(Account { hash: hash.clone(), ..account.clone() })
-        })
-        .await
-}
-
-/// The account of the session's user, when this is their password. Counted as a login is.
-async fn confirm<H: Host>(
-    password: &str,
-    session: &Session,
-    request: &Request<'_>,
-    config: &Config,
-    registry: &Registry<'_, H>,
-    meter: &mut Meter<'_>,
-) -> Result<Kept, Error> {
-    let desk = registry.desk;
-    let Some(user) = &session.record.user else { return Err(Error::NoUser) };
-    let name = Name::parse(&user.name, desk.host).map_err(|_| Error::NoAccount)?;
-    let known = device(request, config, &name.tag(), desk.host).map(|device| Subject::Device(device.name));
-    let account = Subject::Account(name.tag());
-    config.limits.apply_login(meter, account, known, Subject::address(request.address));
-    meter.recall(desk.host.now())?;
-    let counted = meter.count(desk.store).await;
-    meter.check()?;
-    counted?;
-    let kept = registry.of(user).await?;
-    match prove(password, Some(kept), registry).await {
-        Ok(kept) => {
-            meter.give_back(LOGIN_LIMITS);
-            Ok(kept)
-        }
-        Err(error) => {
-            desk.isolate.count("failed_logins".to_owned(), desk.host.now());
-            Err(error)
+    match (password::verify(password, hash, registry.params), kept) {
+        (Some(right), Some(kept)) if right.is_outdated => registry.set_password(kept, password).await,
+        (Some(_), Some(kept)) => Ok(kept),
+        _ => {
+            registry.desk.isolate.count("failed_logins", registry.desk.host.now());
+            Err(Error::Credentials)
         }
     }
-}
-
-fn profile(account: &Account) -> Response {
-    Response::json(account.profile.get().to_owned()).header("ETag", account.etag())
 }
 
 /// The device, when this account was logged in to from it before.

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, value::RawValue};
 
-use super::{Param, Plan, Route};
+use super::{Plan, Route};
 use crate::{
     account::Registry,
     config::{Config, Secret},
@@ -189,12 +189,4 @@ fn admit(request: &Request<'_>) -> Result<Admin, Problem> {
     let data = RawValue::from_string(data.to_string())
         .map_err(|_| Problem::new(Code::BadRequest, "data is a JSON object"))?;
     Ok(Admin::Admit { user: User { id, name, roles }, data, remember })
-}
-
-impl Param<'_> {
-    /// The percent-decoded text.
-    fn text(&self) -> Result<String, Problem> {
-        let text = percent_encoding::percent_decode_str(self.0).decode_utf8();
-        text.map(String::from).map_err(|_| Problem::new(Code::BadRequest, "the path is not UTF-8"))
-    }
 }

@@ -59,6 +59,14 @@ pub struct Route {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Param<'a>(&'a str);
 
+impl Param<'_> {
+    /// The percent-decoded text.
+    fn text(&self) -> Result<String, Problem> {
+        let text = percent_encoding::percent_decode_str(self.0).decode_utf8();
+        text.map(String::from).map_err(|_| Problem::new(Code::BadRequest, "the URL is not UTF-8"))
+    }
+}
+
 const ROUTES: &[Route] = &[
     session::SESSION,
     session::DATA,

@@ -104,7 +104,7 @@ impl<H: Host> Desk<'_, H> {
     /// nobody's then, and cannot bring back what was ended meanwhile.
     pub(super) async fn begin(&self, make: &dyn Fn() -> Session) -> Result<(Session, usize), Error> {
         let (session, listed, _) = self.supersede(None, &|_| Some(make())).await?;
-        self.isolate.count("sessions_created".to_owned(), self.host.now());
+        self.isolate.count("sessions_created", self.host.now());
         Ok((session, listed))
     }
 
@@ -265,13 +265,13 @@ impl<H: Host> Desk<'_, H> {
     }
 
     /// Gives the session a new id, without a grace for the old one: somebody has just proved who they are. One call.
-    pub async fn renew(&self, session: Session, is_authenticated: bool) -> Result<Session, Error> {
+    pub async fn renew(&self, session: Session) -> Result<Session, Error> {
         let make = |old: Option<&Session>| {
             let now = self.host.now();
             let old = old?;
             let lineage = Lineage { family: Family(host::random(self.host)), generation: 0 };
             let record = Record {
-                authenticated_at: if is_authenticated { Some(now) } else { old.record.authenticated_at },
+                authenticated_at: Some(now),
                 revisions: old.record.revisions.followed_by(self.nonce()),
                 rotated_at: now,
                 lineage,

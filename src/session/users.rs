@@ -85,10 +85,10 @@ impl<H: Host> Desk<'_, H> {
     pub async fn log_in(
         &self,
         old: Option<Session>,
-        make: impl Fn(Option<&Session>) -> Session,
+        make: &dyn Fn(Option<&Session>) -> Session,
     ) -> Result<Session, Error> {
         let (session, listed, standing) = self.supersede(old, &|old| Some(make(old))).await?;
-        self.isolate.count("sessions_created".to_owned(), self.host.now());
+        self.isolate.count("sessions_created", self.host.now());
         let Some(tag) = session.ticket.user else { return Ok(session) };
         let session = match standing.mark {
             Some(mark) if !session.record.outlives(&standing) => {
@@ -212,7 +212,7 @@ impl<H: Host> Desk<'_, H> {
     pub(crate) async fn set_standing(
         &self,
         user: &UserTag,
-        change: impl Fn(Standing) -> Standing,
+        change: &dyn Fn(Standing) -> Standing,
     ) -> Result<(), Error> {
         let (key, longest) = (self.standing_key(user), self.rules.lifetimes.longest());
         let mut lost = Lost::default();
@@ -274,7 +274,7 @@ impl<H: Host> Desk<'_, H> {
         if user.is_some() && owner.as_ref() != user {
             return Err(Error::NotFound);
         }
-        self.isolate.count("revocations".to_owned(), self.host.now());
+        self.isolate.count("revocations", self.host.now());
         self.end_kept(&owner.unwrap_or_default(), kept).await
     }
 
@@ -358,7 +358,7 @@ impl<H: Host> Desk<'_, H> {
                 Err(failure) => lost.bear(failure, self.store).await?,
             }
         };
-        self.isolate.count("revocations".to_owned(), self.host.now());
+        self.isolate.count("revocations", self.host.now());
         // 2. Their records need not wait for their end. They are dead already, so that a failure here is none.
         let kept = kept.map(|family| family.to_string());
         let gone = || listed.iter().filter(|(_, family)| Some(family) != kept.as_ref());
