@@ -79,7 +79,8 @@ export function reason(exchange) {
   if (exchange.failure) return exchange.failure;
   const { title, detail, code } = /** @type {Problem} */ (exchange.json ?? {});
   const said = detail ?? title ?? "The Worker gave no reason.";
-  return `${said.replace(/[^.!?]$/, "$&.")} (${[exchange.status, code].filter(Boolean).join(" ")})`;
+  const sentence = said.replace(/^./, (first) => first.toUpperCase()).replace(/[^.!?]$/, "$&.");
+  return `${sentence} (${[exchange.status, code].filter(Boolean).join(" ")})`;
 }
 
 /**

@@ -1,8 +1,9 @@
 /** The page: buttons to calls, answers to the ticket, the log and a sentence beside what was pressed. */
 
 import * as api from "./api.js";
-import { byId, make } from "./dom.js";
+import { byId, make, tell } from "./dom.js";
 import { record } from "./log.js";
+import * as quota from "./quota.js";
 import { draw, drawUnknown, tick } from "./ticket.js";
 
 /** @import { Exchange, Session } from "./api.js" */
@@ -22,6 +23,9 @@ let etag = null;
 let dirty = false;
 
 let busy = false;
+
+/** Where the present action speaks, or the last one did. */
+let where = "ticket-said";
 
 /** The end of a session at which the Worker was last asked whether it has ended. @type {string | undefined} */
 let asked;
@@ -61,13 +65,16 @@ on("burst", "visits-said", async (say) => {
       return exchange;
     }),
   );
-  record(exchanges);
-  if (!adopt(await one(api.look()), say)) return;
+  note(exchanges);
+  // Who was refused does not ask on: the newest state that an answer told has to do.
+  const newest = exchanges.some(quota.refused) ? newestOf(exchanges) : await one(api.look());
+  if (newest && !adopt(newest, say)) return;
   tally(exchanges, before, say);
 });
 
 form.addEventListener("submit", (event) => {
   event.preventDefault();
+  if (byId("store").ariaDisabled === "true") return;
   act("form-said", async (say) => {
     const entered = Object.fromEntries(["name", "colour"].map((key) => [key, entry(key) || null]));
     const careful = byId("careful", HTMLInputElement).checked;
@@ -97,10 +104,13 @@ on("relook", "form-said", async (say) => {
 });
 
 setInterval(() => {
-  if (tick() || busy || session?.idle_expires_at === asked) return;
+  if (quota.tick()) enable();
+  if (tick() || busy || quota.isWaiting() || session?.idle_expires_at === asked) return;
   asked = session?.idle_expires_at;
   act("ticket-said", async (say) => {
-    if (adopt(await one(api.look()), say) && !session) say("The session has come to its end.");
+    const exchange = await one(api.look());
+    if (quota.refused(exchange)) asked = undefined;
+    if (adopt(exchange, say) && !session) say("The session has come to its end.");
   });
 }, 1000);
 
@@ -130,12 +140,10 @@ function on(id, place, action) {
 async function act(place, action) {
   if (busy) return;
   busy = true;
+  where = place;
   enable();
   /** @type {Say} */
-  const say = (text, kind = "good") => {
-    byId(place).dataset.kind = kind;
-    byId(place).textContent = text;
-  };
+  const say = (text, kind) => tell(place, text, kind);
   say("");
   try {
     await action(say);
@@ -149,15 +157,22 @@ async function act(place, action) {
 function enable() {
   for (const button of document.querySelectorAll("button")) {
     const needsSession = button.id === "rotate" || button.id === "logout";
-    button.ariaDisabled = String(busy || (needsSession && !session));
+    const waits = quota.isWaiting({ look: button.id === "look", ticket: session !== null });
+    button.ariaDisabled = String(busy || waits || (needsSession && !session));
   }
 }
 
 /** @param {Promise<Exchange>} pending */
 async function one(pending) {
   const exchange = await pending;
-  record([exchange]);
+  note([exchange]);
   return exchange;
+}
+
+/** Puts exchanges into the log, and heeds what they say of limits. @param {Exchange[]} exchanges */
+function note(exchanges) {
+  record(exchanges);
+  quota.heed(exchanges, where);
 }
 
 /**
@@ -198,6 +213,12 @@ function visits() {
   return Number(session?.data.visits) || 0;
 }
 
+/** The one whose answer counted furthest. @param {Exchange[]} exchanges */
+function newestOf(exchanges) {
+  const counted = (/** @type {Exchange} */ exchange) => Number(api.sessionOf(exchange)?.data.visits);
+  return exchanges.filter(api.succeeded).sort((one, other) => counted(other) - counted(one))[0];
+}
+
 /**
  * Compares what was acknowledged with what the counter says.
  * @param {Exchange[]} exchanges
@@ -205,13 +226,16 @@ function visits() {
  * @param {Say} say
  */
 function tally(exchanges, before, say) {
-  const refused = exchanges.filter((exchange) => !api.succeeded(exchange));
-  const acknowledged = exchanges.length - refused.length;
+  const failures = exchanges.filter((exchange) => !api.succeeded(exchange));
+  const acknowledged = exchanges.length - failures.length;
   const counted = visits() - before;
   const sum = `${before} + ${counted} = ${visits()}`;
   if (counted < acknowledged) return say(`${acknowledged} acknowledged, but ${sum}: some were lost.`, "bad");
-  if (refused[0]) {
-    return say(`${acknowledged} of ${BURST} acknowledged, ${sum}. ${api.reason(refused[0])}`, "bad");
+  if (failures[0]) {
+    const refused = exchanges.filter(quota.refused).length;
+    const others = refused ? `, ${refused} refused` : "";
+    const why = api.reason(exchanges.find(quota.refused) ?? failures[0]);
+    return say(`${acknowledged} of ${BURST} acknowledged${others}: ${sum}. ${why}`, "bad");
   }
   const others = counted > acknowledged ? ", and others at the same time" : "";
   say(`All ${BURST} counted${others}: ${sum}.`);

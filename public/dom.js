@@ -25,3 +25,14 @@ export function make(tag, kind, ...children) {
   element.append(...children);
   return element;
 }
+
+/**
+ * Says something in a live region.
+ * @param {string} place  its id
+ * @param {string} text
+ * @param {"good" | "bad"} [kind]
+ */
+export function tell(place, text, kind = "good") {
+  byId(place).dataset.kind = kind;
+  byId(place).textContent = text;
+}

@@ -73,7 +73,7 @@ function countDown(id, end) {
 }
 
 /** @param {number} seconds */
-function duration(seconds) {
+export function duration(seconds) {
   const [days, hours, minutes] = [seconds / 86_400, (seconds / 3600) % 24, (seconds / 60) % 60].map(
     Math.floor,
   );

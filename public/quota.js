@@ -1,0 +1,112 @@
+/** What answers say of rate limits: how much is left, and after a refusal how long it takes. Asks nobody. */
+
+import { header, succeeded } from "./api.js";
+import { byId, tell } from "./dom.js";
+import { duration } from "./ticket.js";
+
+/** @import { Exchange } from "./api.js" */
+
+/**
+ * One limit, and how one stands with it.
+ * @typedef {{ name: string, left: number, quota: number, seconds: number }} Standing
+ */
+
+/** An item of a RateLimit field: `"name";r=1;t=2`. Of RFC 9651 this is as much as the draft needs. */
+const ITEM = /"((?:[^"\\]|\\.)*)"((?: *; *[a-z]+=\d+)*)/g;
+
+/** How a window of so many seconds is called. @type {Record<number, string>} */
+const WINDOWS = { 1: "second", 60: "minute", 3600: "hour", 86_400: "day" };
+
+const wait = byId("wait");
+
+/** When it may be tried again, by our clock; 0 when nothing was refused. */
+let until = 0;
+
+/** Where the refusal was told. */
+let told = "";
+
+/** Whether it was for the sessions one begins, so that looking is free. */
+let onlyMint = false;
+
+/** On show. @type {Standing | undefined} */
+let shown;
+
+/**
+ * Takes what some answers say.
+ * @param {Exchange[]} exchanges
+ * @param {string} place  the live region that tells of them: below it a countdown runs, which nobody hears, and in
+ *   it the end of that is told
+ */
+export function heed(exchanges, place) {
+  const standing = tightest(exchanges.flatMap(standings));
+  if (standing || exchanges.some(succeeded)) draw(standing);
+
+  const refusals = exchanges.filter(refused);
+  if (!refusals.length) return;
+  const seconds = Math.max(...refusals.map((exchange) => Number(header(exchange, "Retry-After")) || 1));
+  until = Date.now() + seconds * 1000;
+  onlyMint = standing?.name === "mint";
+  told = place;
+  byId(place).after(wait);
+  tick();
+}
+
+/** Whether an exchange was refused by a limit. @param {Exchange} exchange */
+export const refused = (exchange) => exchange.status === 429;
+
+/** Whether nothing should be asked now: `look` tells of a look, `ticket` of whether there is a session. */
+export const isWaiting = ({ look = false, ticket = true } = {}) =>
+  until > 0 && !(onlyMint && (look || ticket));
+
+/** Moves the countdown on. @returns {boolean}  whether it has come to its end just now */
+export function tick() {
+  const left = until - Date.now();
+  const isOver = until > 0 && left <= 0;
+  if (isOver) {
+    until = 0;
+    tell(told, "It may be tried again.");
+    // Nobody has counted since, but one must be free.
+    if (shown?.left === 0) draw({ ...shown, left: 1 }, "at least ");
+  }
+  wait.hidden = until === 0;
+  byId("again").textContent = duration(Math.max(0, Math.ceil(left / 1000)));
+  return isOver;
+}
+
+/** @param {Standing} [standing]  nothing, when there is no limit to show @param {string} [about] */
+function draw(standing, about = "") {
+  shown = standing;
+  byId("quota").hidden = !standing;
+  if (!standing) return;
+  const { name, left, quota, seconds } = standing;
+  const text = `${about}${left} left of ${quota} per ${WINDOWS[seconds] ?? `${seconds} s`}`;
+  const meter = byId("left", HTMLMeterElement);
+  meter.max = meter.optimum = quota;
+  meter.low = quota / 4;
+  meter.high = quota / 2;
+  meter.value = left;
+  meter.setAttribute("aria-valuetext", text);
+  byId("limit").textContent = name;
+  byId("left-text").textContent = text;
+}
+
+/** The limits an answer tells of. @param {Exchange} exchange @returns {Standing[]} */
+function standings(exchange) {
+  const policies = new Map(items(header(exchange, "RateLimit-Policy")));
+  return items(header(exchange, "RateLimit")).flatMap(([name, { r: left = 0 }]) => {
+    const { q: quota = 0, w: seconds = 0 } = policies.get(name) ?? {};
+    return quota ? [{ name, left, quota, seconds }] : [];
+  });
+}
+
+/** @param {Standing[]} all */
+const tightest = (all) => all.toSorted((one, other) => one.left - other.left)[0];
+
+/** @param {string | null} field @returns {[name: string, parameters: Record<string, number>][]} */
+const items = (field) =>
+  [...(field ?? "").matchAll(ITEM)].map(([, name = "", parameters = ""]) => [
+    name.replaceAll(/\\(.)/g, "$1"),
+    Object.fromEntries(
+      [...parameters.matchAll(/([a-z]+)=(\d+)/g)].map(([, key, value]) => [key, Number(value)]),
+    ),
+  ]);
