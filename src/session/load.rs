@@ -1,6 +1,6 @@
 //! From a ticket to the session behind it, in one call to the store.
 
-use super::{Desk, Entry, Error, MAX_HOPS, Newest, Session, Standing};
+use super::{Desk, Entry, Error, MAX_HOPS, Newest, Session, Standing, User};
 use crate::{
     host::Host,
     limit::Meter,
@@ -10,13 +10,13 @@ use crate::{
 };
 
 /// What the store holds behind a ticket.
-struct Found {
+pub(super) struct Found {
     /// The stored text.
-    stored: Option<String>,
+    pub(super) stored: Option<String>,
     /// The same taken apart; `None` also when it is not ours.
     entry: Option<Entry>,
     /// What holds for all of the user's sessions.
-    standing: Standing,
+    pub(super) standing: Standing,
 }
 
 impl Found {
@@ -79,7 +79,9 @@ impl<H: Host> Desk<'_, H> {
             }
             match (found.entry, found.stored) {
                 (Some(Entry::Here(mut record)), Some(stored)) => {
-                    let is_alive = now < record.expires_at && record.outlives(&found.standing);
+                    // The standing is that of the user on the ticket, which has to be the record's.
+                    let is_theirs = record.user.as_ref().map(User::tag) == ticket.user;
+                    let is_alive = is_theirs && now < record.expires_at && record.outlives(&found.standing);
                     if let (Some(user), Some(roles)) = (&mut record.user, found.standing.roles) {
                         user.roles = roles;
                     }
@@ -143,7 +145,10 @@ impl<H: Host> Desk<'_, H> {
     }
 
     /// The same as the primary has it, and the newest id of the ticket's family.
-    async fn read_from_primary(&self, ticket: &Ticket) -> Result<(Found, Option<Newest>), Failure> {
+    pub(super) async fn read_from_primary(
+        &self,
+        ticket: &Ticket,
+    ) -> Result<(Found, Option<Newest>), Failure> {
         let (key, family_key) = (self.key(ticket), self.family_key(ticket.lineage.family));
         let standing_key = ticket.user.map(|user| self.standing_key(&user));
         let keys: Vec<&str> =
