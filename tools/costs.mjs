@@ -41,7 +41,7 @@ const REGIONS = 2;
 /** Billed once. A script is, and each command that it runs by its own kind. */
 const READS = "EVALSHA TIME MGET GET HMGET HLEN".split(" ");
 /** Billed once per region. GETEX reads, but is one of these to Redis. */
-const WRITES = "SET INCR DECR INCRBY DELEX GETEX HSET PEXPIRE ZINCRBY".split(" ");
+const WRITES = "SET INCR DECRBY INCRBY DELEX GETEX HSET PEXPIRE ZINCRBY".split(" ");
 const KNOWN = [...READS, ...WRITES];
 
 /** Longer than this takes. What a request costs depends neither on the window's length nor on the limit. */
@@ -218,9 +218,9 @@ function logIn(worker) {
  * @param {() => Promise<Answer>} request
  */
 async function refunded({ counters }, request) {
-  const before = counters.byName.DECR;
+  const before = counters.byName.DECRBY;
   const answer = await request();
-  for (const since = Date.now(); counters.byName.DECR === before; await sleep(5)) {
+  for (const since = Date.now(); counters.byName.DECRBY === before; await sleep(5)) {
     if (Date.now() - since > PATIENCE_MS) throw new Error("what a refused request counted is not given back");
   }
   return answer;

@@ -50,6 +50,8 @@ struct Aim {
     window: Window,
     present: String,
     before: String,
+    /// Others may be in the next window already: this isolate's clock is behind theirs, or the call was slow.
+    after: String,
     /// Whether the present counter is known to be there.
     is_open: bool,
 }
@@ -180,7 +182,8 @@ impl<'a> Meter<'a> {
         deadline: Time,
     ) -> Result<Vec<Option<String>>, Failure> {
         let sent = store.now();
-        let all: Vec<&str> = keys.iter().copied().chain(aims.iter().map(|aim| aim.before.as_str())).collect();
+        let all: Vec<&str> =
+            keys.iter().copied().chain(aims.iter().flat_map(|aim| [&*aim.before, &*aim.after])).collect();
         let mut batch = Batch::default().get(&all).extend_some(touch);
         let is_clock_due = !aims.is_empty() && self.memory.is_clock_due(sent);
         if is_clock_due {
@@ -204,21 +207,17 @@ impl<'a> Meter<'a> {
             self.memory.set_clock(store_time(&time), sent, store.now());
         }
         let now = self.memory.store_time(sent);
-        let before = values.split_off(keys.len());
+        let mut around = values.split_off(keys.len()).into_iter();
+        let mut count = || number(around.next().flatten().as_deref());
         let charges = self.charges.iter_mut().filter(|charge| charge.is_due);
-        for ((charge, Aim { window, present, is_open, .. }), before) in charges.zip(aims).zip(before) {
+        for (charge, Aim { window, present, is_open, .. }) in charges.zip(aims) {
             let is_made = !is_open && next().and_then(|reply| reply.is_done()).unwrap_or(false);
-            match next().and_then(|reply| reply.count()) {
-                Ok(rank) => {
-                    if rank == 1 && !is_made {
-                        self.memory.mend(present, window.kept());
-                    }
-                    self.memory.open(present, now + window.reset());
-                    charge.verdict = Some(window.judge(number(before.as_deref()), rank.unsigned_abs()));
-                }
-                Err(failure) if self.fails_open => self.uncounted = Some(failure),
-                Err(failure) => return Err(failure),
+            let rank = next()?.count()?;
+            if rank == 1 && !is_made {
+                self.memory.mend(present, window.kept());
             }
+            self.memory.open(present, now + window.reset());
+            charge.verdict = Some(window.judge(count(), rank.unsigned_abs() + count()));
         }
         Ok(values)
     }
@@ -257,7 +256,13 @@ impl Charge {
         let key = |index| format!("{}:{index}", self.name);
         let present = key(window.index);
         let is_open = memory.is_open(&present);
-        Aim { present, before: key(window.index.wrapping_sub(1)), is_open, window }
+        Aim {
+            present,
+            before: key(window.index.wrapping_sub(1)),
+            after: key(window.index + 1),
+            is_open,
+            window,
+        }
     }
 }
 

@@ -21,8 +21,9 @@ const root = fileURLToPath(new URL("../..", import.meta.url));
  * @param {LocalStore} options.store
  * @param {object} [options.settings] The CLOAKROOM table.
  * @param {Record<string, unknown>} [options.secrets] More of the environment, or other values; undefined removes one.
+ * @param {import("miniflare").WorkerOptions["ratelimits"]} [options.ratelimits] Cloudflare's own, by their bindings.
  */
-export async function startWorker({ store, settings = {}, secrets = {} }) {
+export async function startWorker({ store, settings = {}, secrets = {}, ratelimits }) {
   /** @type {string[]} What the Worker has logged. */
   const logs = [];
   const environment = {
@@ -45,6 +46,7 @@ export async function startWorker({ store, settings = {}, secrets = {} }) {
     bindings: /** @type {any} */ (
       Object.fromEntries(Object.entries(environment).filter(([, value]) => value !== undefined))
     ),
+    ratelimits,
     log: new Log(LogLevel.NONE),
     handleRuntimeStdio(
       /** @type {import("node:stream").Readable} */ stdout,
