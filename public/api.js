@@ -9,6 +9,9 @@ export const BASE = "/auth";
 /** A call without an answer for this many milliseconds counts as failed. */
 const PATIENCE = 15_000;
 
+/** Members of a request that are for the Worker alone. */
+const SECRETS = new Set(["password", "current", "new"]);
+
 /** Response headers worth showing, as their standards spell them. */
 const SHOWN = [
   "Content-Type",
@@ -26,12 +29,14 @@ const SHOWN = [
  *   expires_at: string, idle_expires_at: string, remember: boolean }} Session
  * @typedef {{ title?: string, detail?: string, code?: string }} Problem  RFC 9457
  * @typedef {[name: string, value: string][]} Headers
+ * @typedef {{ handle: string, current: boolean, created_at: string, last_seen_at: string, remember: boolean,
+ *   user_agent: string | null, ip: string | null }} Device
  *
  * @typedef {object} Exchange
  * @property {string} method
  * @property {string} path
  * @property {Headers} sent            the headers the page set itself
- * @property {string} [body]
+ * @property {string} [body]          as it may be shown: passwords are masked
  * @property {number} status           0: no answer, `failure` says why
  * @property {Headers} received
  * @property {string} text
@@ -64,6 +69,33 @@ export const increment = (path, value) =>
 export const merge = (fields, ifMatch) =>
   call("PATCH", "/session/data", { type: "application/json", body: fields, ifMatch });
 
+/** @param {string} username  @param {string} password */
+export const register = (username, password) => send("POST", "/register", { username, password });
+
+/** @param {string} username  @param {string} password  @param {boolean} remember */
+export const logIn = (username, password, remember) =>
+  send("POST", "/login", { username, password, remember });
+
+/** @param {string} password */
+export const reauthenticate = (password) => send("POST", "/reauthenticate", { password });
+
+/** @param {string} current  @param {string} next */
+export const changePassword = (current, next) => send("POST", "/password", { current, new: next });
+
+/** @param {string} password */
+export const deleteAccount = (password) => send("DELETE", "/account", { password });
+
+export const profile = () => call("GET", "/profile");
+
+/** Merges fields into the profile; null takes one out. @param {Record<string, unknown>} fields */
+export const changeProfile = (fields) => send("PATCH", "/profile", fields);
+
+export const devices = () => call("GET", "/sessions");
+
+/** @param {string} handle */
+export const endDevice = (handle) => call("DELETE", `/sessions/${encodeURIComponent(handle)}`);
+export const endOthers = () => call("DELETE", "/sessions?keep=current");
+
 /** @param {Exchange} exchange */
 export const succeeded = (exchange) => exchange.status >= 200 && exchange.status < 300;
 
@@ -74,6 +106,9 @@ export const sessionOf = (exchange) =>
 /** @param {Exchange} exchange  @param {string} name */
 export const header = (exchange, name) => exchange.received.find(([n]) => n === name)?.[1] ?? null;
 
+/** What kind of problem an answer is, in the Worker's word for it. @param {Exchange} exchange */
+export const code = (exchange) => /** @type {Problem | undefined} */ (exchange.json)?.code ?? "";
+
 /** Why an exchange did not succeed, for people. @param {Exchange} exchange */
 export function reason(exchange) {
   if (exchange.failure) return exchange.failure;
@@ -82,6 +117,9 @@ export function reason(exchange) {
   const sentence = said.replace(/^./, (first) => first.toUpperCase()).replace(/[^.!?]$/, "$&.");
   return `${sentence} (${[exchange.status, code].filter(Boolean).join(" ")})`;
 }
+
+/** @param {string} method  @param {string} route  @param {unknown} body */
+const send = (method, route, body) => call(method, route, { type: "application/json", body });
 
 /**
  * @param {string} method
@@ -96,14 +134,20 @@ async function call(method, route, { type, body, ifMatch } = {}) {
   if (ifMatch) sent.push(["If-Match", ifMatch]);
   /** @type {Exchange} */
   const exchange = {
-    ...{ method, path: BASE + route, sent, body: body === undefined ? undefined : JSON.stringify(body) },
+    ...{
+      method,
+      path: BASE + route,
+      sent,
+      body: body === undefined ? undefined : JSON.stringify(body, masked),
+    },
     ...{ status: 0, received: [], text: "", json: undefined, ms: 0, clock: 0 },
   };
 
   const start = performance.now();
   try {
     const signal = AbortSignal.timeout(PATIENCE);
-    const response = await fetch(exchange.path, { method, headers: sent, body: exchange.body, signal });
+    const content = { method, headers: sent, body: JSON.stringify(body) };
+    const response = await fetch(exchange.path, { ...content, signal });
     exchange.text = await response.text();
     exchange.status = response.status;
     exchange.received = SHOWN.flatMap((name) => {
@@ -120,6 +164,11 @@ async function call(method, route, { type, body, ifMatch } = {}) {
   }
   exchange.ms = performance.now() - start;
   return exchange;
+}
+
+/** @param {string} key  @param {unknown} value */
+function masked(key, value) {
+  return SECRETS.has(key) && typeof value === "string" ? "••••••••" : value;
 }
 
 /** @param {string} text */

@@ -1,7 +1,8 @@
 /** The page: buttons to calls, answers to the ticket, the log and a sentence beside what was pressed. */
 
+import * as account from "./account.js";
 import * as api from "./api.js";
-import { byId, make, tell } from "./dom.js";
+import { byId, make, onPress, onSubmit, tell } from "./dom.js";
 import { record } from "./log.js";
 import * as quota from "./quota.js";
 import { draw, drawUnknown, tick } from "./ticket.js";
@@ -72,9 +73,7 @@ on("burst", "visits-said", async (say) => {
   tally(exchanges, before, say);
 });
 
-form.addEventListener("submit", (event) => {
-  event.preventDefault();
-  if (byId("store").ariaDisabled === "true") return;
+onSubmit(form, () => {
   act("form-said", async (say) => {
     const entered = Object.fromEntries(["name", "colour"].map((key) => [key, entry(key) || null]));
     const careful = byId("careful", HTMLInputElement).checked;
@@ -105,7 +104,7 @@ on("relook", "form-said", async (say) => {
 
 setInterval(() => {
   if (quota.tick()) enable();
-  if (tick() || busy || quota.isWaiting() || session?.idle_expires_at === asked) return;
+  if (tick() || busy || quota.isWaiting("") || session?.idle_expires_at === asked) return;
   asked = session?.idle_expires_at;
   act("ticket-said", async (say) => {
     const exchange = await one(api.look());
@@ -113,6 +112,8 @@ setInterval(() => {
     if (adopt(exchange, say) && !session) say("The session has come to its end.");
   });
 }, 1000);
+
+account.open({ act, one, adopt });
 
 act("ticket-said", async (say) => {
   if (!adopt(await one(api.look()), say)) drawUnknown();
@@ -126,10 +127,7 @@ act("ticket-said", async (say) => {
  * @param {(say: Say) => Promise<void>} action
  */
 function on(id, place, action) {
-  byId(id).addEventListener("click", (event) => {
-    const { ariaDisabled } = /** @type {HTMLElement} */ (event.currentTarget);
-    if (ariaDisabled !== "true") act(place, action);
-  });
+  onPress(byId(id), () => act(place, action));
 }
 
 /**
@@ -147,6 +145,7 @@ async function act(place, action) {
   say("");
   try {
     await action(say);
+    await account.refresh();
   } finally {
     busy = false;
     enable();
@@ -155,9 +154,11 @@ async function act(place, action) {
 
 /** Buttons are dimmed by ARIA and not by `disabled`, which would throw the keyboard's focus away. */
 function enable() {
-  for (const button of document.querySelectorAll("button")) {
+  for (const button of document.querySelectorAll("button:not([data-free])")) {
     const needsSession = button.id === "rotate" || button.id === "logout";
-    const waits = quota.isWaiting({ look: button.id === "look", ticket: session !== null });
+    const begins = !session && button.id !== "look";
+    const spends = button.getAttribute("data-spends") ?? (begins ? "mint" : "");
+    const waits = quota.isWaiting(spends);
     button.ariaDisabled = String(busy || waits || (needsSession && !session));
   }
 }
@@ -188,6 +189,7 @@ function adopt(exchange, say) {
   session = api.sessionOf(exchange);
   etag = session && api.header(exchange, "ETag");
   draw(session, etag, exchange.clock);
+  account.show(session);
   byId("visits").textContent = String(session?.data.visits ?? 0);
   fill();
   return true;

@@ -36,3 +36,25 @@ export function tell(place, text, kind = "good") {
   byId(place).dataset.kind = kind;
   byId(place).textContent = text;
 }
+
+/**
+ * Runs an action at each press of a button that is not dimmed.
+ * @param {HTMLElement} button
+ * @param {() => void} action
+ */
+export function onPress(button, action) {
+  button.addEventListener("click", () => button.ariaDisabled === "true" || action());
+}
+
+/**
+ * Runs an action when a form is sent, unless its button is dimmed. The browser itself sends nothing.
+ * @param {HTMLFormElement} form
+ * @param {() => void} action
+ */
+export function onSubmit(form, action) {
+  const button = form.querySelector("[type=submit]");
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    if (button?.ariaDisabled !== "true") action();
+  });
+}

@@ -15,7 +15,7 @@ import { duration } from "./ticket.js";
 const ITEM = /"((?:[^"\\]|\\.)*)"((?: *; *[a-z]+=\d+)*)/g;
 
 /** How a window of so many seconds is called. @type {Record<number, string>} */
-const WINDOWS = { 1: "second", 60: "minute", 3600: "hour", 86_400: "day" };
+const WINDOWS = { 1: "second", 60: "minute", 300: "5 minutes", 3600: "hour", 86_400: "day" };
 
 const wait = byId("wait");
 
@@ -25,8 +25,8 @@ let until = 0;
 /** Where the refusal was told. */
 let told = "";
 
-/** Whether it was for the sessions one begins, so that looking is free. */
-let onlyMint = false;
+/** The limit that refused, when it counts only some requests: sessions that are begun, or passwords that are tried. */
+let partial = "";
 
 /** On show. @type {Standing | undefined} */
 let shown;
@@ -45,18 +45,25 @@ export function heed(exchanges, place) {
   if (!refusals.length) return;
   const seconds = Math.max(...refusals.map((exchange) => Number(header(exchange, "Retry-After")) || 1));
   until = Date.now() + seconds * 1000;
-  onlyMint = standing?.name === "mint";
+  partial = /^(mint|login)\b/.exec(standing?.name ?? "")?.[0] ?? "";
+  move(place);
+  tick();
+}
+
+/** Lets the countdown go on at another place. @param {string} place */
+export function move(place) {
   told = place;
   byId(place).after(wait);
-  tick();
 }
 
 /** Whether an exchange was refused by a limit. @param {Exchange} exchange */
 export const refused = (exchange) => exchange.status === 429;
 
-/** Whether nothing should be asked now: `look` tells of a look, `ticket` of whether there is a session. */
-export const isWaiting = ({ look = false, ticket = true } = {}) =>
-  until > 0 && !(onlyMint && (look || ticket));
+/**
+ * Whether something should not be asked now.
+ * @param {string} spends  which of the limits that count only some requests count it: names with spaces between
+ */
+export const isWaiting = (spends) => until > 0 && (!partial || spends.split(" ").includes(partial));
 
 /** Moves the countdown on. @returns {boolean}  whether it has come to its end just now */
 export function tick() {

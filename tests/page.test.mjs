@@ -6,12 +6,10 @@
  */
 
 import assert from "node:assert/strict";
-import { readFile } from "node:fs/promises";
 import { after, afterEach, before, describe, test } from "node:test";
-import { fileURLToPath } from "node:url";
 import { findChromium, NO_CHROMIUM } from "../tools/chromium.mjs";
 import { startLocalStore } from "../tools/local-store/index.mjs";
-import { launch } from "./support/browser.mjs";
+import { launch, listen, putPage } from "./support/browser.mjs";
 import { moveClocks, moveToWindow, startWorker } from "./support/worker.mjs";
 
 /** @import { Browser, BrowserContext, BrowserContextOptions, Page } from "playwright-core" */
@@ -56,13 +54,7 @@ describe("the page", { skip: hasChromium ? false : NO_CHROMIUM }, () => {
     const context = await browser.newContext({ locale: "en-GB", reducedMotion: "reduce", ...options });
     context.setDefaultTimeout(10_000);
     contexts.push(context);
-    context.on("weberror", (error) => complaints.push(String(error.error())));
-    context.on("dialog", (dialog) => complaints.push(`dialog: ${dialog.message()}`));
-    context.on("console", (message) => {
-      // The browser's own note of a 4xx or an aborted request, which some tests cause on purpose.
-      const expected = message.text().startsWith("Failed to load resource:");
-      if (!expected && ["error", "warning"].includes(message.type())) complaints.push(message.text());
-    });
+    listen(context, complaints);
     return context;
   }
 
@@ -146,32 +138,32 @@ describe("the page", { skip: hasChromium ? false : NO_CHROMIUM }, () => {
 
   test("the form stores what was entered, and it survives a reload", async () => {
     const page = await opened();
-    await page.getByLabel("Name").fill("Ada Lovelace");
+    await page.getByLabel("Name", { exact: true }).fill("Ada Lovelace");
     await page.getByLabel("mint").check();
     await press(page, "Store");
     assert.match(await textOf(page, "form-said"), /^Stored\./);
     await page.reload();
     await settled(page);
     assert.deepEqual(await dataOf(page), { name: "Ada Lovelace", colour: "mint" });
-    assert.equal(await page.getByLabel("Name").inputValue(), "Ada Lovelace");
+    assert.equal(await page.getByLabel("Name", { exact: true }).inputValue(), "Ada Lovelace");
     assert.equal(await page.getByLabel("mint").isChecked(), true);
     assert.equal(await page.locator("#ticket").getAttribute("data-paper"), "mint");
   });
 
   test("an emptied field is taken out of the session", async () => {
     const page = await opened();
-    await page.getByLabel("Name").fill("Ada");
+    await page.getByLabel("Name", { exact: true }).fill("Ada");
     await press(page, "Store");
-    await page.getByLabel("Name").fill("");
+    await page.getByLabel("Name", { exact: true }).fill("");
     await press(page, "Store");
     assert.deepEqual(await dataOf(page), {});
   });
 
   test("what is being typed is not overwritten by another action", async () => {
     const page = await opened();
-    await page.getByLabel("Name").fill("Half a na");
+    await page.getByLabel("Name", { exact: true }).fill("Half a na");
     await press(page, "Count a visit");
-    assert.equal(await page.getByLabel("Name").inputValue(), "Half a na");
+    assert.equal(await page.getByLabel("Name", { exact: true }).inputValue(), "Half a na");
   });
 
   test("a careful store after a change in another tab is refused, and says so", async () => {
@@ -182,7 +174,7 @@ describe("the page", { skip: hasChromium ? false : NO_CHROMIUM }, () => {
     await press(second, "Count a visit");
 
     await first.bringToFront();
-    await first.getByLabel("Name").fill("Ada");
+    await first.getByLabel("Name", { exact: true }).fill("Ada");
     await first.getByLabel("Only if unchanged since I looked").check();
     await press(first, "Store");
     assert.match(await textOf(first, "form-said"), /^Not stored: .*changed.*412/);
@@ -190,7 +182,7 @@ describe("the page", { skip: hasChromium ? false : NO_CHROMIUM }, () => {
     await first.locator("#relook").click();
     await settled(first);
     assert.deepEqual(await dataOf(first), { visits: 2 });
-    assert.equal(await first.getByLabel("Name").inputValue(), "Ada");
+    assert.equal(await first.getByLabel("Name", { exact: true }).inputValue(), "Ada");
     await press(first, "Store");
     assert.match(await textOf(first, "form-said"), /^Stored\./);
     assert.deepEqual(await dataOf(first), { visits: 2, name: "Ada" });
@@ -211,15 +203,33 @@ describe("the page", { skip: hasChromium ? false : NO_CHROMIUM }, () => {
   test("logging out leaves nothing behind", async () => {
     const context = await visitor();
     const page = await open(context);
-    await page.getByLabel("Name").fill("Ada");
+    await page.getByLabel("Name", { exact: true }).fill("Ada");
     await press(page, "Store");
     await press(page, "Log out");
     assert.equal(await textOf(page, "ticket-title"), "No session yet");
-    assert.equal(await page.getByLabel("Name").inputValue(), "");
+    assert.equal(await page.getByLabel("Name", { exact: true }).inputValue(), "");
     assert.deepEqual(await context.cookies(), []);
     await page.reload();
     await settled(page);
     assert.equal(await textOf(page, "ticket-title"), "No session yet");
+  });
+
+  test("an account is registered, left and logged in to", async () => {
+    const page = await opened();
+    const name = `Ada ${Date.now()}`;
+    const fields = { username: name, password: "correct horse" };
+    for (const form of ["register", "login"]) {
+      await press(page, "Count a visit");
+      for (const [field, value] of Object.entries(fields)) {
+        await page.locator(`#${form} input[name=${field}]`).fill(value);
+      }
+      await page.locator(`#${form} [type=submit]`).click();
+      await page.getByRole("heading", { name: `Logged in as ${name}` }).waitFor();
+      await settled(page);
+      assert.equal(await textOf(page, "user"), name);
+      assert.deepEqual(await dataOf(page), { visits: 1 });
+      await press(page, "Log out");
+    }
   });
 
   test("the ticket is a cookie no script can read", async () => {
@@ -295,14 +305,14 @@ describe("the page", { skip: hasChromium ? false : NO_CHROMIUM }, () => {
 
   test("stored HTML is shown as text", async () => {
     const page = await opened();
-    await page.getByLabel("Name").fill(HTML);
+    await page.getByLabel("Name", { exact: true }).fill(HTML);
     await press(page, "Store");
     assert.deepEqual(await dataOf(page), { name: HTML });
     assert.match(await page.locator("#log").innerText(), /<img src=x onerror=alert\(1\)>/);
     assert.equal(await page.locator("img").count(), 0);
     await page.reload();
     await settled(page);
-    assert.equal(await page.getByLabel("Name").inputValue(), HTML);
+    assert.equal(await page.getByLabel("Name", { exact: true }).inputValue(), HTML);
     assert.equal(await page.locator("img").count(), 0);
   });
 
@@ -355,7 +365,7 @@ describe("the page", { skip: hasChromium ? false : NO_CHROMIUM }, () => {
     const button = page.locator("#visit");
     await button.click();
     await page.locator("#visit[aria-disabled=true]").waitFor();
-    assert.equal(await page.locator("button:not([aria-disabled=true])").count(), 0);
+    assert.equal(await page.locator("button:not([aria-disabled=true]):visible").count(), 0);
     await button.click({ force: true });
     release();
     await settled(page);
@@ -423,7 +433,7 @@ describe("the page", { skip: hasChromium ? false : NO_CHROMIUM }, () => {
     }
     const nameless = await page.evaluate(() =>
       [...document.querySelectorAll("input")]
-        .filter((input) => !input.labels?.length)
+        .filter((input) => !input.hidden && !input.labels?.length)
         .map((input) => input.id),
     );
     assert.deepEqual(nameless, []);
@@ -432,7 +442,7 @@ describe("the page", { skip: hasChromium ? false : NO_CHROMIUM }, () => {
   for (const width of [320, 390, 768, 1280, 1920]) {
     test(`nothing scrolls sideways at ${width} pixels`, async () => {
       const page = await opened({ viewport: { width, height: 700 } });
-      await page.getByLabel("Name").fill("W".repeat(80));
+      await page.getByLabel("Name", { exact: true }).fill("W".repeat(80));
       await press(page, "Store");
       await press(page, "20 clicks at once");
       const wide = await page.evaluate(() => document.documentElement.scrollWidth);
@@ -511,20 +521,7 @@ describe("the page", { skip: hasChromium ? false : NO_CHROMIUM }, () => {
     /** A visitor of that Worker, in front of which the page is put. @param {string} at */
     async function guest(at) {
       const context = await visitor();
-      const folder = new URL("../public/", import.meta.url);
-      const headers = Object.fromEntries(
-        (await readFile(new URL("_headers", folder), "utf8"))
-          .split("\n")
-          .filter((line) => line.startsWith("  "))
-          .map((line) => line.trim().split(/: (.*)/, 2)),
-      );
-      await context.route(
-        ({ href, pathname }) => href.startsWith(at) && !pathname.startsWith("/auth/"),
-        (route) => {
-          const name = new URL(route.request().url()).pathname.slice(1) || "index.html";
-          return route.fulfill({ path: fileURLToPath(new URL(name, folder)), headers });
-        },
-      );
+      await putPage(context, at);
       return context;
     }
 
@@ -642,7 +639,7 @@ describe("the page", { skip: hasChromium ? false : NO_CHROMIUM }, () => {
       await pressInVain(page, "visit");
       assert.match(await textOf(page, "visits-said"), /^The limit "session" of 2 .*429 rate_limited/);
       assert.equal(await page.locator("#visits-said + #wait").getAttribute("role"), "timer");
-      assert.equal(await page.locator("button:not([aria-disabled=true])").count(), 0);
+      assert.equal(await page.locator("button:not([aria-disabled=true]):visible").count(), 0);
       assert.equal(await page.evaluate(() => document.activeElement?.id), "visit");
       assert.deepEqual((await page.evaluate(contrasts)).faint, []);
 
@@ -661,7 +658,7 @@ describe("the page", { skip: hasChromium ? false : NO_CHROMIUM }, () => {
       await pass(page, 5);
       assert.equal(await secondsOf(page), seconds - 5);
       await page.locator("#visit").click({ force: true });
-      await page.getByLabel("Name").press("Enter");
+      await page.getByLabel("Name", { exact: true }).press("Enter");
       await pass(page, seconds - 6);
       assert.equal(await secondsOf(page), 1);
       assert.deepEqual([calls, await heard()], [[], []]);

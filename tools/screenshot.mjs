@@ -29,7 +29,7 @@ try {
     await page.getByRole("button", { name: "Count a visit" }).click();
     await page.locator("#visits", { hasText: visits }).waitFor();
   }
-  await page.getByLabel("Name").fill("Ada Lovelace");
+  await page.getByLabel("Name", { exact: true }).fill("Ada Lovelace");
   await page.getByLabel("straw").check();
   await page.getByRole("button", { name: "Store" }).click();
   await page.getByText("Stored.").waitFor();

@@ -1,7 +1,11 @@
 /** One Chromium for a test file: started once, a fresh profile, nothing fetched behind our backs. */
 
+import { readFile } from "node:fs/promises";
+import { fileURLToPath } from "node:url";
 import { chromium } from "playwright-core";
 import { findChromium, NO_CHROMIUM } from "../../tools/chromium.mjs";
+
+/** @import { BrowserContext } from "playwright-core" */
 
 const FLAGS = [
   "--headless",
@@ -24,4 +28,41 @@ export async function launch({ log = console.error } = {}) {
   if (!executablePath) throw new Error(NO_CHROMIUM);
   const asRoot = process.getuid?.() === 0;
   return chromium.launch({ executablePath, args: asRoot ? [...FLAGS, "--no-sandbox"] : FLAGS });
+}
+
+/**
+ * Collects what a visitor's console shows that it should not: exceptions, CSP violations, warnings, dialogs.
+ * @param {BrowserContext} context
+ * @param {string[]} complaints
+ */
+export function listen(context, complaints) {
+  context.on("weberror", (error) => complaints.push(String(error.error())));
+  context.on("dialog", (dialog) => complaints.push(`dialog: ${dialog.message()}`));
+  context.on("console", (message) => {
+    // The browser's own note of a 4xx or an aborted request, which some tests cause on purpose.
+    const expected = message.text().startsWith("Failed to load resource:");
+    if (!expected && ["error", "warning"].includes(message.type())) complaints.push(message.text());
+  });
+}
+
+/**
+ * Puts the page in front of a Worker that has none.
+ * @param {BrowserContext} context
+ * @param {string} at  the Worker's address
+ */
+export async function putPage(context, at) {
+  const folder = new URL("../../public/", import.meta.url);
+  const headers = Object.fromEntries(
+    (await readFile(new URL("_headers", folder), "utf8"))
+      .split("\n")
+      .filter((line) => line.startsWith("  "))
+      .map((line) => line.trim().split(/: (.*)/, 2)),
+  );
+  await context.route(
+    ({ href, pathname }) => href.startsWith(at) && !pathname.startsWith("/auth/"),
+    (route) => {
+      const name = new URL(route.request().url()).pathname.slice(1) || "index.html";
+      return route.fulfill({ path: fileURLToPath(new URL(name, folder)), headers });
+    },
+  );
 }
