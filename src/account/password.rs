@@ -1,5 +1,7 @@
 //! Passwords: Argon2id as PHC strings (RFC 9106), and PBKDF2-SHA-256 as other systems export it.
 
+use std::alloc::{Layout, handle_alloc_error};
+
 use argon2::{Algorithm, Argon2, Version};
 use base64ct::{Base64UrlUnpadded, Encoding};
 use sha2::Sha256;
@@ -85,8 +87,12 @@ fn argon2id(password: &str, salt: &[u8], params: Params) -> Option<[u8; 32]> {
     let params = argon2::Params::new(memory_kib, iterations, parallelism, Some(32)).ok()?;
     let mut hash = [0; 32];
     let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
-    argon2.hash_password_into(password.as_bytes(), salt, &mut hash).ok()?;
-    Some(hash)
+    match argon2.hash_password_into(password.as_bytes(), salt, &mut hash) {
+        Ok(()) => Some(hash),
+        // The instance is at its end, as with any allocation that fails: that says nothing about the password.
+        Err(argon2::Error::OutOfMemory) => handle_alloc_error(Layout::new::<argon2::Block>()),
+        Err(_) => None,
+    }
 }
 
 /// A hash taken apart.

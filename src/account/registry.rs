@@ -53,33 +53,27 @@ impl<H: Host> Registry<'_, H> {
         format!("{}user:{}:account", self.desk.rules.key_prefix, Base64UrlUnpadded::encode_string(user))
     }
 
-    /// Makes an account, if nobody has the name. Two calls.
+    /// Makes an account, if nobody has the name, and the way to it from its id. One call.
     pub async fn create(&self, name: &Name, password: &str) -> Result<Account, Error> {
         let hash = self.hash(password)?;
         let id = Nonce(host::random(self.desk.host)).to_string();
         let revisions = Revisions::first(self.desk.nonce());
         let account = Account::new(revisions, id, name.shown.clone(), hash, self.desk.host.now());
-        let (key, stored) = (self.key(name), account.to_json());
-        let mut lost = Lost::default();
+        let (key, owner_key) = (self.key(name), self.owner_key(&account.user().tag()));
+        let (stored, mut lost) = (account.to_json(), Lost::default());
         loop {
-            match self.desk.store.run(Batch::default().claim(&key, &stored)).await {
-                Ok([done]) if done.is_done()? => break,
+            let pairs = [&*key, &stored, &owner_key, &name.folded];
+            match self.desk.store.run(Batch::default().claim(&pairs)).await {
+                Ok([made]) if made.count()? > 0 => return Ok(account),
                 Ok(_) => {
                     // Somebody has it: this very attempt, perhaps, whose answer was lost.
                     let kept = self.read(&key).await?;
-                    if kept.is_some_and(|kept| kept.account.id == account.id) {
-                        break;
-                    }
-                    return Err(Error::Taken);
+                    let is_ours = kept.is_some_and(|kept| kept.account.id == account.id);
+                    return if is_ours { Ok(account) } else { Err(Error::Taken) };
                 }
                 Err(failure) => lost.bear(failure, self.desk.store).await?,
             }
         }
-        // The way from the id, for roles. Without it there is an account all the same.
-        let owner_key = self.owner_key(&account.user().tag());
-        let [kept] = self.desk.store.run(Batch::default().claim(&owner_key, &name.folded)).await?;
-        kept.is_done()?;
-        Ok(account)
     }
 
     /// The account under this key, as the primary has it.
@@ -101,9 +95,9 @@ impl<H: Host> Registry<'_, H> {
         let [_, values] =
             self.desk.store.run(Batch::default().at_primary(&owner_key).get(&[&owner_key])).await?;
         let [folded] = values.values()?;
-        let key = format!("{}account:{}", self.desk.rules.key_prefix, folded.ok_or(Error::NotFound)?);
+        let key = format!("{}account:{}", self.desk.rules.key_prefix, folded.ok_or(Error::NoAccount)?);
         let kept = self.read(&key).await?;
-        kept.filter(|kept| kept.account.user().tag() == *user).ok_or(Error::NotFound)
+        kept.filter(|kept| kept.account.user().tag() == *user).ok_or(Error::NoAccount)
     }
 
     /// Changes an account by what `change` makes of its last state.
@@ -136,20 +130,19 @@ impl<H: Host> Registry<'_, H> {
         }
     }
 
-    /// Takes the account away. Its sessions are ended before, so that nobody is left who could bring it back.
+    /// Takes the account away, and the way to it. Its sessions are ended before and after.
     pub async fn delete(&self, kept: Kept) -> Result<(), Error> {
         let owner_key = self.owner_key(&kept.account.user().tag());
         let (mut next, mut lost) = (Some(kept), Lost::default());
         while let Some(Kept { key, account, stored }) = next {
-            match self.desk.store.run(Batch::default().delete_if(&key, &stored)).await {
-                Ok([deleted]) if deleted.count()? > 0 => break,
+            let batch = Batch::default().delete_if(&key, &stored).delete(&[&owner_key]).as_one();
+            match self.desk.store.run(batch).await {
+                Ok([deleted, _]) if deleted.count()? > 0 => break,
                 Ok(_) => self.desk.check_deadline()?,
                 Err(failure) => lost.bear(failure, self.desk.store).await?,
             }
             next = self.read(&key).await?.filter(|kept| kept.account.id == account.id);
         }
-        let [forgotten] = self.desk.store.run(Batch::default().delete(&[&owner_key])).await?;
-        forgotten.count()?;
         Ok(())
     }
 
@@ -182,6 +175,6 @@ impl<H: Host> Registry<'_, H> {
     fn hash(&self, password: &str) -> Result<String, Error> {
         let salt = host::random(self.desk.host);
         // Parameters were checked when the configuration was read.
-        password::hash(password, salt, self.params).ok_or(Error::Credentials)
+        password::hash(password, salt, self.params).ok_or(Error::Conflict)
     }
 }

@@ -9,7 +9,7 @@ use crate::{
     account::{
         Account, Kept, KnownDevice, Registry,
         name::{Name, NameTag},
-        password,
+        password::{self, Right},
     },
     config::Config,
     fields::Table,
@@ -231,6 +231,14 @@ pub async fn admit<H: Host>(
     let make =
         |old: Option<&Session>| desk.logged_in(user.clone(), carried(old, &account), remember, from.clone());
     let session = desk.log_in(old, &make).await?;
+    if !session.record.marks.is_empty() {
+        // All sessions were ended not long ago: for another password, perhaps, or with the account.
+        let kept = registry.read(&registry.key(&name)).await?;
+        if kept.is_none_or(|kept| kept.account.hash != account.hash) {
+            desk.take_back(&session, &user.tag()).await?;
+            return Err(Error::Conflict);
+        }
+    }
     desk.isolate.count("logins", desk.host.now());
     Ok(Done {
         response: None,
@@ -320,6 +328,8 @@ pub async fn serve<H: Host>(
         Purpose::Close => {
             desk.end_all(&user.tag(), Some(&session.record)).await?;
             registry.delete(kept).await?;
+            // Whoever logged in between the two.
+            desk.end_all(&user.tag(), None).await?;
             return Ok(Done::default());
         }
     };
@@ -357,16 +367,25 @@ fn who(user: &User, session: &Session) -> Response {
 /// The account whose password this is; else it costs the same work, and is wrong. A hash that is not as today's are is made again.
 async fn prove<H: Host>(
     password: &str,
-    kept: Option<Kept>,
+    mut kept: Option<Kept>,
     registry: &Registry<'_, H>,
 ) -> Result<Kept, Error> {
-    let hash = kept.as_ref().map(|kept| kept.account.hash.as_str());
-    match (password::verify(password, hash, registry.params), kept) {
-        (Some(right), Some(kept)) if right.is_outdated => registry.set_password(kept, password).await,
-        (Some(_), Some(kept)) => Ok(kept),
-        _ => {
-            registry.desk.isolate.count("failed_logins", registry.desk.host.now());
-            Err(Error::Credentials)
+    loop {
+        let hash = kept.as_ref().map(|kept| kept.account.hash.as_str());
+        match (password::verify(password, hash, registry.params), kept) {
+            (Some(Right { is_outdated: true }), Some(outdated)) => {
+                let key = outdated.key.clone();
+                match registry.set_password(outdated, password).await {
+                    // Another hash is there by now: of the same password, if another login made it.
+                    Err(Error::Credentials | Error::Ended) => kept = registry.read(&key).await?,
+                    done => return done,
+                }
+            }
+            (Some(_), Some(kept)) => return Ok(kept),
+            _ => {
+                registry.desk.isolate.count("failed_logins", registry.desk.host.now());
+                return Err(Error::Credentials);
+            }
         }
     }
 }

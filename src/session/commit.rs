@@ -131,8 +131,9 @@ impl<H: Host> Desk<'_, H> {
                 }
                 Err(failure) => {
                     lost.bear(failure, self.store).await?;
-                    if let Some(session) = self.load_from_primary(session.ticket).await? {
-                        return Ok((session, 0, Standing::default()));
+                    let (found, _) = self.read_from_primary(&session.ticket).await?;
+                    if found.stored.as_ref() == Some(&session.stored) {
+                        return Ok((session, 0, found.standing));
                     }
                 }
             }

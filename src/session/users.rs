@@ -93,24 +93,37 @@ impl<H: Host> Desk<'_, H> {
         let session = match standing.mark {
             Some(mark) if !session.record.outlives(&standing) => {
                 if self.began < mark.time() {
-                    self.delete(&session).await?;
+                    self.take_back(&session, &tag).await?;
                     return Err(Error::Conflict);
                 }
                 self.learn(session, mark).await?
             }
             _ => session,
         };
-        self.make_room(&tag, listed).await?;
+        // The old one is gone: whatever fails now, the visitor is to have the new one. The next login makes room.
+        drop(self.make_room(&tag, listed).await);
         Ok(session)
+    }
+
+    /// Ends a session that nobody knows yet, and leaves nothing of it.
+    pub async fn take_back(&self, session: &Session, user: &UserTag) -> Result<(), Error> {
+        let (key, handle) = (self.key(&session.ticket), session.ticket.id.handle().to_string());
+        let batch = Batch::default().delete(&[&key]).unlist(&self.index_key(user), &[&handle]);
+        self.store.run_all(batch).await?;
+        Ok(())
     }
 
     /// Lets a session that nobody knows yet know a mark that was set before it was begun.
     async fn learn(&self, session: Session, mark: Nonce) -> Result<Session, Error> {
         let marks = std::iter::once(mark).chain(session.record.marks.iter().copied()).collect();
-        let next = Session::changed(session.clone(), |record| Record { marks, ..record });
-        let batch = Batch::default().replace(&self.key(&session.ticket), &session.stored, &next.stored);
-        let [done] = self.store.run(batch).await?;
-        if done.is_done()? { Ok(next) } else { Err(Error::Ended) }
+        let next = Session::changed(session, |record| Record { marks, ..record });
+        let (key, mut lost) = (self.key(&next.ticket), Lost::default());
+        loop {
+            match self.store.run(Batch::default().overwrite(&key, &next.stored)).await {
+                Ok([done]) => return if done.is_done()? { Ok(next) } else { Err(Error::Ended) },
+                Err(failure) => lost.bear(failure, self.store).await?,
+            }
+        }
     }
 
     /// Ends the oldest sessions of a user who has too many.
@@ -180,7 +193,8 @@ impl<H: Host> Desk<'_, H> {
                 Some(Entry::Here(record)) if self.is_alive(&record, user, &standing) => {
                     alive.push(Kept { handle, record, stored: value.unwrap_or_default(), ttl_ms });
                 }
-                Some(Entry::Moved(_)) => gone.push(handle.to_string()),
+                // It stays listed while it is there: it is to go with all others.
+                Some(Entry::Moved(_)) => {}
                 _ => {
                     let name = handle.to_string();
                     let family = listed.iter().find(|(listed, _)| *listed == name);

@@ -42,9 +42,14 @@ impl Batch {
         self.write(&["SET", key, value, "NX", "PX", &milliseconds(ttl)])
     }
 
-    /// `SET … NX` without an end; replies OK or null.
-    pub fn claim(self, key: &str, value: &str) -> Self {
-        self.write(&["SET", key, value, "NX"])
+    /// `MSETNX`: keys and values in turn, without an end, all or none; replies 1, or 0 when one is there already.
+    pub fn claim(self, pairs: &[&str]) -> Self {
+        self.write(&[&["MSETNX"], pairs].concat())
+    }
+
+    /// `SET … XX KEEPTTL`: writes over what is there; replies OK, or null when it is gone.
+    pub fn overwrite(self, key: &str, value: &str) -> Self {
+        self.write(&["SET", key, value, "XX", "KEEPTTL"])
     }
 
     /// `SET`: writes, whatever is there; replies OK.

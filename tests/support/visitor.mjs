@@ -137,6 +137,32 @@ export class Visitor {
   }
 
   /**
+   * JSON, as it stands.
+   * @param {string} method
+   * @param {string} path
+   * @param {unknown} body
+   * @param {Record<string, string>} [headers]
+   */
+  tell(method, path, body, headers = {}) {
+    const type = { "Content-Type": "application/json", ...headers };
+    return this.send(method, `/auth${path}`, { headers: type, body: JSON.stringify(body) });
+  }
+
+  /** @param {string} username @param {string} password @param {Record<string, string>} [headers] */
+  register(username, password, headers) {
+    return this.tell("POST", "/register", { username, password }, headers);
+  }
+
+  /**
+   * @param {string} username
+   * @param {string} password
+   * @param {{ remember?: boolean, headers?: Record<string, string> }} [options]
+   */
+  login(username, password, { headers, ...more } = {}) {
+    return this.tell("POST", "/login", { username, password, ...more }, headers);
+  }
+
+  /**
    * @param {string} type
    * @param {unknown} body
    * @param {Record<string, string>} headers
