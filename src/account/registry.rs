@@ -115,6 +115,9 @@ impl<H: Host> Registry<'_, H> {
             let revision = self.desk.nonce();
             let mut account = kept.account.clone();
             change(&mut account)?;
+            if account.to_json() == kept.stored {
+                return Ok(kept);
+            }
             account.revisions = account.revisions.followed_by(revision);
             let stored = account.to_json();
             match self.desk.store.run(Batch::default().replace(&kept.key, &kept.stored, &stored)).await {

@@ -9,7 +9,7 @@ use crate::{
     account::{
         Account, Kept, KnownDevice, Registry,
         name::{Name, NameTag},
-        password::{self, Right},
+        password::{self, Password, Right},
     },
     config::Config,
     fields::Table,
@@ -28,7 +28,7 @@ use crate::{
 #[derive(Debug)]
 pub struct Entry {
     username: String,
-    password: String,
+    password: Password,
     remember: bool,
     is_new: bool,
 }
@@ -43,7 +43,7 @@ pub enum Errand {
     /// Asks who is logged in, and whether they hold a role (forward-auth).
     Verify(Option<String>),
     /// Proves with the password that it is still the same person, in order to …
-    Prove(String, Purpose),
+    Prove(Password, Purpose),
 }
 
 /// What the password is given for.
@@ -52,7 +52,7 @@ pub enum Purpose {
     /// Nothing more than that.
     Reauthenticate,
     /// Another password.
-    ChangePassword(String),
+    ChangePassword(Password),
     /// The end of the account.
     Close,
 }
@@ -98,7 +98,8 @@ pub(super) const REAUTHENTICATE: Route = Route {
     methods: "POST",
     plan: |request, _| {
         let plan = || {
-            texts(request, ["password"]).map(|[password]| Errand::Prove(password, Purpose::Reauthenticate))
+            texts(request, ["password"])
+                .map(|[password]| Errand::Prove(Password(password), Purpose::Reauthenticate))
         };
         (request.method == Method::Post).then(|| plan().map(Plan::Errand))
     },
@@ -109,8 +110,9 @@ pub(super) const PASSWORD: Route = Route {
     methods: "POST",
     plan: |request, _| {
         let plan = || {
-            texts(request, ["current", "new"])
-                .map(|[current, new]| Errand::Prove(current, Purpose::ChangePassword(new)))
+            texts(request, ["current", "new"]).map(|[current, new]| {
+                Errand::Prove(Password(current), Purpose::ChangePassword(Password(new)))
+            })
         };
         (request.method == Method::Post).then(|| plan().map(Plan::Errand))
     },
@@ -132,7 +134,9 @@ pub(super) const ACCOUNT: Route = Route {
     path: "/account",
     methods: "DELETE",
     plan: |request, _| {
-        let plan = || texts(request, ["password"]).map(|[password]| Errand::Prove(password, Purpose::Close));
+        let plan = || {
+            texts(request, ["password"]).map(|[password]| Errand::Prove(Password(password), Purpose::Close))
+        };
         (request.method == Method::Delete).then(|| plan().map(Plan::Errand))
     },
 };
@@ -151,7 +155,7 @@ fn enter(request: &Request<'_>, is_new: bool) -> Result<Plan, Problem> {
     let body = request.json()?;
     let mut table = Table::new("the body", Some(&body));
     let username = table.required_text("username");
-    let password = table.required_text("password");
+    let password = Password(table.required_text("password"));
     let remember = !is_new && table.flag("remember", false);
     table.done()?;
     Ok(Plan::Enter(Entry { username, password, remember, is_new }))
@@ -195,7 +199,7 @@ pub async fn admit<H: Host>(
         Err(why) if entry.is_new => return Err(unprocessable(why)),
         name => name.unwrap_or_else(|_| Name { shown: String::new(), folded: String::new() }),
     };
-    if let Some(why) = password::fault(&entry.password, &name.folded).filter(|_| entry.is_new) {
+    if let Some(why) = password::fault(&entry.password.0, &name.folded).filter(|_| entry.is_new) {
         return Err(unprocessable(why));
     }
     // 2. The account and the session, counted in the same call.
@@ -212,9 +216,9 @@ pub async fn admit<H: Host>(
     // 3. Is it them?
     let kept = Kept::read(key, stored);
     let entered = match (entry.is_new, kept) {
-        (true, None) => registry.create(&name, &entry.password).await,
+        (true, None) => registry.create(&name, &entry.password.0).await,
         (true, Some(_)) => Err(Error::Taken),
-        (false, kept) => prove(&entry.password, kept, &registry).await.map(|kept| kept.account),
+        (false, kept) => prove(&entry.password.0, kept, &registry).await.map(|kept| kept.account),
     };
     let account = match entered {
         Ok(account) => account,
@@ -282,7 +286,7 @@ pub async fn serve<H: Host>(
             desk.check_fresh(&session)?;
         }
         if let Purpose::ChangePassword(new) = purpose
-            && let Some(why) = password::fault(new, &name.folded)
+            && let Some(why) = password::fault(&new.0, &name.folded)
         {
             return Err(unprocessable(why));
         }
@@ -317,12 +321,12 @@ pub async fn serve<H: Host>(
         }
     };
     // 3. Is it them?
-    let kept = prove(&password, Some(kept), &registry).await?;
+    let kept = prove(&password.0, Some(kept), &registry).await?;
     meter.give_back(LOGIN_LIMITS);
     let session = match purpose {
         Purpose::Reauthenticate => session,
         Purpose::ChangePassword(new) => {
-            registry.set_password(kept, &new).await?;
+            registry.set_password(kept, &new.0).await?;
             desk.end_others(&user.tag(), session).await?
         }
         Purpose::Close => {
