@@ -8,6 +8,8 @@ use crate::{json, time};
 #[derive(Debug)]
 pub struct Batch {
     json: String,
+    /// How many commands.
+    length: usize,
     writes: bool,
     counts: bool,
     path: &'static str,
@@ -15,7 +17,7 @@ pub struct Batch {
 
 impl Default for Batch {
     fn default() -> Self {
-        Self { json: String::from("["), writes: false, counts: false, path: "/pipeline" }
+        Self { json: String::from("["), length: 0, writes: false, counts: false, path: "/pipeline" }
     }
 }
 
@@ -190,6 +192,7 @@ impl Batch {
     }
 
     fn command(mut self, words: &[&str]) -> Self {
+        self.length += 1;
         if self.json.len() > 1 {
             self.json.push(',');
         }
@@ -201,6 +204,11 @@ impl Batch {
         }
         self.json.push(']');
         self
+    }
+
+    /// How many replies it gets.
+    pub(super) fn length(&self) -> usize {
+        self.length
     }
 
     /// Where it is sent.

@@ -140,6 +140,7 @@ impl<'a, H: Host> Store<'a, H> {
         }
         self.sync_token.replace(answer.sync_token);
         self.has_written.set(self.has_written.get() || batch.writes());
-        reply::parse(&answer.body)
+        let replies = reply::parse(&answer.body)?;
+        if replies.len() == batch.length() { Ok(replies) } else { Err(Failure::Garbled) }
     }
 }
