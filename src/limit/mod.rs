@@ -1,7 +1,7 @@
 //! Rate limits: exact sliding windows, counted in the store call that reads the session.
 //!
 //! A [`Policy`] says how much of what; a [`Meter`] counts one request by those that apply to it; a
-//! [`Window`](window::Window) judges. What an isolate remembers, its [`Memory`], spares the store those it knows to be
+//! `Window` judges. What an isolate remembers, its [`Memory`], spares the store those it knows to be
 //! over a limit.
 
 mod fields;

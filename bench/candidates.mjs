@@ -1,0 +1,88 @@
+/** Who is compared, and how each is asked for the same jobs. */
+import { fileURLToPath } from "node:url";
+import { SESSION } from "./candidates/session.js";
+
+/** @typedef {import("./lib/load.mjs").Ask} Ask */
+
+/**
+ * @typedef {object} Candidate
+ * @property {string} name of its folder and for `--only`
+ * @property {string} title
+ * @property {string} [worker] its source; or `built`, a folder; or `node`, a program
+ * @property {string} [built]
+ * @property {string} [node]
+ * @property {string[]} [flags] workerd's compatibility flags
+ * @property {Record<string, unknown>} [tables] bindings that are JSON
+ * @property {Ask | undefined} create makes a session of SESSION's content
+ * @property {string} [passing] a cookie that comes with a write and lasts for seconds
+ * @property {Ask} read
+ * @property {Ask} change adds one to `views`
+ * @property {number} forged the status that a forged cookie is answered with
+ * @property {(body: string) => number} [views] from the answer to `read`
+ * @property {boolean} [floor] gives the same answer to everything
+ */
+
+const json = { "Content-Type": "application/json" };
+/** How the peers are asked; each has its own forms, these are ours for them. */
+const peer = {
+  create: { method: "POST", path: "/session", headers: json, body: JSON.stringify(SESSION) },
+  read: { method: "GET", path: "/session" },
+  change: {
+    method: "POST",
+    path: "/session/increment",
+    headers: json,
+    body: JSON.stringify({ field: "views", by: 1 }),
+  },
+  forged: 401,
+  views: (/** @type {string} */ body) => JSON.parse(body).session.views,
+};
+const floor = { ...peer, create: undefined, forged: 200, views: undefined, floor: true };
+const ENDLESS = "1000000000/1m";
+
+/** @type {Candidate[]} */
+export const CANDIDATES = [
+  { name: "constant", title: "Constant answer (floor)", worker: "candidates/constant.js", ...floor },
+  { name: "one-call", title: "One constant store call (floor)", worker: "candidates/one-call.js", ...floor },
+  {
+    name: "cloakroom",
+    title: "Cloakroom",
+    built: fileURLToPath(new URL("../build", import.meta.url)),
+    tables: { CLOAKROOM: { limits: { session: ENDLESS, mint: ENDLESS } } },
+    create: {
+      method: "PATCH",
+      path: "/auth/session/data",
+      headers: { "Content-Type": "application/merge-patch+json" },
+      body: JSON.stringify(SESSION),
+    },
+    passing: "__Host-session-sync", // ten seconds
+    read: { method: "GET", path: "/auth/session" },
+    change: {
+      method: "PATCH",
+      path: "/auth/session/data",
+      headers: { "Content-Type": "application/json-patch+json" },
+      body: JSON.stringify([{ op: "increment", path: "/views", value: 1 }]),
+    },
+    forged: 200, // {"session":null}
+    views: (body) => JSON.parse(body).session.data.views,
+  },
+  {
+    name: "hono-upstash",
+    title: "Hono + Upstash Redis and Ratelimit",
+    worker: "candidates/hono-upstash.js",
+    ...peer,
+  },
+  {
+    name: "hono-upstash-tuned",
+    title: "Hono + Upstash, tuned: both at once",
+    worker: "candidates/hono-upstash-tuned.js",
+    ...peer,
+  },
+  { name: "hono-sessions", title: "hono-sessions + Upstash", worker: "candidates/hono-sessions.js", ...peer },
+  {
+    name: "iron-session",
+    title: "iron-session + Upstash Ratelimit",
+    worker: "candidates/iron-session.js",
+    ...peer,
+  },
+  { name: "express", title: "Express on Node (not at the edge)", node: "candidates/express.mjs", ...peer },
+];

@@ -1,0 +1,62 @@
+/**
+ * hono-sessions with a store on @upstash/redis (its documentation shows how to write one), and @upstash/ratelimit. A
+ * store's methods are the four calls of Redis that they are named after.
+ */
+import { env } from "cloudflare:workers";
+import { Ratelimit } from "@upstash/ratelimit";
+import { Redis } from "@upstash/redis/cloudflare";
+import { Hono } from "hono";
+import { sessionMiddleware } from "hono-sessions";
+
+const TTL = 1800;
+const redis = Redis.fromEnv(env);
+const ratelimit = new Ratelimit({ redis, limiter: Ratelimit.slidingWindow(1_000_000_000, "1 m") });
+
+const store = {
+  getSessionById: (id) => redis.get(`session:${id}`),
+  createSession: (id, data) => redis.set(`session:${id}`, data, { ex: TTL }),
+  persistSessionData: (id, data) => redis.set(`session:${id}`, data, { ex: TTL }),
+  deleteSession: (id) => redis.del(`session:${id}`),
+};
+
+const app = new Hono();
+
+app.use(
+  "*",
+  sessionMiddleware({
+    store,
+    encryptionKey: env.SESSION_SECRET,
+    expireAfterSeconds: TTL,
+    cookieOptions: { sameSite: "Lax", path: "/", httpOnly: true },
+  }),
+);
+
+app.post("/session", async (c) => {
+  const data = await c.req.json();
+  c.get("session").set("data", data);
+  return c.json({ session: data });
+});
+
+app.use("/session/*", async (c, next) => {
+  const session = c.get("session");
+  if (!session.get("data")) return c.json({ error: "no session" }, 401);
+  const { success, limit, remaining, reset, pending } = await ratelimit.limit(session.getCache()._id);
+  c.executionCtx.waitUntil(pending);
+  c.header("X-RateLimit-Limit", String(limit));
+  c.header("X-RateLimit-Remaining", String(remaining));
+  c.header("X-RateLimit-Reset", String(reset));
+  if (!success) return c.json({ error: "too many requests" }, 429);
+  await next();
+});
+
+app.get("/session", (c) => c.json({ session: c.get("session").get("data") }));
+
+app.post("/session/increment", async (c) => {
+  const { field, by } = await c.req.json();
+  const session = c.get("session");
+  const data = session.get("data");
+  session.set("data", { ...data, [field]: data[field] + by });
+  return c.json({ session: session.get("data") });
+});
+
+export default app;

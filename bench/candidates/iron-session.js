@@ -1,0 +1,48 @@
+/**
+ * iron-session, which keeps the session itself encrypted in the cookie, and @upstash/ratelimit. No store knows of the
+ * session: a read costs less, but a change is lost when two overlap, and a logout cannot be enforced.
+ */
+import { env } from "cloudflare:workers";
+import { Ratelimit } from "@upstash/ratelimit";
+import { Redis } from "@upstash/redis/cloudflare";
+import { getIronSession, webCookies } from "iron-session";
+
+const redis = Redis.fromEnv(env);
+const ratelimit = new Ratelimit({ redis, limiter: Ratelimit.slidingWindow(1_000_000_000, "1 m") });
+
+export default {
+  async fetch(request, env, context) {
+    const headers = new Headers();
+    const session = await getIronSession(webCookies(request, headers), {
+      password: env.SESSION_SECRET,
+      cookieName: "session",
+    });
+    const { pathname } = new URL(request.url);
+
+    if (request.method === "POST" && pathname === "/session") {
+      session.id = crypto.randomUUID();
+      session.data = await request.json();
+      await session.save();
+      return Response.json({ session: session.data }, { headers });
+    }
+    if (!session.id) return Response.json({ error: "no session" }, { status: 401, headers });
+
+    const { success, limit, remaining, reset, pending } = await ratelimit.limit(session.id);
+    context.waitUntil(pending);
+    headers.set("X-RateLimit-Limit", String(limit));
+    headers.set("X-RateLimit-Remaining", String(remaining));
+    headers.set("X-RateLimit-Reset", String(reset));
+    if (!success) return Response.json({ error: "too many requests" }, { status: 429, headers });
+
+    if (request.method === "GET" && pathname === "/session") {
+      return Response.json({ session: session.data }, { headers });
+    }
+    if (request.method === "POST" && pathname === "/session/increment") {
+      const { field, by } = await request.json();
+      session.data = { ...session.data, [field]: session.data[field] + by };
+      await session.save();
+      return Response.json({ session: session.data }, { headers });
+    }
+    return Response.json({ error: "not found" }, { status: 404 });
+  },
+};

@@ -1,0 +1,171 @@
+/** Makes a candidate ready to run, runs it under plain `workerd serve` or Node, and reads what it uses from /proc. */
+import { execFileSync, spawn } from "node:child_process";
+import { once } from "node:events";
+import { copyFileSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { createServer } from "node:net";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { fileURLToPath } from "node:url";
+import { gzipSync } from "node:zlib";
+import { build } from "esbuild";
+import * as workerd from "workerd";
+
+/** @typedef {import("../candidates.mjs").Candidate} Candidate */
+/** @typedef {import("./store.mjs").Store} Store */
+/** @typedef {{ program: string, args: (port: number) => string[], env: Record<string, string>, size?: Size }} Ready */
+/** @typedef {{ raw: number, gzip: number }} Size */
+
+const BENCH = fileURLToPath(new URL("..", import.meta.url));
+const COMPATIBILITY_DATE = "2026-04-01";
+/** The package says so as a module with, and as one without a default. @type {string} */
+const WORKERD = /** @type {any} */ (workerd.default)?.default ?? workerd.default;
+const TICK_MS = 1000 / Number(execFileSync("getconf", ["CLK_TCK"]).toString());
+const START_TIMEOUT_MS = 15_000;
+/** The same for all. */
+const SECRET = "the-secret-of-the-benchmark-of-more-than-32-characters";
+
+/**
+ * Bundles a candidate as wrangler would, minified, and writes workerd's configuration.
+ *
+ * @param {Candidate} candidate
+ * @param {string} folder for what is made
+ * @param {Store} store
+ * @returns {Promise<Ready>}
+ */
+export async function prepare(candidate, folder, store) {
+  const secrets = {
+    SESSION_SECRET: SECRET,
+    UPSTASH_REDIS_REST_URL: store.url,
+    UPSTASH_REDIS_REST_TOKEN: store.token,
+  };
+  if (candidate.node) {
+    const entry = join(BENCH, candidate.node);
+    const env = { SESSION_SECRET: SECRET, NODE_ENV: "production" };
+    return { program: process.execPath, args: (port) => [entry, String(port), store.socket], env };
+  }
+
+  const home = join(folder, candidate.name);
+  mkdirSync(home, { recursive: true });
+  const wasm = [];
+  if (candidate.built) {
+    // Copied, as somebody may build while this runs.
+    for (const file of ["index.js", "cloakroom_bg.wasm"])
+      copyFileSync(join(candidate.built, file), join(home, file));
+    wasm.push("cloakroom_bg.wasm");
+  } else {
+    await build({
+      entryPoints: [join(BENCH, candidate.worker ?? "")],
+      outfile: join(home, "index.js"),
+      bundle: true,
+      minify: true,
+      format: "esm",
+      target: "es2024",
+      conditions: ["workerd", "worker", "browser"],
+      define: { "process.env.NODE_ENV": '"production"' },
+      external: ["node:*", "cloudflare:*"],
+      logLevel: "warning",
+    });
+  }
+  const files = ["index.js", ...wasm].map((file) => readFileSync(join(home, file)));
+  const modules = [
+    '(name = "index.js", esModule = embed "index.js")',
+    ...wasm.map((file) => `(name = "${file}", wasm = embed "${file}")`),
+  ];
+  const bindings = [
+    ...Object.entries(secrets).map(([name, text]) => `(name = "${name}", text = ${JSON.stringify(text)})`),
+    ...Object.entries(candidate.tables ?? {}).map(
+      ([name, table]) => `(name = "${name}", json = ${JSON.stringify(JSON.stringify(table))})`,
+    ),
+  ];
+  const config = join(home, "config.capnp");
+  writeFileSync(
+    config,
+    `using Workerd = import "/workerd/workerd.capnp";
+
+const config :Workerd.Config = (
+  services = [
+    (name = "main", worker = .main),
+    (name = "internet", network = (allow = ["public", "private"])),
+  ],
+  sockets = [(name = "http", address = "127.0.0.1:0", http = (), service = "main")],
+);
+
+const main :Workerd.Worker = (
+  modules = [${modules.join(", ")}],
+  bindings = [${bindings.join(", ")}],
+  compatibilityDate = "${COMPATIBILITY_DATE}",
+  compatibilityFlags = [${(candidate.flags ?? []).map((flag) => `"${flag}"`).join(", ")}],
+);
+`,
+  );
+  return {
+    program: WORKERD,
+    args: (port) => ["serve", config, "--socket-addr", `http=127.0.0.1:${port}`],
+    env: {},
+    size: {
+      raw: files.reduce((sum, file) => sum + file.length, 0),
+      gzip: files.reduce((sum, file) => sum + gzipSync(file, { level: 9 }).length, 0),
+    },
+  };
+}
+
+/** @type {Set<import("node:child_process").ChildProcess>} */
+const running = new Set();
+process.on("exit", () => running.forEach((child) => child.kill("SIGKILL")));
+
+/**
+ * Starts a candidate and waits until `isServed`.
+ *
+ * @param {Ready} ready
+ * @param {(port: number) => Promise<unknown>} isServed throws while it is not
+ */
+export async function start({ program, args, env }, isServed) {
+  const port = await freePort();
+  const began = performance.now();
+  const child = spawn(program, args(port), {
+    env: { PATH: process.env.PATH, ...env },
+    stdio: ["ignore", "inherit", "inherit"],
+  });
+  running.add(child);
+  const exited = once(child, "exit").finally(() => running.delete(child));
+  const stop = async () => {
+    child.kill("SIGKILL");
+    await exited;
+  };
+  for (;;) {
+    try {
+      await isServed(port);
+      break;
+    } catch (error) {
+      if (child.exitCode !== null || performance.now() - began > START_TIMEOUT_MS) {
+        await stop();
+        throw new Error(`${program} ${args(port).join(" ")} did not start`, { cause: error });
+      }
+      await sleep(1);
+    }
+  }
+  const startup = performance.now() - began;
+  const { pid = 0 } = child;
+  return {
+    port,
+    /** Milliseconds from spawn to the first response. */
+    startup,
+    /** CPU time of the process so far, all threads, in milliseconds. */
+    cpu() {
+      const fields = readFileSync(`/proc/${pid}/stat`, "utf8").split(") ")[1].split(" ");
+      return (Number(fields[11]) + Number(fields[12])) * TICK_MS;
+    },
+    /** Resident memory in bytes. */
+    memory: () => Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1]) * 1024,
+    stop,
+  };
+}
+
+async function freePort() {
+  const server = createServer().listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const { port } = /** @type {import("node:net").AddressInfo} */ (server.address());
+  server.close();
+  await once(server, "close");
+  return port;
+}
