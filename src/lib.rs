@@ -7,9 +7,10 @@
 //!
 //! ```text
 //! edge     a request arrives in workerd, and becomes plain values          edge.js, edge.rs
-//! gate     preflight? → route → cross-site? → ticket → plan                http, routes, ticket
-//!          → one batch to the store → the session, under a new id if due   session, store
-//!          → the plan is done
+//! gate     preflight? → cross-site? → ticket → over a limit? → plan        http, ticket, limit, routes
+//!          → one batch to the store: session, standing, counters          session, limit, store
+//!          → the session, under a new id if due
+//!          → the plan is done                                             session, account
 //!          → cookie, if it changed → common headers
 //! edge     the answer becomes a response; counters, if due, after it      stats
 //! ```

@@ -121,16 +121,20 @@ impl<'a> Meter<'a> {
         touch: Option<(&str, Duration)>,
     ) -> Result<Vec<Option<String>>, Failure> {
         let (sent, deadline) = (store.now(), store.deadline());
-        let mut aims = self.aim(sent);
+        let now = self.memory.store_time(sent);
+        let mut aims = self.aim(now);
         let mut outcome = self.read_counting(store, keys, touch, &aims, deadline).await;
-        // The first look at the store's clock may show that it is another window.
-        let again = self.aim(sent);
-        if outcome.is_ok() && aims.iter().zip(&again).any(|(aim, other)| aim.present != other.present) {
-            for aim in &aims {
-                self.memory.owe(&aim.present, aim.window.kept());
+        // A look at the store's clock may show that it is another window.
+        let corrected = self.memory.store_time(sent);
+        if outcome.is_ok() && corrected != now {
+            let again = self.aim(corrected);
+            if aims.iter().zip(&again).any(|(aim, other)| aim.present != other.present) {
+                for aim in &aims {
+                    self.memory.owe(&aim.present, aim.window.kept());
+                }
+                aims = again;
+                outcome = self.read_counting(store, keys, None, &aims, deadline).await;
             }
-            aims = again;
-            outcome = self.read_counting(store, keys, None, &aims, deadline).await;
         }
         if let Err(failure) = outcome {
             // What the call did is not known: a counter may have come back without its time to live.
@@ -162,9 +166,8 @@ impl<'a> Meter<'a> {
         fields::write(response, standings)
     }
 
-    /// Where what is due is counted at this moment.
+    /// Where what is due is counted at this moment, by the store's clock.
     fn aim(&self, now: Time) -> Vec<Aim> {
-        let now = self.memory.store_time(now);
         self.due().map(|charge| charge.aim(self.memory, now)).collect()
     }
 

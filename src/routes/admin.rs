@@ -182,10 +182,7 @@ fn admit(request: &Request<'_>) -> Result<Admin, Problem> {
         table.fault("data", "a JSON object");
     }
     let remember = table.flag("remember", false);
-    let faults = table.finish();
-    if let Some(fault) = faults.first() {
-        return Err(Problem::new(Code::BadRequest, fault.clone()));
-    }
+    table.done()?;
     let data = RawValue::from_string(data.to_string())
         .map_err(|_| Problem::new(Code::BadRequest, "data is a JSON object"))?;
     Ok(Admin::Admit { user: User { id, name, roles }, data, remember })
