@@ -222,22 +222,28 @@ impl<H: Host> Desk<'_, H> {
         Ok(Standing::parse(standing.optional_text()?.as_deref()))
     }
 
+    /// Compare-and-set of a user's standing: kept for as long as a session from before it can last.
+    fn standing_batch(&self, user: &UserTag, stored: Option<&str>, next: &str) -> Batch {
+        let (key, longest) = (self.standing_key(user), self.rules.lifetimes.longest());
+        match stored {
+            Some(stored) => Batch::default().replace_for(&key, stored, next, longest),
+            None => Batch::default().create(&key, next, longest),
+        }
+    }
+
     /// Changes what holds for all of a user's sessions.
     pub(crate) async fn set_standing(
         &self,
         user: &UserTag,
         change: &dyn Fn(Standing) -> Standing,
     ) -> Result<(), Error> {
-        let (key, longest) = (self.standing_key(user), self.rules.lifetimes.longest());
+        let key = self.standing_key(user);
         let mut lost = Lost::default();
         loop {
             let [stored] = self.store.run(Batch::default().get_from_primary(&key)).await?;
             let stored = stored.optional_text()?;
             let next = change(Standing::parse(stored.as_deref())).to_json();
-            let batch = match &stored {
-                Some(stored) => Batch::default().replace_for(&key, stored, &next, longest),
-                None => Batch::default().create(&key, &next, longest),
-            };
+            let batch = self.standing_batch(user, stored.as_deref(), &next);
             match self.store.run(batch).await {
                 Ok([done]) if done.is_done()? => return Ok(()),
                 Ok(_) => self.check_deadline()?,
@@ -347,7 +353,6 @@ impl<H: Host> Desk<'_, H> {
         // 1. The mark, and in the same moment who was there. Compare-and-set: one that arrives late must not undo
         //    a later revocation.
         let (standing_key, index_key) = (self.standing_key(user), self.index_key(user));
-        let longest = self.rules.lifetimes.longest();
         let mut lost = Lost::default();
         let listed = loop {
             let [stored] = self.store.run(Batch::default().get_from_primary(&standing_key)).await?;
@@ -362,10 +367,7 @@ impl<H: Host> Desk<'_, H> {
                 return Err(Error::Ended);
             }
             let next = Standing { mark: Some(*mark), ..current }.to_json();
-            let batch = match &stored {
-                Some(stored) => Batch::default().replace_for(&standing_key, stored, &next, longest),
-                None => Batch::default().create(&standing_key, &next, longest),
-            };
+            let batch = self.standing_batch(user, stored.as_deref(), &next);
             match self.store.run(batch.hash(&index_key).as_one()).await {
                 Ok([set, listed]) if set.is_done()? => break listed.pairs()?,
                 Ok(_) => self.check_deadline()?,
