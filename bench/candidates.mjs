@@ -13,6 +13,7 @@ import { SESSION } from "./candidates/session.js";
  * @property {string} [node]
  * @property {string[]} [flags] workerd's compatibility flags
  * @property {Record<string, unknown>} [tables] bindings that are JSON
+ * @property {Record<string, string>} [secrets] more of them
  * @property {Ask | undefined} create makes a session of SESSION's content
  * @property {string} [passing] a cookie that comes with a write and lasts for seconds
  * @property {Ask} read

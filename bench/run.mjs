@@ -1,31 +1,36 @@
-/**
- * `npm run bench`: what a session check costs, next to what people use today. All candidates run at the same time,
- * under plain workerd, and are measured in turn, round after round; the figures are medians over the rounds.
- *
- *   --quick      about a minute: fewer rounds, and only the cells of the first table
- *   --only NAME  one candidate (more with commas), besides the floors
- *   --rounds N   5, or 3 with --quick
- *   --write      results.md, results.json and cpu.svg in bench/; else the table is printed
- *   --no-build   takes what is in build/
- */
+/** `npm run bench`: see USAGE. */
 import { execFileSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { cpus, loadavg, tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
+import { sentence } from "../tools/say.mjs";
+
+/** @typedef {import("./lib/report.mjs").Results} Results */
+/** @typedef {keyof Results} Part */
+
+const USAGE = `npm run bench -- [OPTION…]
+
+Measures what a session check costs, next to what people use today. All candidates run at the same time, under plain
+workerd, and are measured in turn, round after round; the figures are medians over the rounds.
+
+  --growth       instead: how Cloakroom's cost grows with data, limits and sessions
+  --profile      instead: what the CPU time of a request goes into
+  --write        bench/results.md, results.json, cpu.svg and profile.svg; else it is printed. Measures all three, or
+                 with --growth or --profile that, and leaves the figures of the others
+  --quick        shorter and fewer rounds, and only the cells of the first table
+  --rounds N     5, or 3 with --quick
+  --only NAME    one candidate (more with commas), besides the floors; not with --growth, --profile, --write
+  --no-build     takes what is in build/`;
 
 const BENCH = fileURLToPath(new URL(".", import.meta.url));
-const { values: options } = parseArgs({
-  options: {
-    quick: { type: "boolean", default: false },
-    only: { type: "string" },
-    rounds: { type: "string" },
-    write: { type: "boolean", default: false },
-    "no-build": { type: "boolean", default: false },
-  },
-});
+const RESULTS = join(BENCH, "results.json");
+
+const options = readOptions();
 if (process.platform !== "linux") fail("CPU time is read from /proc, so this needs Linux");
+const rounds = options.rounds ?? (options.quick ? 3 : 5);
+const parts = choose();
 
 // 1. What is needed.
 if (!options["no-build"]) {
@@ -36,7 +41,10 @@ if (!options["no-build"]) {
 installPeers();
 const { CANDIDATES } = await import("./candidates.mjs");
 const { measure } = await import("./lib/measure.mjs");
-const { chart, table } = await import("./lib/report.mjs");
+const { grow } = await import("./lib/growth.mjs");
+const { profile } = await import("./lib/profile.mjs");
+const { report } = await import("./lib/report.mjs");
+const { cpuChart, profileChart } = await import("./lib/chart.mjs");
 
 const wanted = options.only?.split(",");
 const strangers = wanted?.filter((name) => !CANDIDATES.some((candidate) => candidate.name === name)) ?? [];
@@ -45,42 +53,105 @@ if (strangers.length) {
 }
 const candidates = CANDIDATES.filter(({ name, floor }) => floor || !wanted || wanted.includes(name));
 
-// 2. The run.
-const began = new Date();
-const [before] = loadavg();
+// 2. The runs.
 const folder = mkdtempSync(join(tmpdir(), "cloakroom-bench-"));
 process.on("exit", () => rmSync(folder, { recursive: true, force: true }));
-for (const signal of ["SIGINT", "SIGTERM"]) process.on(signal, () => process.exit(130));
-const figures = await measure(candidates, {
-  folder,
-  rounds: Number(options.rounds ?? (options.quick ? 3 : 5)),
-  milliseconds: options.quick ? 500 : 800,
-  starts: options.quick ? 3 : 7,
-  all: !options.quick,
-});
+for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) process.on(signal, () => process.exit(130));
+/** @type {Record<Part, () => Promise<any>>} */
+const runs = {
+  comparison: () =>
+    measure(candidates, {
+      folder,
+      rounds,
+      milliseconds: options.quick ? 500 : 800,
+      starts: options.quick ? 3 : 7,
+      all: !options.quick,
+    }),
+  profile: () => profile({ folder, rounds, milliseconds: options.quick ? 1200 : 2500 }),
+  growth: () => grow({ folder, rounds, milliseconds: options.quick ? 300 : 800 }),
+};
+/** @type {Results} */
+const results = {};
+for (const part of parts) {
+  results[part] = await recorded(runs[part]).catch((error) => fail(sentence(error)));
+}
 
 // 3. The report.
-const results = {
-  date: began.toISOString(),
-  command: `npm run bench -- ${process.argv.slice(2).join(" ")}`.replace(/ -- $/, ""),
-  machine: {
-    cpu: cpus()[0]?.model ?? "",
-    cores: cpus().length,
-    kernel: execFileSync("uname", ["-sr"]).toString().trim(),
-    node: process.versions.node,
-    /** What else ran: the load average just before. Well under 1 is calm. */
-    loadBefore: before ?? 0,
-  },
-  versions: installed(),
-  seconds: Math.round((Date.now() - began.getTime()) / 1000),
-  ...figures,
-};
-const markdown = table(results);
-console.log(`\n${markdown}`);
+console.log(`\n${report(results)}`);
 if (options.write) {
-  writeFileSync(join(BENCH, "results.md"), markdown);
-  writeFileSync(join(BENCH, "results.json"), `${JSON.stringify(results, null, 1)}\n`);
-  writeFileSync(join(BENCH, "cpu.svg"), chart(results));
+  const { comparison, profile, growth } = { ...written(), ...results };
+  writeFileSync(join(BENCH, "results.md"), report({ comparison, profile, growth }));
+  writeFileSync(RESULTS, `${JSON.stringify({ comparison, profile, growth }, null, 1)}\n`);
+  if (comparison) writeFileSync(join(BENCH, "cpu.svg"), cpuChart(comparison));
+  if (profile) writeFileSync(join(BENCH, "profile.svg"), profileChart(profile));
+}
+
+/** @returns {Part[]} */
+function choose() {
+  if (options.growth && options.profile) return ["profile", "growth"];
+  if (options.growth) return ["growth"];
+  if (options.profile) return ["profile"];
+  return options.write ? ["comparison", "profile", "growth"] : ["comparison"];
+}
+
+/** @param {() => Promise<any>} run @returns {Promise<any>} its figures, and how they came about */
+async function recorded(run) {
+  const began = new Date();
+  const [before] = loadavg();
+  const figures = await run();
+  return {
+    date: began.toISOString(),
+    command: `npm run bench -- ${process.argv.slice(2).join(" ")}`.replace(/ -- $/, ""),
+    machine: {
+      cpu: cpus()[0]?.model ?? "",
+      cores: cpus().length,
+      kernel: execFileSync("uname", ["-sr"]).toString().trim(),
+      node: process.versions.node,
+      /** What else ran: the load average just before. Well under 1 is calm. */
+      loadBefore: before ?? 0,
+    },
+    versions: installed(),
+    seconds: Math.round((Date.now() - began.getTime()) / 1000),
+    ...figures,
+  };
+}
+
+/** @returns {Results} what earlier runs have written */
+function written() {
+  try {
+    return JSON.parse(readFileSync(RESULTS, "utf8"));
+  } catch {
+    return {};
+  }
+}
+
+function readOptions() {
+  const known = /** @type {const} */ ({
+    growth: { type: "boolean" },
+    profile: { type: "boolean" },
+    write: { type: "boolean" },
+    quick: { type: "boolean" },
+    rounds: { type: "string" },
+    only: { type: "string" },
+    "no-build": { type: "boolean" },
+    help: { type: "boolean", short: "h" },
+  });
+  try {
+    const { values } = parseArgs({ options: known });
+    if (values.help) {
+      console.log(USAGE);
+      process.exit();
+    }
+    if (values.rounds !== undefined && !/^[1-9]\d*$/.test(values.rounds)) {
+      throw new Error(`--rounds is a number from 1 on, not "${values.rounds}"`);
+    }
+    if (values.only !== undefined && (values.growth || values.profile || values.write)) {
+      throw new Error("--only goes with neither --growth nor --profile nor --write");
+    }
+    return { ...values, rounds: values.rounds === undefined ? undefined : Number(values.rounds) };
+  } catch (error) {
+    return fail(`${/** @type {Error} */ (error).message}\n\n${USAGE}`);
+  }
 }
 
 /** The peers, which are dependencies of this folder only. Their install scripts are not needed, and not run. */

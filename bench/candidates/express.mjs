@@ -11,7 +11,7 @@ import { createClient } from "redis";
 
 const [port, path] = process.argv.slice(2);
 const client = createClient({ socket: { path } });
-client.on("error", (error) => console.error(error));
+client.on("error", (/** @type {Error} */ error) => console.error(error));
 await client.connect();
 
 const app = express();
@@ -40,8 +40,10 @@ app.use(
     limit: 1_000_000_000,
     standardHeaders: true,
     legacyHeaders: false,
-    keyGenerator: (request) => request.sessionID,
-    store: new LimitStore({ sendCommand: (...command) => client.sendCommand(command) }),
+    keyGenerator: (/** @type {any} */ request) => request.sessionID,
+    store: new LimitStore({
+      sendCommand: (/** @type {string[]} */ ...command) => client.sendCommand(command),
+    }),
   }),
 );
 

@@ -12,11 +12,13 @@ const TTL = 1800;
 const redis = Redis.fromEnv(env);
 const ratelimit = new Ratelimit({ redis, limiter: Ratelimit.slidingWindow(1_000_000_000, "1 m") });
 
+/** @param {string} id @param {unknown} data */
+const save = (id, data) => redis.set(`session:${id}`, data, { ex: TTL });
 const store = {
-  getSessionById: (id) => redis.get(`session:${id}`),
-  createSession: (id, data) => redis.set(`session:${id}`, data, { ex: TTL }),
-  persistSessionData: (id, data) => redis.set(`session:${id}`, data, { ex: TTL }),
-  deleteSession: (id) => redis.del(`session:${id}`),
+  getSessionById: (/** @type {string} */ id) => redis.get(`session:${id}`),
+  createSession: save,
+  persistSessionData: save,
+  deleteSession: (/** @type {string} */ id) => redis.del(`session:${id}`),
 };
 
 const app = new Hono();

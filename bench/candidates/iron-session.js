@@ -11,6 +11,7 @@ const redis = Redis.fromEnv(env);
 const ratelimit = new Ratelimit({ redis, limiter: Ratelimit.slidingWindow(1_000_000_000, "1 m") });
 
 export default {
+  /** @param {Request} request @param {any} env @param {any} context */
   async fetch(request, env, context) {
     const headers = new Headers();
     const session = await getIronSession(webCookies(request, headers), {

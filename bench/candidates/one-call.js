@@ -2,6 +2,7 @@
 const body = JSON.stringify([["MGET", "bench:constant"]]);
 
 export default {
+  /** @param {Request} request @param {Record<string, string>} env */
   async fetch(request, env) {
     const answer = await fetch(`${env.UPSTASH_REDIS_REST_URL}/pipeline`, {
       method: "POST",

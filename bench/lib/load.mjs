@@ -73,7 +73,7 @@ export class Visitor {
     this.#chunks = [bytes];
     const end = bytes.indexOf("\r\n\r\n");
     if (end < 0) return;
-    const head = bytes.latin1Slice(0, end + 2);
+    const head = bytes.toString("latin1", 0, end + 2);
     const body = bytes.subarray(end + 4);
     const length = /^content-length: *(\d+)/im.exec(head);
     const status = Number(head.slice(9, 12));
@@ -104,7 +104,7 @@ function unchunked(body) {
   let text = "";
   for (let at = 0; at < body.length;) {
     const end = body.indexOf("\r\n", at);
-    const size = parseInt(body.latin1Slice(at, end), 16);
+    const size = parseInt(body.toString("latin1", at, end), 16);
     if (!size) break;
     text += body.toString("utf8", end + 2, end + 2 + size);
     at = end + 4 + size;
@@ -113,23 +113,26 @@ function unchunked(body) {
 }
 
 /**
- * All visitors ask the same over and over.
+ * All visitors ask over and over.
  *
  * @param {Visitor[]} visitors
- * @param {Ask} ask
+ * @param {Ask | ((visitor: number) => Ask)} ask the same, or what this visitor asks next
  * @param {{ milliseconds?: number, requests?: number, expect: number }} until `requests`: of each visitor
  */
 export async function load(visitors, ask, { milliseconds = Infinity, requests = Infinity, expect }) {
+  const next = typeof ask === "function" ? ask : () => ask;
   /** @type {number[]} */
   const latencies = [];
   const began = performance.now();
   await Promise.all(
-    visitors.map(async (visitor) => {
+    visitors.map(async (visitor, at) => {
       for (let count = 0; count < requests; count += 1) {
         const asked = performance.now();
         if (asked - began > milliseconds) break;
-        const { status, body } = await visitor.send(ask);
-        if (status !== expect) throw new Error(`${ask.method} ${ask.path}: ${status} ${body.slice(0, 300)}`);
+        const asks = next(at);
+        const { status, body } = await visitor.send(asks);
+        if (status !== expect)
+          throw new Error(`${asks.method} ${asks.path}: ${status} ${body.slice(0, 300)}`);
         latencies.push(performance.now() - asked);
       }
     }),

@@ -1,5 +1,6 @@
-/** The run: every candidate is up, and each cell is measured for one after the other, round after round. */
+/** The comparison: every candidate is up, and each cell is measured for one after the other, round after round. */
 import { SESSION } from "../candidates/session.js";
+import { median } from "./figures.mjs";
 import { load, Visitor } from "./load.mjs";
 import { prepare, start } from "./serve.mjs";
 import { startStore } from "./store.mjs";
@@ -52,6 +53,7 @@ export async function measure(candidates, { folder, rounds, milliseconds, starts
     }
 
     console.log("Warming up, and counting what each job asks of the store …");
+    /** @type {Awaited<ReturnType<typeof count>>[]} */
     const usage = [];
     for (const { candidate, server } of runs) {
       await warmUp(candidate, server);
@@ -79,6 +81,7 @@ export async function measure(candidates, { folder, rounds, milliseconds, starts
 
     console.log(`${INCREMENTS} increments at a time, and starts …`);
     await store.setLatency(REAL_LATENCY_MS);
+    /** @type {Awaited<ReturnType<typeof increments>>[]} */
     const kept = [];
     for (const { candidate, server } of runs) kept.push(await increments(candidate, server));
     await store.setLatency(0);
@@ -145,7 +148,7 @@ async function measureCell(candidate, server, { job, connections }, milliseconds
  * @param {number} count
  * @param {Job} [job]
  */
-async function visitors(candidate, server, count, job = "read") {
+export async function visitors(candidate, server, count, job = "read") {
   const all = Array.from({ length: count }, () => new Visitor(server.port));
   await Promise.all(
     all.map(async (visitor) => {
@@ -255,7 +258,7 @@ async function increments(candidate, server) {
  * @param {import("./load.mjs").Ask} ask
  * @param {Map<string, string>} [cookies]
  */
-async function once(port, ask, cookies = new Map()) {
+export async function once(port, ask, cookies = new Map()) {
   const visitor = new Visitor(port);
   visitor.cookies = cookies;
   try {
@@ -271,17 +274,8 @@ function medians(rounds) {
   return { cpu: of("cpu"), perSecond: of("perSecond"), p50: of("p50"), p99: of("p99") };
 }
 
-/** @param {number[]} values */
-function median(values) {
-  const sorted = values.toSorted((a, b) => a - b);
-  const middle = sorted.length >> 1;
-  return sorted.length % 2
-    ? (sorted[middle] ?? NaN)
-    : ((sorted[middle - 1] ?? NaN) + (sorted[middle] ?? NaN)) / 2;
-}
-
 /** @param {string} line replaces the one before, on a terminal */
-function progress(line) {
+export function progress(line) {
   if (process.stdout.isTTY) process.stdout.write(`\r\x1b[K${line}`);
   else if (line) console.log(line);
 }

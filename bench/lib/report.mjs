@@ -1,17 +1,29 @@
-/** What was measured, as Markdown for people and as a picture for the README. */
+/** What was measured, as Markdown for people. */
+import { TOLERANCE } from "./figures.mjs";
+import { CLOUDFLARE, LOOKED_UP, million, UPSTASH } from "./prices.mjs";
+import { PARTS } from "./profile.mjs";
 
 /** @typedef {import("./measure.mjs").Measurements} Measurements */
 /** @typedef {Measurements["candidates"][number]} Result */
 /** @typedef {import("./measure.mjs").Cell} Cell */
 /** @typedef {import("./measure.mjs").Job} Job */
+/** @typedef {import("./growth.mjs").Growth} Growth */
+/** @typedef {import("./growth.mjs").Grown} Grown */
+/** @typedef {import("./profile.mjs").Profile} Profile */
+/** @typedef {import("./store.mjs").Counted} Counted */
 /**
- * @typedef {Measurements & {
- *   date: string, command: string, seconds: number, versions: Record<string, string>,
- *   machine: { cpu: string, cores: number, kernel: string, node: string, loadBefore: number },
- * }} Results
+ * @typedef {object} Run how a part was measured
+ * @property {string} date
+ * @property {string} command
+ * @property {number} seconds
+ * @property {Record<string, string>} versions
+ * @property {{ cpu: string, cores: number, kernel: string, node: string, loadBefore: number }} machine
+ *
+ * @typedef {Measurements & Run} Comparison
+ * @typedef {{ comparison?: Comparison, growth?: Growth & Run, profile?: Profile & Run }} Results each of its own run
  */
 
-const BUSY = { connections: 32, latency: 0 };
+export const BUSY = { connections: 32, latency: 0 };
 const JOBS = /** @type {Record<Job, string>} */ ({
   read: "read the session, rate-limited",
   change: "increment a counter in it, rate-limited",
@@ -21,21 +33,132 @@ const JOBS = /** @type {Record<Job, string>} */ ({
 const PEER = "hono-upstash";
 
 /** @param {Results} results */
-export function table(results) {
-  const { candidates, machine, versions } = results;
-  const paragraphs = [
-    "# Benchmark",
-    `${results.date.slice(0, 10)}, \`${results.command}\`: ${results.rounds} rounds in ${results.seconds} s on ` +
-      `${machine.cores} × ${machine.cpu}, ${machine.kernel}, Node ${machine.node}; the load average was ` +
-      `${machine.loadBefore.toFixed(1)} before it. Store, load generator and candidate share these cores, so requests ` +
-      "per second and latencies compare; they don't predict. Medians over the rounds.",
+export function report({ comparison, growth, profile }) {
+  const paragraphs = ["# Benchmark"];
+  if (comparison) paragraphs.push(...compared(comparison));
+  if (profile) paragraphs.push(...profiled(profile));
+  if (growth) paragraphs.push(...grown(growth));
+  if (comparison) paragraphs.push(...details(comparison));
+  paragraphs.push("## The runs");
+  for (const run of [comparison, profile, growth]) if (run) paragraphs.push(told(run));
+  return `${paragraphs.join("\n\n")}\n`;
+}
+
+/** @param {Run & { rounds: number }} run */
+function told({ date, command, rounds, seconds, machine, versions }) {
+  return (
+    `${date.slice(0, 10)}, \`${command}\`: ${rounds} rounds in ${seconds} s on ${machine.cores} × ${machine.cpu}, ` +
+    `${machine.kernel}, Node ${machine.node}; the load average was ${machine.loadBefore.toFixed(1)} before it. ` +
     Object.entries(versions)
       .map(([name, version]) => `${name} ${version}`)
-      .join(", "),
-    "## CPU time per request, in milliseconds",
-    "User and system time of the serving process, of all its threads; 32 connections, store next door. In brackets: " +
-      "times the floor of its kind, one store call for read and change, a constant answer for a forged cookie.",
+      .join(", ")
+  );
+}
+
+/** What most want to know. @param {Comparison} comparison */
+function compared({ candidates }) {
+  return [
+    "CPU time per request, in milliseconds: user and system time of the serving process, of all its threads; medians " +
+      "over the rounds, 32 connections, store next door. In brackets: times the floor of its kind, one store call for " +
+      "read and change, a constant answer for a forged cookie.",
     cpuTable(candidates),
+    "## What a million requests cost",
+    `In US dollars, beyond what is included, by the prices of [${CLOUDFLARE.plan}](${CLOUDFLARE.source}) ` +
+      `($${(1e6 * CLOUDFLARE.request).toFixed(2)} for a million requests, $${(1e6 * CLOUDFLARE.cpuMillisecond).toFixed(2)} ` +
+      `for a million milliseconds of CPU time) and [${UPSTASH.plan}](${UPSTASH.source}) ` +
+      `($${(1e6 * UPSTASH.command).toFixed(2)} for a million commands, $${(1e9 * UPSTASH.byte).toFixed(2)} for a GB), looked ` +
+      `up ${LOOKED_UP}. **The CPU time is that of this machine**, with all that workerd does; Cloudflare's machines ` +
+      "and meter are others. Traffic: bodies only. A Global database bills each write once more per read region.",
+    costTable(candidates),
+  ];
+}
+
+/** @param {Profile} profile */
+function profiled({ profiled }) {
+  return [
+    "## Where the time goes",
+    "![CPU time per request, by what it goes into](profile.svg)",
+    "Microseconds per request, from samples of V8's profiler; means over the rounds, 32 connections, store next " +
+      "door. A function built into workerd counts for what calls it. *workerd itself*: the rest of the process' CPU " +
+      "time, as measured without the profiler: the connections, HTTP, the event loop. The profiler makes the other " +
+      "parts up to a tenth larger than they are.",
+    rows(
+      ["", ...Object.values(PARTS), "all"],
+      profiled.map(({ title, job, parts, cpu }) => [
+        `${title}: ${job}`,
+        ...Object.values(parts).map((part) => part.toFixed(0)),
+        cpu.toFixed(0),
+      ]),
+    ),
+  ];
+}
+
+/** @param {Growth} growth */
+function grown({ lines }) {
+  const axes = [...new Set(lines.map(({ axis }) => axis))];
+  const microseconds = (/** @type {number} */ cpu) => (1000 * cpu).toPrecision(2).replace(/e.*/, "");
+  return [
+    "## How Cloakroom's cost grows",
+    "CPU time per request, with each thing that there can be more of while the rest stays as it is; 32 connections, " +
+      "store next door. The slope is that of the line of least squares through the medians. The growth is " +
+      `**not linear** when a median is off that line by more than ${100 * TOLERANCE} %, and by more than the ` +
+      "noise: the width of the middle half of a point's rounds, the median of all points'. A slope that makes less " +
+      "of a difference than that is lost in it. Commands and bytes: the store's, of one request.",
+    rows(
+      ["", "job", "from", "to", "slope", "linear", "commands", "bytes"],
+      lines.map((line) => {
+        const { axis, unit, job, points, slope, bend } = line;
+        const [first, last] = [points[0], points.at(-1)];
+        const shown = (/** @type {import("./growth.mjs").Point | undefined} */ point) =>
+          point ? `${point.cpu.toFixed(3)} ms at ${point.x.toLocaleString("en")}` : "";
+        const off = bend && `${bend.by > 0 ? "+" : "−"}${Math.abs(100 * bend.by).toFixed(0)} %`;
+        return [
+          axis,
+          job,
+          shown(first),
+          shown(last),
+          isLost(line) ? "lost in the noise" : `${microseconds(slope)} µs per ${unit}`,
+          bend ? `**no**: ${off} at ${bend.x.toLocaleString("en")}` : "yes",
+          span(line, ({ commands }) => short(commands)),
+          span(line, ({ bytes }) => bytes.toFixed(0)),
+        ];
+      }),
+    ),
+    "Each point: CPU time in milliseconds, and the store's calls / billed commands / bytes.",
+    ...axes.map((axis) => growthTable(lines.filter((line) => line.axis === axis))),
+  ];
+}
+
+/** Whether the slope makes less of a difference than the rounds. @param {Grown} line */
+function isLost({ slope, noise, points }) {
+  return Math.abs(slope) * ((points.at(-1)?.x ?? 0) - (points[0]?.x ?? 0)) < noise;
+}
+
+/** From the first point to the last. @param {Grown} line @param {(store: Counted) => string} shown */
+function span({ points }, shown) {
+  const [first, last] = [points[0], points.at(-1)].map((point) => (point ? shown(point.store) : ""));
+  return first === last ? String(first) : `${first} → ${last}`;
+}
+
+/** @param {Grown[]} lines of one axis */
+function growthTable(lines) {
+  const [{ axis = "", unit = "" } = {}] = lines;
+  const all = [...new Set(lines.flatMap(({ points }) => points.map(({ x }) => x)))];
+  return rows(
+    [axis === "session data" ? `${axis}, ${unit}` : axis, ...lines.map(({ job }) => job)],
+    all.map((x) => [
+      x.toLocaleString("en"),
+      ...lines.map(({ points }) => {
+        const point = points.find((point) => point.x === x);
+        return point ? `${point.cpu.toFixed(3)} · ${counted(point.store)}` : "";
+      }),
+    ]),
+  );
+}
+
+/** @param {Comparison} comparison */
+function details({ candidates }) {
+  const paragraphs = [
     "## The store, per request",
     "Calls / billed commands / bytes of request and answer bodies. A script is billed with each command it runs. " +
       "Express speaks Redis' own protocol: round trips / commands that Valkey ran / bytes.",
@@ -46,13 +169,15 @@ export function table(results) {
       "read. Memory: resident, after all measurements.",
     otherTable(candidates),
   ];
+  const note =
+    "Requests per second, and p50 / p99 in milliseconds. Store, load generator and candidate share the machine's " +
+    "cores, so these compare; they don't predict.";
   for (const job of /** @type {Job[]} */ (Object.keys(JOBS))) {
     const cells = (candidates[0]?.cells ?? []).filter((cell) => cell.job === job);
     if (cells.length < 2) continue;
-    paragraphs.push(`## Speed: ${JOBS[job]}`, "Requests per second, and p50 / p99 in milliseconds.");
-    paragraphs.push(speedTable(candidates, cells));
+    paragraphs.push(`## Speed: ${JOBS[job]}`, note, speedTable(candidates, cells));
   }
-  return `${paragraphs.join("\n\n")}\n`;
+  return paragraphs;
 }
 
 /** @param {Result[]} candidates */
@@ -80,21 +205,47 @@ function cpuTable(candidates) {
   );
 }
 
+/** Those at the edge; Express has other costs. @param {Result[]} candidates */
+function costTable(candidates) {
+  const cells = (/** @type {Result} */ result, /** @type {"read" | "change"} */ job) => {
+    const cpu = figures(result, { job, ...BUSY })?.cpu;
+    const store = result.store?.[job];
+    if (cpu === undefined || !store) return ["", "", "", ""];
+    const costs = million(cpu, store);
+    return [`**${dollars(costs.all)}**`, ...[costs.cpu, costs.commands, costs.traffic].map(dollars)];
+  };
+  const parts = ["CPU", "commands", "traffic"];
+  return rows(
+    ["", "read", ...parts, "change", ...parts],
+    candidates
+      .filter(({ bundle }) => bundle)
+      .map((result) => [result.title, ...cells(result, "read"), ...cells(result, "change")]),
+  );
+}
+
+/** @param {number} amount */
+const dollars = (amount) => amount.toFixed(amount > 0 && amount < 0.1 ? 3 : 2);
+
 /** @param {Result[]} candidates */
 function storeTable(candidates) {
-  const number = (/** @type {number} */ value) => value.toFixed(1).replace(/\.0$/, "");
-  const shown = (/** @type {import("./store.mjs").Counted | undefined} */ used) =>
-    used ? `${number(used.calls)} / ${number(used.commands)} / ${used.bytes.toFixed(0)}` : "";
   return rows(
     ["", "read", "change", "forged"],
     candidates.map(({ title, store }) => [
       title,
-      shown(store?.read),
-      shown(store?.change),
-      shown(store?.forged),
+      counted(store?.read),
+      counted(store?.change),
+      counted(store?.forged),
     ]),
   );
 }
+
+/** @param {Counted | undefined} used */
+function counted(used) {
+  return used ? `${short(used.calls)} / ${short(used.commands)} / ${used.bytes.toFixed(0)}` : "";
+}
+
+/** @param {number} value */
+const short = (value) => value.toFixed(1).replace(/\.0$/, "");
 
 /** @param {Result[]} candidates */
 function otherTable(candidates) {
@@ -129,7 +280,7 @@ function speedTable(candidates, cells) {
 }
 
 /** @param {Result | undefined} result @param {Cell} cell */
-function figures(result, { job, connections, latency }) {
+export function figures(result, { job, connections, latency }) {
   return result?.cells.find(
     (cell) => cell.job === job && cell.connections === connections && cell.latency === latency,
   );
@@ -139,44 +290,4 @@ function figures(result, { job, connections, latency }) {
 function rows(head, lines) {
   const rule = head.map((_, at) => (at ? "---:" : "---"));
   return [head, rule, ...lines].map((line) => `| ${line.join(" | ")} |`).join("\n");
-}
-
-/**
- * Bars: CPU time per rate-limited read. Readable on light and dark pages.
- *
- * @param {Results} results
- */
-export function chart({ candidates, date }) {
-  const bars = candidates.map((result) => ({
-    ...result,
-    cpu: (figures(result, { job: "read", ...BUSY })?.cpu ?? 0) * 1000,
-  }));
-  const [width, left, line, top] = [760, 280, 30, 62];
-  const height = top + bars.length * line + 16;
-  const scale = (width - left - 80) / Math.max(...bars.map(({ cpu }) => cpu));
-  const drawn = bars.map(({ name, title, cpu, floor }, at) => {
-    const y = top + at * line;
-    const kind = name === "cloakroom" ? "ours" : floor ? "floor" : "peer";
-    return [
-      `<text x="${left - 10}" y="${y + 15}" text-anchor="end"${kind === "ours" ? ' class="bold"' : ""}>${title}</text>`,
-      `<rect x="${left}" y="${y}" width="${(cpu * scale).toFixed(1)}" height="21" rx="2" class="${kind}"/>`,
-      `<text x="${(left + cpu * scale + 8).toFixed(1)}" y="${y + 15}"${kind === "ours" ? ' class="bold"' : ""}>${cpu.toFixed(0)} µs</text>`,
-    ].join("\n");
-  });
-  return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${width} ${height}" width="${width}" height="${height}" role="img" aria-labelledby="title">
-<title id="title">CPU time per rate-limited session read: ${bars.map(({ title, cpu }) => `${title} ${cpu.toFixed(0)} µs`).join(", ")}</title>
-<style>
-text { font: 14px system-ui, sans-serif; fill: #1f2328 }
-.bold { font-weight: 600 } .head { font-size: 16px; font-weight: 600 } .note { font-size: 12px; fill: #59636e }
-.ours { fill: #b3402e } .peer { fill: #8c959f } .floor { fill: #d0d7de }
-@media (prefers-color-scheme: dark) {
-text { fill: #e6edf3 } .note { fill: #9198a1 }
-.ours { fill: #e5705c } .peer { fill: #6e7681 } .floor { fill: #3d444d }
-}
-</style>
-<text x="10" y="24" class="head">CPU time per rate-limited session read</text>
-<text x="10" y="44" class="note">of the serving process, microseconds; less is better · ${date.slice(0, 10)}, npm run bench</text>
-${drawn.join("\n")}
-</svg>
-`;
 }

@@ -1,7 +1,6 @@
 /** Makes a candidate ready to run, runs it under plain `workerd serve` or Node, and reads what it uses from /proc. */
-import { execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
-import { copyFileSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { copyFileSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -9,6 +8,7 @@ import { fileURLToPath } from "node:url";
 import { gzipSync } from "node:zlib";
 import { build } from "esbuild";
 import * as workerd from "workerd";
+import { killPrograms, launch } from "../../tools/say.mjs";
 
 /** @typedef {import("../candidates.mjs").Candidate} Candidate */
 /** @typedef {import("./store.mjs").Store} Store */
@@ -19,24 +19,25 @@ const BENCH = fileURLToPath(new URL("..", import.meta.url));
 const COMPATIBILITY_DATE = "2026-04-01";
 /** The package says so as a module with, and as one without a default. @type {string} */
 const WORKERD = /** @type {any} */ (workerd.default)?.default ?? workerd.default;
-const TICK_MS = 1000 / Number(execFileSync("getconf", ["CLK_TCK"]).toString());
 const START_TIMEOUT_MS = 15_000;
 /** The same for all. */
 const SECRET = "the-secret-of-the-benchmark-of-more-than-32-characters";
 
 /**
- * Bundles a candidate as wrangler would, minified, and writes workerd's configuration.
+ * Bundles a candidate as wrangler would, and writes workerd's configuration.
  *
  * @param {Candidate} candidate
  * @param {string} folder for what is made
  * @param {Store} store
+ * @param {{ minify?: boolean }} [options]
  * @returns {Promise<Ready>}
  */
-export async function prepare(candidate, folder, store) {
+export async function prepare(candidate, folder, store, { minify = true } = {}) {
   const secrets = {
     SESSION_SECRET: SECRET,
     UPSTASH_REDIS_REST_URL: store.url,
     UPSTASH_REDIS_REST_TOKEN: store.token,
+    ...candidate.secrets,
   };
   if (candidate.node) {
     const entry = join(BENCH, candidate.node);
@@ -57,7 +58,7 @@ export async function prepare(candidate, folder, store) {
       entryPoints: [join(BENCH, candidate.worker ?? "")],
       outfile: join(home, "index.js"),
       bundle: true,
-      minify: true,
+      minify,
       format: "esm",
       target: "es2024",
       conditions: ["workerd", "worker", "browser"],
@@ -109,27 +110,23 @@ const main :Workerd.Worker = (
   };
 }
 
-/** @type {Set<import("node:child_process").ChildProcess>} */
-const running = new Set();
-process.on("exit", () => running.forEach((child) => child.kill("SIGKILL")));
+process.on("exit", killPrograms);
 
 /**
- * Starts a candidate and waits until `isServed`.
+ * Starts a candidate and waits until `isServed`. It ends with us, also when we are killed.
  *
  * @param {Ready} ready
  * @param {(port: number) => Promise<unknown>} isServed throws while it is not
+ * @param {string[]} [more] arguments
  */
-export async function start({ program, args, env }, isServed) {
+export async function start({ program, args, env }, isServed, more = []) {
   const port = await freePort();
   const began = performance.now();
-  const child = spawn(program, args(port), {
-    env: { PATH: process.env.PATH, ...env },
-    stdio: ["ignore", "inherit", "inherit"],
-  });
-  running.add(child);
-  const exited = once(child, "exit").finally(() => running.delete(child));
+  const guarded = launch(program, [...args(port), ...more], { env });
+  let isOver = false;
+  const exited = guarded.exited.then(() => (isOver = true));
   const stop = async () => {
-    child.kill("SIGKILL");
+    guarded.kill();
     await exited;
   };
   for (;;) {
@@ -137,7 +134,7 @@ export async function start({ program, args, env }, isServed) {
       await isServed(port);
       break;
     } catch (error) {
-      if (child.exitCode !== null || performance.now() - began > START_TIMEOUT_MS) {
+      if (isOver || performance.now() - began > START_TIMEOUT_MS) {
         await stop();
         throw new Error(`${program} ${args(port).join(" ")} did not start`, { cause: error });
       }
@@ -145,15 +142,18 @@ export async function start({ program, args, env }, isServed) {
     }
   }
   const startup = performance.now() - began;
-  const { pid = 0 } = child;
+  // The first child of the shell that ends it with us.
+  const pid = parseInt(readFileSync(`/proc/${guarded.pid}/task/${guarded.pid}/children`, "utf8"), 10);
   return {
     port,
     /** Milliseconds from spawn to the first response. */
     startup,
-    /** CPU time of the process so far, all threads, in milliseconds. */
+    /** CPU time of the process so far, user and system, all threads, in milliseconds. */
     cpu() {
-      const fields = readFileSync(`/proc/${pid}/stat`, "utf8").split(") ")[1].split(" ");
-      return (Number(fields[11]) + Number(fields[12])) * TICK_MS;
+      const threads = readdirSync(`/proc/${pid}/task`);
+      const nanoseconds = (/** @type {string} */ thread) =>
+        parseInt(readFileSync(`/proc/${pid}/task/${thread}/schedstat`, "utf8"), 10);
+      return threads.reduce((sum, thread) => sum + nanoseconds(thread), 0) / 1e6;
     },
     /** Resident memory in bytes. */
     memory: () => Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1]) * 1024,
@@ -161,7 +161,7 @@ export async function start({ program, args, env }, isServed) {
   };
 }
 
-async function freePort() {
+export async function freePort() {
   const server = createServer().listen(0, "127.0.0.1");
   await once(server, "listening");
   const { port } = /** @type {import("node:net").AddressInfo} */ (server.address());

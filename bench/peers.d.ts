@@ -1,0 +1,49 @@
+/**
+ * What is needed of the types of the packages that only this folder has, so that `npx tsc` does without them: they are
+ * installed by the first `npm run bench`.
+ */
+declare module "@upstash/redis/cloudflare";
+declare module "cloudflare:workers";
+declare module "connect-redis";
+declare module "express-rate-limit";
+declare module "express-session";
+declare module "hono-sessions";
+declare module "hono/cookie";
+declare module "iron-session";
+declare module "rate-limit-redis";
+declare module "redis";
+declare module "workerd";
+
+declare module "hono" {
+  export type Handler = (context: any, next: () => Promise<void>) => unknown;
+  export class Hono {
+    use(path: string, ...handlers: Handler[]): void;
+    get(path: string, ...handlers: Handler[]): void;
+    post(path: string, ...handlers: Handler[]): void;
+  }
+}
+
+declare module "hono/factory" {
+  export function createMiddleware(handler: import("hono").Handler): import("hono").Handler;
+}
+
+declare module "express" {
+  type Handler = (request: any, response: any, next: () => void) => unknown;
+  interface App {
+    use(handler: Handler): void;
+    get(path: string, ...handlers: Handler[]): void;
+    post(path: string, ...handlers: Handler[]): void;
+    listen(port: number, address: string): void;
+  }
+  const express: { (): App; json(): Handler };
+  export default express;
+}
+
+declare module "ws" {
+  export class WebSocket {
+    constructor(url: string);
+    on(event: string, listener: (...values: any[]) => void): this;
+    send(text: string): void;
+    close(): void;
+  }
+}
