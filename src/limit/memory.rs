@@ -12,8 +12,9 @@ use crate::{
     time::Time,
 };
 
-/// So many callers over a limit, and so many windows, are remembered at a time.
-const MAX_REMEMBERED: usize = 4096;
+/// So many callers over a limit, and so many windows, are remembered at a time: about 3 MB of each. A window that is
+/// forgotten costs its next request a command more.
+const MAX_REMEMBERED: usize = 20_000;
 
 /// So many counters wait to be put right.
 const MAX_CHORES: usize = 256;
@@ -126,12 +127,16 @@ impl Memory {
     }
 }
 
-/// With too many to remember, the one that ends soonest is forgotten: what is lost with it is the least.
+/// With too many to remember, those that end sooner than the average are forgotten: what is lost with them is the
+/// least. Many at a time, because finding them takes a look at all.
 fn remember(names: &mut BTreeMap<String, u64>, name: &str, until: Time) {
     if names.len() >= MAX_REMEMBERED && !names.contains_key(name) {
-        let soonest = names.iter().min_by_key(|(_, until)| **until).map(|(name, _)| name.clone());
-        if let Some(soonest) = soonest {
-            names.remove(&soonest);
+        let sum: u128 = names.values().map(|until| u128::from(*until)).sum();
+        let count = names.len() as u128;
+        let sooner =
+            |(name, until): (&String, &u64)| (u128::from(*until) * count <= sum).then(|| name.clone());
+        for name in names.iter().filter_map(sooner).collect::<Vec<_>>() {
+            names.remove(&name);
         }
     }
     names.insert(name.to_owned(), until.0);
@@ -171,9 +176,15 @@ mod tests {
         assert_eq!(memory.blocked_until("0", Time(1000)), None);
         memory.block("0", Time(9_000_000));
         memory.block("one more", Time(9_000_000));
-        assert_eq!(memory.blocked_until("1", Time(0)), None, "the one that ended soonest is forgotten");
-        assert!(memory.blocked_until("0", Time(0)).is_some() && memory.blocked_until("2", Time(0)).is_some());
-        assert_eq!(memory.blocked.borrow().len(), MAX_REMEMBERED);
+        assert_eq!(memory.blocked_until("1", Time(0)), None, "those that end soonest are forgotten");
+        assert!(memory.blocked_until("0", Time(0)).is_some());
+        assert!(memory.blocked_until(&(MAX_REMEMBERED - 1).to_string(), Time(0)).is_some());
+        let left = memory.blocked.borrow().len();
+        assert!((MAX_REMEMBERED / 4..MAX_REMEMBERED).contains(&left), "{left}");
+        for index in 0..MAX_REMEMBERED * 3 {
+            memory.open(&index.to_string(), Time(u64::MAX));
+            assert!(memory.opened.borrow().len() <= MAX_REMEMBERED);
+        }
     }
 
     #[test]
