@@ -1,4 +1,7 @@
-/** What a request may cost: calls to the store and billed commands (DESIGN.md), and the size of the bundle. */
+/**
+ * What a request may cost: calls to the store and billed commands (DESIGN.md), calls between JavaScript and wasm,
+ * and the size of the bundle.
+ */
 import assert from "node:assert/strict";
 import { readdirSync, readFileSync } from "node:fs";
 import { after, before, beforeEach, describe, test } from "node:test";
@@ -17,6 +20,20 @@ before(
 after(() => both.stop());
 beforeEach(() => void (visitor = both.worker.visitor()));
 
+/** Asks for leave to change data, as a browser does first. */
+const preflight = () =>
+  visitor.send("OPTIONS", "/auth/session/data", {
+    headers: { Origin: "https://front.example", "Access-Control-Request-Method": "PATCH" },
+  });
+
+/** Somebody with the visitor's ticket, but for one character. */
+function forger() {
+  const ticket = String(visitor.ticket);
+  const forger = visitor.clone();
+  forger.ticket = ticket.slice(0, 40) + (ticket[40] === "A" ? "B" : "A") + ticket.slice(41);
+  return forger;
+}
+
 /** @param {() => Promise<import("./support/visitor.mjs").Answer>} act */
 async function costOf(act) {
   const { value, calls, commands, byName } = await both.store.counters.during(act);
@@ -29,17 +46,14 @@ const NOTHING = { calls: 0, commands: 0, byName: {} };
 test("nothing for a request without a cookie, and for a preflight", async () => {
   assert.deepEqual(await costOf(() => visitor.look()), NOTHING);
   assert.deepEqual(await costOf(() => visitor.logout()), NOTHING);
-  const headers = { Origin: "https://front.example", "Access-Control-Request-Method": "PATCH" };
   await visitor.merge({ a: 1 });
-  const preflight = () => visitor.send("OPTIONS", "/auth/session/data", { headers });
   assert.deepEqual(await costOf(preflight), NOTHING);
 });
 
 test("nothing for a forged, malformed or expired ticket", async () => {
   await visitor.merge({ a: 1 });
   const ticket = String(visitor.ticket);
-  const flipped = ticket.slice(0, 40) + (ticket[40] === "A" ? "B" : "A") + ticket.slice(41);
-  for (const value of [flipped, ticket.slice(1), `${ticket}A`, "", "x".repeat(8000)]) {
+  for (const value of [String(forger().ticket), ticket.slice(1), `${ticket}A`, "", "x".repeat(8000)]) {
     visitor.ticket = value;
     assert.deepEqual(await costOf(() => visitor.look()), NOTHING, value.slice(0, 40));
   }
@@ -140,8 +154,6 @@ describe("with the limits that are set by default", () => {
       nobody.ticket = value;
       assert.deepEqual(await cost(() => nobody.look()), NOTHING);
     }
-    const headers = { Origin: "https://front.example", "Access-Control-Request-Method": "PATCH" };
-    const preflight = () => visitor.send("OPTIONS", "/auth/session/data", { headers });
     assert.deepEqual(await cost(preflight, 204), NOTHING);
   });
 
@@ -193,7 +205,58 @@ describe("with the limits that are set by default", () => {
     const first = await cost(() => limited.worker.visitor().merge({ a: 1 }));
     assert.deepEqual(first, { calls: 2, commands: 5, byName: { MGET: 1, TIME: 1, SET: 2, INCR: 1 } });
   });
+
+  describe("in calls between JavaScript and wasm", () => {
+    const PASSWORD = "correct horse";
+    /** Somebody who is logged in. @type {Visitor} */
+    let user;
+    /** Somebody without a cookie. @type {Visitor} */
+    let nobody;
+    before(async () => {
+      assert.equal((await limited.worker.visitor().register("Ada", PASSWORD)).status, 201);
+    });
+    beforeEach(async () => {
+      [user, nobody] = [limited.worker.visitor(), limited.worker.visitor()];
+      assert.equal((await user.login("Ada", PASSWORD)).status, 200);
+    });
+
+    /**
+     * Calls into wasm that do work (`start`, a `resume` for each call to the store, and the same for what is left for
+     * the background), calls into wasm that only lay out and free its memory, and calls out of wasm: for random bytes,
+     * and to fold the name of an account.
+     */
+    const BUDGETS = [
+      { work: 1, memory: 2, out: 0, job: "a request without a cookie", act: () => nobody.look() },
+      { work: 1, memory: 2, out: 0, job: "a forged cookie", act: () => forger().look() },
+      { work: 1, memory: 2, out: 0, job: "a preflight", act: preflight },
+      { work: 2, memory: 5, out: 0, job: "a read", act: () => visitor.look() },
+      { work: 2, memory: 5, out: 0, job: "a read by a user", act: () => user.look() },
+      { work: 3, memory: 9, out: 1, job: "a change", act: () => visitor.merge({ a: 2 }) },
+      { work: 3, memory: 9, out: 3, job: "a first change", act: () => nobody.merge({ a: 1 }) },
+      { work: 3, memory: 8, out: 0, job: "a logout", act: () => visitor.logout() },
+      { work: 5, memory: 16, out: 7, job: "a login", act: () => nobody.login("Ada", PASSWORD) },
+      { work: 6, memory: 19, out: 10, job: "a registration", act: () => nobody.register("Bob", PASSWORD) },
+    ];
+
+    for (const { job, act, ...budget } of BUDGETS) {
+      const { work, memory, out } = budget;
+      test(`into wasm ${work}, for its memory ${memory}, out of it ${out}: ${job}`, async () => {
+        await limited.worker.crossings();
+        const { status, text } = await act();
+        assert.ok(status < 300, text);
+        const { inwards, outwards } = await limited.worker.crossings();
+        // Names that begin so are those of wasm-bindgen.
+        const found = { work: sum(inwards, /^(?!__)/), memory: sum(inwards, /^__/), out: sum(outwards) };
+        assert.deepEqual(found, budget, JSON.stringify({ inwards, outwards }, null, 2));
+      });
+    }
+  });
 });
+
+/** @param {Record<string, number>} counts @param {RegExp} [names] */
+function sum(counts, names = /./) {
+  return Object.entries(counts).reduce((total, [name, count]) => total + (names.test(name) ? count : 0), 0);
+}
 
 test("the bundle has at most 150 KB: the sum of each file's gzip -9", () => {
   const build = new URL("../build/", import.meta.url);

@@ -1,6 +1,26 @@
-/** The Worker's entry in tests: the built Worker itself, and beside it two routes that reach inside. */
-import { fillMemory, moveClock } from "./rigging.mjs";
+/** The Worker's entry in tests: the built Worker itself, and beside it three routes that reach inside. */
+import { fillMemory, moveClock, takeCrossings } from "./rigging.mjs";
 import worker from "../../build/index.js";
+
+/** How much is being done in the background. */
+let busy = 0;
+
+/**
+ * The context of a request, with an eye on what it leaves for the background.
+ * @param {any} context
+ */
+const watched = (context) => ({
+  waitUntil(/** @type {Promise<unknown>} */ work) {
+    busy += 1;
+    context.waitUntil(work.finally(() => (busy -= 1)));
+  },
+});
+
+/** The calls since the last look, when no more come from the background. */
+async function lookAtCrossings() {
+  while (busy) await new Promise((done) => setTimeout(done, 1));
+  return Response.json(takeCrossings());
+}
 
 /**
  * Lets the Worker do at once what it does in the background when time has passed.
@@ -28,7 +48,8 @@ export default {
       moveClock(Number(searchParams.get("by")));
       if (searchParams.has("settle")) await settle(request, env);
     } else if (pathname === "/test/memory") fillMemory();
-    else return worker.fetch(request, env, context);
+    else if (pathname === "/test/crossings") return lookAtCrossings();
+    else return worker.fetch(request, env, watched(context));
     return new Response("done");
   },
 };

@@ -1,6 +1,6 @@
 /**
- * What tests need to reach inside a Worker: a clock that moves, and the memory of the wasm instance. Imported
- * before the Worker, which takes both as it starts. Nothing of this is in the build.
+ * What tests need to reach inside a Worker: a clock that moves, the memory of the wasm instance, and a count of
+ * what crosses its border. Imported before the Worker, which takes them as it starts. Nothing of this is in the build.
  */
 let skew = 0;
 const realNow = Date.now;
@@ -9,15 +9,56 @@ Date.now = () => realNow() + skew;
 /** @param {number} milliseconds */
 export const moveClock = (milliseconds) => void (skew += milliseconds);
 
+/**
+ * Calls across the border of wasm, by the names of functions.
+ * @typedef {{ inwards: Record<string, number>, outwards: Record<string, number> }} Crossings Of exports, of imports.
+ */
+
+/** @returns {Crossings} */
+const none = () => ({ inwards: {}, outwards: {} });
+/** Of all instances there were. */
+let crossings = none();
+
+/** Takes away what was counted so far. */
+export function takeCrossings() {
+  const taken = crossings;
+  crossings = none();
+  return taken;
+}
+
+/**
+ * The same functions, each of whose calls is counted; what is no function stays.
+ * @template {Record<string, any>} T
+ * @param {T} members
+ * @param {keyof Crossings} direction
+ * @returns {T}
+ */
+function counted(members, direction) {
+  const entries = Object.entries(members).map(([name, member]) => {
+    if (typeof member !== "function") return [name, member];
+    const call = (/** @type {unknown[]} */ ...args) => {
+      crossings[direction][name] = (crossings[direction][name] ?? 0) + 1;
+      return member(...args);
+    };
+    return [name, call];
+  });
+  return Object.fromEntries(entries);
+}
+
 /** @type {WebAssembly.Memory | undefined} */
 let memory;
 const Instance = WebAssembly.Instance;
 WebAssembly.Instance = /** @type {any} */ (
   class extends Instance {
-    /** @param {ConstructorParameters<typeof WebAssembly.Instance>} args */
-    constructor(...args) {
-      super(...args);
+    /**
+     * @param {WebAssembly.Module} module
+     * @param {WebAssembly.Imports} imports
+     */
+    constructor(module, imports) {
+      const outwards = Object.entries(imports).map(([from, members]) => [from, counted(members, "outwards")]);
+      super(module, Object.fromEntries(outwards));
       memory = /** @type {WebAssembly.Memory} */ (this.exports.memory);
+      Object.defineProperty(this, "exports", { value: counted(this.exports, "inwards") });
     }
   }
 );

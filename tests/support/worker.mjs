@@ -9,6 +9,7 @@ import { Visitor } from "./visitor.mjs";
 
 /** @typedef {Awaited<ReturnType<typeof startWorker>>} Worker */
 /** @typedef {Awaited<ReturnType<typeof startLocalStore>>} LocalStore */
+/** @typedef {import("./rigging.mjs").Crossings} Crossings */
 
 /** Tests are in a hurry. Those of limits say which. */
 const NO_LIMITS = { session: "", mint: "", login: "" };
@@ -59,7 +60,7 @@ export async function startWorker({ store, settings = {}, secrets = {}, ratelimi
   const url = new URL(await miniflare.ready).origin;
 
   /** Tells the test's entry something; see entry.mjs. @param {string} what */
-  const tell = async (what) => void (await (await fetch(`${url}/test/${what}`)).text());
+  const tell = async (what) => (await fetch(`${url}/test/${what}`)).text();
   return {
     url,
     logs,
@@ -76,6 +77,8 @@ export async function startWorker({ store, settings = {}, secrets = {}, ratelimi
       tell(`clock?by=${milliseconds}${settle ? "&settle" : ""}`),
     /** Uses up the memory of the wasm instance, so that it traps. */
     fillMemory: () => tell("memory"),
+    /** What has crossed the border of wasm since the last look. @returns {Promise<Crossings>} */
+    crossings: async () => JSON.parse(await tell("crossings")),
     stop: () => miniflare.dispose(),
   };
 }
