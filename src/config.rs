@@ -283,7 +283,7 @@ fn routes(table: &mut Table<'_>) -> Vec<RouteLimit> {
             (Ok(pattern), Some(quota)) => {
                 let before = |other: &RouteLimit| pattern.rank() < other.pattern.rank();
                 let index = limits.iter().position(before).unwrap_or(limits.len());
-                limits.insert(index, RouteLimit { pattern, quota, by });
+                limits.insert(index, RouteLimit { name: pattern.name(), pattern, quota, by });
             }
             // Either a fault already, or switched off.
             (Ok(_), None) => {}

@@ -244,7 +244,8 @@ impl Waiting {
 fn write_wish(number: u32, wish: &Wish) -> String {
     match wish {
         Wish::Call(Call { path, body, sync_token, timeout }) => {
-            format!("S\n{number}\n{}\n{path}\n{sync_token}\n\n{body}", milliseconds(*timeout))
+            let (number, timeout) = (number.to_string(), milliseconds(*timeout).to_string());
+            ["S\n", &number, "\n", &timeout, "\n", path, "\n", sync_token, "\n\n", body].concat()
         }
         Wish::Sleep(duration) => format!("W\n{number}\n{}\n\n", milliseconds(*duration)),
     }
@@ -253,11 +254,13 @@ fn write_wish(number: u32, wish: &Wish) -> String {
 /// `R`, or `B` when there is something to be done in the background; the status, the headers' names and values
 /// in turn, an empty line, the body.
 fn write_response(response: Response, has_background: bool) -> String {
-    let mut text = format!("{}\n{}", if has_background { 'B' } else { 'R' }, response.status);
+    let mut text = String::with_capacity(response.body.len() + 512);
+    text.extend([if has_background { "B\n" } else { "R\n" }, &response.status.to_string()]);
     for (name, value) in &response.headers {
         text.extend(["\n", name, "\n", value]);
     }
-    text + "\n\n" + &response.body
+    text.extend(["\n\n", &response.body]);
+    text
 }
 
 /// Milliseconds since 1970, out of JavaScript's number.

@@ -10,22 +10,26 @@ use crate::time::Time;
 
 /// What lets someone into a session: 32 random bytes, which only the ticket holds. Does not print.
 #[derive(Clone)]
-pub struct Id([u8; 32]);
+pub struct Id {
+    bytes: [u8; 32],
+    /// Looked for in every request, more than once.
+    handle: Handle,
+}
 
 impl Id {
     /// An id from 32 bytes of a cryptographically secure source, or out of a verified ticket.
     pub fn from_bytes(bytes: [u8; 32]) -> Self {
-        Self(bytes)
+        let [handle @ .., _, _, _, _, _, _, _, _, _, _, _, _, _, _] = derive(&bytes, b"cloakroom handle v1");
+        Self { bytes, handle: Handle(handle) }
     }
 
     pub(crate) fn as_bytes(&self) -> &[u8; 32] {
-        &self.0
+        &self.bytes
     }
 
     /// The public name of the session.
     pub fn handle(&self) -> Handle {
-        let [bytes @ .., _, _, _, _, _, _, _, _, _, _, _, _, _, _] = self.derive(b"cloakroom handle v1");
-        Handle(bytes)
+        self.handle
     }
 
     /// The id that follows this one in a rotation. Whoever holds this id and reads the nonce in the store finds
@@ -33,19 +37,19 @@ impl Id {
     pub fn successor(&self, nonce: &Nonce) -> Self {
         let mut label = Vec::from(b"cloakroom successor v1 ");
         label.extend(nonce.to_string().into_bytes());
-        Self(self.derive(&label))
+        Self::from_bytes(derive(&self.bytes, &label))
     }
+}
 
-    /// One-way, and apart for each label: the id is of a fixed length and comes first.
-    fn derive(&self, label: &[u8]) -> [u8; 32] {
-        Sha256::new().chain_update(self.0).chain_update(label).finalize().into()
-    }
+/// One-way, and apart for each label: the id is of a fixed length and comes first.
+fn derive(id: &[u8; 32], label: &[u8]) -> [u8; 32] {
+    Sha256::new().chain_update(id).chain_update(label).finalize().into()
 }
 
 /// In constant time.
 impl PartialEq for Id {
     fn eq(&self, other: &Self) -> bool {
-        self.0.ct_eq(&other.0).into()
+        self.bytes.ct_eq(&other.bytes).into()
     }
 }
 
@@ -71,7 +75,7 @@ impl Handle {
 
 impl fmt::Display for Handle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&Base64UrlUnpadded::encode_string(&self.0))
+        print(&self.0, f)
     }
 }
 
@@ -108,7 +112,7 @@ impl Family {
 
 impl fmt::Display for Family {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&Base64UrlUnpadded::encode_string(&self.0))
+        print(&self.0, f)
     }
 }
 
@@ -140,8 +144,13 @@ impl Nonce {
 
 impl fmt::Display for Nonce {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&Base64UrlUnpadded::encode_string(&self.0))
+        print(&self.0, f)
     }
+}
+
+/// At most 18 bytes, in base64url.
+fn print(bytes: &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    f.write_str(Base64UrlUnpadded::encode(bytes, &mut [0; 24]).unwrap_or_default())
 }
 
 /// So many bytes of base64url.
@@ -155,21 +164,23 @@ fn decode<const N: usize>(text: &str) -> Option<[u8; N]> {
 mod tests {
     use super::*;
 
-    const ID: Id = Id([7; 32]);
+    fn id() -> Id {
+        Id::from_bytes([7; 32])
+    }
 
     /// Made by hand with Python's hashlib on 2026-11-21. When it fails, no session of any deployment is found any more.
     #[test]
     fn the_frozen_handle_is_still_derived() {
-        assert_eq!(ID.handle().to_string(), "W5mFHxzQHphIkp8jCPn54IoR");
+        assert_eq!(id().handle().to_string(), "W5mFHxzQHphIkp8jCPn54IoR");
     }
 
     #[test]
     fn a_successor_depends_on_the_id_and_the_nonce() {
         let (one, two) = (Nonce([1; 12]), Nonce([2; 12]));
-        assert_eq!(ID.successor(&one), ID.successor(&one));
-        assert_ne!(ID.successor(&one), ID.successor(&two));
-        assert_ne!(ID.successor(&one), Id([8; 32]).successor(&one));
-        assert_ne!(ID.successor(&one), ID);
+        assert_eq!(id().successor(&one), id().successor(&one));
+        assert_ne!(id().successor(&one), id().successor(&two));
+        assert_ne!(id().successor(&one), Id::from_bytes([8; 32]).successor(&one));
+        assert_ne!(id().successor(&one), id());
     }
 
     #[test]
@@ -180,6 +191,6 @@ mod tests {
 
     #[test]
     fn an_id_does_not_print() {
-        assert_eq!(format!("{ID:?}"), "Id(…)");
+        assert_eq!(format!("{:?}", id()), "Id(…)");
     }
 }

@@ -102,6 +102,11 @@ impl<'a> Visitor<'a> for MembersVisitor {
 pub(crate) struct Object(String);
 
 impl Object {
+    /// One of about so many bytes.
+    pub(crate) fn of_about(length: usize) -> Self {
+        Self(String::with_capacity(length))
+    }
+
     /// A member that is JSON already.
     pub(crate) fn json(&mut self, name: &str, json: &str) -> &mut Self {
         self.0.push(if self.0.is_empty() { '{' } else { ',' });
@@ -113,7 +118,9 @@ impl Object {
 
     /// A string.
     pub(crate) fn text(&mut self, name: &str, text: &str) -> &mut Self {
-        self.json(name, &quoted(text))
+        self.json(name, "");
+        push_text(&mut self.0, text);
+        self
     }
 
     /// A number, or what else prints as JSON.

@@ -26,6 +26,36 @@ impl Time {
 
     /// The day, in UTC: `2026-01-01`.
     pub fn date(self) -> String {
+        let mut text = self.rfc3339();
+        text.truncate(10);
+        text
+    }
+
+    /// The moment as RFC 3339 in UTC, to the second: `2026-01-01T00:00:00Z`.
+    pub fn rfc3339(self) -> String {
+        let seconds = self.0.min(LAST) / 1000 % 86_400;
+        let (year, month, day) = self.day();
+        let mut text = *b"0000-00-00T00:00:00Z";
+        let numbers = [
+            (4, year),
+            (7, month),
+            (10, day),
+            (13, seconds / 3600),
+            (16, seconds / 60 % 60),
+            (19, seconds % 60),
+        ];
+        for (end, mut number) in numbers {
+            // Its digits, from the last one to the sign before it.
+            for digit in text.iter_mut().take(end).rev().take_while(|digit| digit.is_ascii_digit()) {
+                *digit += u8::try_from(number % 10).unwrap_or_default();
+                number /= 10;
+            }
+        }
+        String::from_utf8_lossy(&text).into_owned()
+    }
+
+    /// Year, month and day.
+    fn day(self) -> (u64, u64, u64) {
         // Years here begin in March, so that the leap day is the last of one; 400 years have 146,097 days.
         let day = self.0.min(LAST) / 86_400_000 + 719_468;
         let (era, day) = (day / 146_097, day % 146_097);
@@ -34,13 +64,7 @@ impl Time {
         let month = (5 * day + 2) / 153;
         let day = day - (153 * month + 2) / 5 + 1;
         let (next_year, month) = if month < 10 { (0, month + 3) } else { (1, month - 9) };
-        format!("{:04}-{month:02}-{day:02}", era * 400 + year + next_year)
-    }
-
-    /// The moment as RFC 3339 in UTC, to the second: `2026-01-01T00:00:00Z`.
-    pub fn rfc3339(self) -> String {
-        let seconds = self.0.min(LAST) / 1000 % 86_400;
-        format!("{}T{:02}:{:02}:{:02}Z", self.date(), seconds / 3600, seconds / 60 % 60, seconds % 60)
+        (era * 400 + year + next_year, month, day)
     }
 }
 

@@ -7,7 +7,7 @@ const MAX_AGE: &str = "7200";
 
 /// Answers a preflight; [`expose`] adds the permission itself. `methods` are the path's. To an origin that is not
 /// allowed the answer says nothing, which is how the standard says no.
-pub fn preflight(request: &Request<'_>, methods: &str, allowed: &[String]) -> Option<Response> {
+pub fn preflight(request: &Request<'_>, methods: &'static str, allowed: &[String]) -> Option<Response> {
     if request.method != Method::Options || request.preflight_for.is_empty() || request.from_origin.is_empty()
     {
         return None;
@@ -29,7 +29,7 @@ pub fn expose(response: Response, request: &Request<'_>, allowed: &[String]) -> 
     let response = if allowed.is_empty() { response } else { response.header("Vary", "Origin") };
     if is_allowed(request, allowed) {
         response
-            .header("Access-Control-Allow-Origin", request.from_origin)
+            .header("Access-Control-Allow-Origin", request.from_origin.to_owned())
             .header("Access-Control-Allow-Credentials", "true")
             .header("Access-Control-Expose-Headers", "ETag, RateLimit, RateLimit-Policy, Retry-After")
     } else {

@@ -1,12 +1,14 @@
 //! A response as plain values.
 
+use std::borrow::Cow;
+
 /// A response.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Response {
     /// The status.
     pub status: u16,
     /// The headers, in order; a name may stand twice.
-    pub headers: Vec<(&'static str, String)>,
+    pub headers: Vec<(&'static str, Cow<'static, str>)>,
     /// The body; empty for none.
     pub body: String,
 }
@@ -34,7 +36,7 @@ impl Response {
     }
 
     /// With a header more. A value that could end the header's line is left out: nothing of ours has one.
-    pub fn header(mut self, name: &'static str, value: impl Into<String>) -> Self {
+    pub fn header(mut self, name: &'static str, value: impl Into<Cow<'static, str>>) -> Self {
         let value = value.into();
         if value.bytes().all(|byte| byte >= b' ' && byte != 0x7f) {
             self.headers.push((name, value));

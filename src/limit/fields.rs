@@ -1,14 +1,14 @@
 //! What responses say of limits: `RateLimit-Policy` and `RateLimit` (draft-ietf-httpapi-ratelimit-headers, structured
 //! fields of RFC 9651).
 
-use std::{fmt::Write, time::Duration};
+use std::time::Duration;
 
 use super::Policy;
 use crate::http::Response;
 
 /// How a request stands with one limit.
 pub(super) struct Standing<'a> {
-    pub(super) policy: &'a Policy,
+    pub(super) policy: Policy<'a>,
     pub(super) remaining: u32,
     /// Until there is more.
     pub(super) reset: Duration,
@@ -25,12 +25,12 @@ pub(super) fn write<'a>(response: Response, standings: impl Iterator<Item = Stan
         return response;
     }
     let (mut policies, mut limits) = (String::new(), String::new());
-    for Standing { policy, remaining, reset } in sorted {
-        let separator = if policies.is_empty() { "" } else { ", " };
-        let (name, quota) = (&policy.name, policy.quota);
-        // Writing into a string cannot fail.
-        let _ = write!(policies, "{separator}\"{name}\";q={};w={}", quota.count, seconds(quota.window));
-        let _ = write!(limits, "{separator}\"{name}\";r={remaining};t={}", seconds(reset));
+    for Standing { policy: Policy { name, quota }, remaining, reset } in sorted {
+        let separator = if policies.is_empty() { "\"" } else { ", \"" };
+        let (count, window) = (quota.limit().to_string(), seconds(quota.window).to_string());
+        policies.extend([separator, name, "\";q=", &count, ";w=", &window]);
+        let (remaining, reset) = (remaining.to_string(), seconds(reset).to_string());
+        limits.extend([separator, name, "\";r=", &remaining, ";t=", &reset]);
     }
     response.header("RateLimit-Policy", policies).header("RateLimit", limits)
 }
@@ -46,9 +46,9 @@ mod tests {
 
     #[test]
     fn the_tightest_policy_comes_first() {
-        let policies = ["session", "ip"]
-            .map(|name| Policy { name: name.to_owned(), quota: "300/1m".parse().expect("a quota") });
-        let standings = policies.iter().zip([299, 12]).map(|(policy, remaining)| Standing {
+        let policies =
+            ["session", "ip"].map(|name| Policy { name, quota: "300/1m".parse().expect("a quota") });
+        let standings = policies.into_iter().zip([299, 12]).map(|(policy, remaining)| Standing {
             policy,
             remaining,
             reset: Duration::from_millis(41_001),
@@ -58,6 +58,6 @@ mod tests {
             ("RateLimit-Policy", "\"ip\";q=300;w=60, \"session\";q=300;w=60"),
             ("RateLimit", "\"ip\";r=12;t=42, \"session\";r=299;t=42"),
         ];
-        assert_eq!(response.headers, expected.map(|(name, value)| (name, value.to_owned())));
+        assert_eq!(response.headers, expected.map(|(name, value)| (name, value.into())));
     }
 }

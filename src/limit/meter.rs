@@ -21,15 +21,15 @@ pub struct Meter<'a> {
     key_prefix: &'a str,
     /// Whether requests pass uncounted when the store fails.
     fails_open: bool,
-    charges: Vec<Charge>,
+    charges: Vec<Charge<'a>>,
     /// Why the request could not be counted, and passed all the same.
     pub uncounted: Option<Failure>,
 }
 
 /// One limit that the request counts for.
 #[derive(Debug)]
-struct Charge {
-    policy: Policy,
+struct Charge<'a> {
+    policy: Policy<'a>,
     /// The counter's key without its window.
     name: String,
     is_due: bool,
@@ -41,7 +41,8 @@ struct Charge {
 /// A limit that the request breaks.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Refusal {
-    policy: Policy,
+    name: String,
+    quota: Quota,
     retry: Duration,
 }
 
@@ -63,10 +64,10 @@ impl<'a> Meter<'a> {
     }
 
     /// One limit more that the request counts for, unless it is switched off. Those added first are broken first.
-    pub fn add(&mut self, name: impl Into<String>, quota: Option<Quota>, subject: Subject) {
+    pub fn add(&mut self, name: &'a str, quota: Option<Quota>, subject: Subject) {
         let Some(quota) = quota else { return };
-        let policy = Policy { name: name.into(), quota };
-        let name = format!("{}limit:{}:{subject}", self.key_prefix, policy.name);
+        let policy = Policy { name, quota };
+        let name = [self.key_prefix, "limit:", name, ":", &subject.to_string()].concat();
         self.charges.push(Charge { policy, name, is_due: true, verdict: None, counted: None });
     }
 
@@ -87,7 +88,10 @@ impl<'a> Meter<'a> {
         for charge in &self.charges {
             let Some(Verdict::Refused { retry }) = charge.verdict else { continue };
             match &mut refusal {
-                None => refusal = Some(Refusal { policy: charge.policy.clone(), retry }),
+                None => {
+                    let Policy { name, quota } = charge.policy;
+                    refusal = Some(Refusal { name: name.to_owned(), quota, retry });
+                }
                 Some(first) => first.retry = first.retry.max(retry),
             }
         }
@@ -96,7 +100,7 @@ impl<'a> Meter<'a> {
 
     /// Takes back what was counted by these limits: it turned out not to be what they are for.
     pub fn give_back(&mut self, names: &[&str]) {
-        let named = |charge: &&mut Charge| names.contains(&charge.policy.name.as_str());
+        let named = |charge: &&mut Charge<'_>| names.contains(&charge.policy.name);
         for charge in self.charges.iter_mut().filter(named) {
             if let Some((counter, ttl)) = charge.counted.take() {
                 self.memory.owe(&counter, ttl);
@@ -158,7 +162,7 @@ impl<'a> Meter<'a> {
 
     /// What a response says of the limits that the request was counted for.
     pub fn write_fields(&self, response: Response) -> Response {
-        let standings = self.charges.iter().filter_map(|Charge { policy, verdict, .. }| match *verdict {
+        let standings = self.charges.iter().filter_map(|&Charge { policy, verdict, .. }| match verdict {
             Some(Verdict::Passed { remaining, reset }) => Some(Standing { policy, remaining, reset }),
             Some(Verdict::Refused { retry }) => Some(Standing { policy, remaining: 0, reset: retry }),
             None => None,
@@ -171,7 +175,7 @@ impl<'a> Meter<'a> {
         self.due().map(|charge| charge.aim(self.memory, now)).collect()
     }
 
-    fn due(&self) -> impl Iterator<Item = &Charge> {
+    fn due(&self) -> impl Iterator<Item = &Charge<'a>> {
         self.charges.iter().filter(|charge| charge.is_due)
     }
 
@@ -253,10 +257,10 @@ impl<'a> Meter<'a> {
     }
 }
 
-impl Charge {
+impl Charge<'_> {
     fn aim(&self, memory: &Memory, now: Time) -> Aim {
         let window = Window::at(self.policy.quota, now);
-        let key = |index| format!("{}:{index}", self.name);
+        let key = |index: u64| [&self.name, ":", &index.to_string()].concat();
         let present = key(window.index);
         let is_open = memory.is_open(&present);
         Aim {
@@ -270,7 +274,7 @@ impl Charge {
 }
 
 impl From<Refusal> for Problem {
-    fn from(Refusal { policy: Policy { name, quota }, retry }: Refusal) -> Self {
+    fn from(Refusal { name, quota, retry }: Refusal) -> Self {
         let (count, window) = (quota.count, fields::seconds(quota.window));
         let seconds = fields::seconds(retry);
         let detail = format!(

@@ -49,6 +49,8 @@ pub struct Limits {
 pub struct RouteLimit {
     /// Which.
     pub pattern: Pattern,
+    /// The pattern, as it stands in keys and fields.
+    pub name: String,
     /// How many.
     pub quota: Quota,
     /// Of whom.
@@ -57,7 +59,7 @@ pub struct RouteLimit {
 
 impl Limits {
     /// Says by which limits a request counts: what it carries, and where it comes from and goes to.
-    pub fn apply(&self, meter: &mut Meter<'_>, request: &Request<'_>, ticket: Option<&Ticket>) {
+    pub fn apply<'a>(&'a self, meter: &mut Meter<'a>, request: &Request<'_>, ticket: Option<&Ticket>) {
         let address = Subject::address(request.address);
         let session = ticket.map(|ticket| Subject::Session(ticket.lineage.family));
         let user = ticket.and_then(|ticket| ticket.user).map(Subject::User);
@@ -69,13 +71,13 @@ impl Limits {
             meter.add("user", self.user, user);
         }
         let route = self.routes.iter().find(|route| route.pattern.matches(request.method, request.path));
-        if let Some(RouteLimit { pattern, quota, by }) = route {
+        if let Some(RouteLimit { name, quota, by, .. }) = route {
             let subject = match by {
                 By::Session => session,
                 By::User => user.or(session),
                 By::Ip => None,
             };
-            meter.add(pattern.name(), Some(*quota), subject.unwrap_or(address));
+            meter.add(name, Some(*quota), subject.unwrap_or(address));
         }
     }
 }
@@ -107,10 +109,10 @@ pub fn over_the_edge_limit() -> Problem {
 }
 
 /// One limit as callers know it.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Policy {
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Policy<'a> {
     /// `session`, `user`, `ip`, `mint`, or a route's pattern.
-    pub name: String,
+    pub name: &'a str,
     /// How much.
     pub quota: Quota,
 }

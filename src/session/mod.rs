@@ -82,22 +82,22 @@ impl<H> Desk<'_, H> {
     }
 
     fn key_of(&self, handle: &Handle) -> String {
-        format!("{}sess:{handle}", self.rules.key_prefix)
+        [&self.rules.key_prefix, "sess:", &handle.to_string()].concat()
     }
 
     /// Where it keeps what holds for all of a user's sessions.
     fn standing_key(&self, user: &UserTag) -> String {
-        format!("{}user:{}:standing", self.rules.key_prefix, Base64UrlUnpadded::encode_string(user))
+        [&self.rules.key_prefix, "user:", &Base64UrlUnpadded::encode_string(user), ":standing"].concat()
     }
 
     /// Where it keeps the newest id of a family, once there was a rotation.
     fn family_key(&self, family: Family) -> String {
-        format!("{}family:{family}", self.rules.key_prefix)
+        [&self.rules.key_prefix, "family:", &family.to_string()].concat()
     }
 
     /// Where it lists a user's sessions: the family of each handle. For looking, never for deciding.
     fn index_key(&self, user: &UserTag) -> String {
-        format!("{}user:{}:sessions", self.rules.key_prefix, Base64UrlUnpadded::encode_string(user))
+        [&self.rules.key_prefix, "user:", &Base64UrlUnpadded::encode_string(user), ":sessions"].concat()
     }
 }
 
@@ -150,7 +150,7 @@ impl Session {
                     Base64UrlUnpadded::encode_string(roles.get(..6).unwrap_or_default())
                 )
             }
-            _ => format!("\"{revision}\""),
+            _ => ["\"", &revision.to_string(), "\""].concat(),
         }
     }
 }

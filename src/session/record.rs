@@ -202,7 +202,8 @@ impl Record {
     pub fn to_json(&self) -> String {
         let Lineage { family, generation } = self.lineage;
         let authenticated_at = self.authenticated_at.map(|time| time.0.to_string());
-        let mut record = stored();
+        let mut record = Object::of_about(self.data.get().len() + 512);
+        record.print("v", &VERSION);
         self.revisions.write(&mut record);
         record
             .json("user", self.user.as_ref().map(User::to_json).as_deref().unwrap_or("null"))

@@ -8,7 +8,7 @@ pub const NO_SESSION: &str = r#"{"session":null}"#;
 
 fn view(handle: Handle, record: &Record, idle_expires_at: Time) -> Object {
     let authenticated_at = record.authenticated_at.map(|time| format!("\"{}\"", time.rfc3339()));
-    let mut view = Object::default();
+    let mut view = Object::of_about(record.data.get().len() + 512);
     view.text("handle", &handle.to_string())
         .json("user", record.user.as_ref().map(User::to_json).as_deref().unwrap_or("null"))
         .json("data", record.data.get())
@@ -24,7 +24,7 @@ impl Session {
     /// `{"session": {…}}`, with `set_cookie` beside it when the caller is to pass the cookie on.
     pub fn to_json(&self, lifetimes: &Lifetimes, set_cookie: Option<&str>) -> String {
         let session = view(self.ticket.id.handle(), &self.record, lifetimes.idle_end(&self.ticket)).end();
-        let mut body = Object::default();
+        let mut body = Object::of_about(session.len() + 16);
         body.json("session", &session);
         if let Some(set_cookie) = set_cookie {
             body.text("set_cookie", set_cookie);

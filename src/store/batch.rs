@@ -17,7 +17,9 @@ pub struct Batch {
 
 impl Default for Batch {
     fn default() -> Self {
-        Self { json: String::from("["), length: 0, writes: false, counts: false, path: "/pipeline" }
+        let mut json = String::with_capacity(512);
+        json.push('[');
+        Self { json, length: 0, writes: false, counts: false, path: "/pipeline" }
     }
 }
 
@@ -218,7 +220,7 @@ impl Batch {
 
     /// The body of the call.
     pub(super) fn to_json(&self) -> String {
-        format!("{}]", self.json)
+        [&self.json, "]"].concat()
     }
 }
 

@@ -23,6 +23,7 @@ pub struct Keyring {
 /// A key, with what is the same in every MAC already absorbed.
 struct Key {
     id: KeyId,
+    fingerprint: String,
     mac: Hmac<Sha256>,
 }
 
@@ -35,7 +36,7 @@ impl Keyring {
 
     /// The keys' fingerprints, first the one that signs: public names, which say nothing of the secrets.
     pub fn fingerprints(&self) -> Vec<String> {
-        std::iter::once(&self.signing).chain(&self.older).map(|key| fingerprint(key.id)).collect()
+        std::iter::once(&self.signing).chain(&self.older).map(|key| key.fingerprint.clone()).collect()
     }
 
     /// The id of the key that signs.
@@ -48,13 +49,13 @@ impl Keyring {
         self.signing.mac.clone().chain_update(body).finalize().into_bytes().into()
     }
 
-    /// Checks the MAC of `body` in constant time; says whether the key is an older one.
-    pub(super) fn verify(&self, id: KeyId, body: &[u8], mac: &[u8]) -> Result<bool, Rejected> {
+    /// Checks the MAC of `body` in constant time; says whether the key is an older one, and its fingerprint.
+    pub(super) fn verify(&self, id: KeyId, body: &[u8], mac: &[u8]) -> Result<(bool, &str), Rejected> {
         let outdated = id != self.signing.id;
         let mut keys = std::iter::once(&self.signing).chain(&self.older);
         let key = keys.find(|key| key.id == id).ok_or(Rejected::Forged)?;
         key.mac.clone().chain_update(body).verify_slice(mac).map_err(|_| Rejected::Forged)?;
-        Ok(outdated)
+        Ok((outdated, &key.fingerprint))
     }
 }
 
@@ -73,12 +74,9 @@ impl Key {
         // The name's end is marked by a byte that no cookie name can hold.
         mac.update(cookie_name.as_bytes());
         mac.update(&[0]);
-        Self { id: [a, b, c, d], mac }
+        let id = [a, b, c, d];
+        Self { id, fingerprint: format!("{:08x}", u32::from_be_bytes(id)), mac }
     }
-}
-
-pub(super) fn fingerprint(id: KeyId) -> String {
-    format!("{:08x}", u32::from_be_bytes(id))
 }
 
 fn derive(secret: &str, label: &[u8]) -> [u8; 32] {

@@ -21,7 +21,7 @@ use std::fmt;
 use base64ct::{Base64UrlUnpadded, Encoding};
 
 pub use self::keyring::Keyring;
-use self::keyring::{KEY_ID_LEN, MAC_LEN, fingerprint};
+use self::keyring::{KEY_ID_LEN, MAC_LEN};
 use crate::{
     id::{Family, Id, Lineage},
     time::Time,
@@ -68,13 +68,13 @@ impl fmt::Debug for Ticket {
 
 /// A verified ticket.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Verified {
+pub struct Verified<'a> {
     /// What it says.
     pub ticket: Ticket,
     /// Whether an older secret than today's signed it: it is to be issued again.
     pub outdated: bool,
     /// The fingerprint of the key that signed it.
-    pub key: String,
+    pub key: &'a str,
 }
 
 /// Why a ticket is refused. None of these needs the store.
@@ -111,7 +111,7 @@ impl Ticket {
     }
 
     /// Verifies a cookie's value: its form, then its MAC, then its end.
-    pub fn open(text: &str, keyring: &Keyring, now: Time) -> Result<Verified, Rejected> {
+    pub fn open<'a>(text: &str, keyring: &'a Keyring, now: Time) -> Result<Verified<'a>, Rejected> {
         // 1. The form.
         let mut bytes = [0; TICKET_LEN];
         if text.len() != TEXT_LEN || Base64UrlUnpadded::decode(text, &mut bytes).is_err() {
@@ -125,7 +125,7 @@ impl Ticket {
         }
         // 2. The MAC, before anything else is believed.
         let key_id = take(&mut rest)?;
-        let outdated = keyring.verify(key_id, body, mac)?;
+        let (outdated, key) = keyring.verify(key_id, body, mac)?;
         // 3. The fields.
         let id = Id::from_bytes(take(&mut rest)?);
         let issued = Time::from_six_bytes(take(&mut rest)?);
@@ -136,11 +136,7 @@ impl Ticket {
         let [a, b, c] = take(&mut rest)?;
         let lineage = Lineage { family, generation: u32::from_be_bytes([0, a, b, c]) };
         let ticket = Self { id, issued, ends, remember: flags & REMEMBER != 0, user, lineage };
-        if ticket.ends <= now {
-            Err(Rejected::Expired)
-        } else {
-            Ok(Verified { ticket, outdated, key: fingerprint(key_id) })
-        }
+        if ticket.ends <= now { Err(Rejected::Expired) } else { Ok(Verified { ticket, outdated, key }) }
     }
 }
 
@@ -181,8 +177,9 @@ mod tests {
     fn the_frozen_ticket_is_still_made_and_still_opens() {
         let frozen = "AROJ4GIHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwGbdtqoAAGbfAEEAAADCQkJCQkJCQkJCQkJCQkJCQUFBQUFBQUFBQECAxjMraCOieq4SAdCTmICT7C9mJSQf1zdrW9Pn3AKXaE9";
         assert_eq!(ticket().seal(&keyring(&[NEW])), frozen);
-        let verified = Ticket::open(frozen, &keyring(&[NEW]), NOW).expect("a good ticket");
-        assert_eq!(verified, Verified { ticket: ticket(), outdated: false, key: "1389e062".into() });
+        let keyring = keyring(&[NEW]);
+        let verified = Ticket::open(frozen, &keyring, NOW).expect("a good ticket");
+        assert_eq!(verified, Verified { ticket: ticket(), outdated: false, key: "1389e062" });
     }
 
     #[test]
@@ -267,7 +264,8 @@ mod tests {
             prop_assume!(issued < ends.0);
             let lineage = Lineage { family: Family(family), generation };
             let ticket = Ticket { id: Id::from_bytes(id), issued: Time(issued), ends, remember, user, lineage };
-            let verified = Ticket::open(&ticket.seal(&keyring(&[NEW])), &keyring(&[NEW]), Time(issued));
+            let keyring = keyring(&[NEW]);
+            let verified = Ticket::open(&ticket.seal(&keyring), &keyring, Time(issued));
             prop_assert_eq!(verified.map(|verified| (verified.ticket, verified.outdated)), Ok((ticket, false)));
         }
 
