@@ -45,6 +45,12 @@ export const CANDIDATES = [
   { name: "constant", title: "Constant answer (floor)", worker: "candidates/constant.js", ...floor },
   { name: "one-call", title: "One constant store call (floor)", worker: "candidates/one-call.js", ...floor },
   {
+    name: "same-call",
+    title: "Cloakroom's call and headers, constant (floor)",
+    worker: "candidates/same-call.js",
+    ...floor,
+  },
+  {
     name: "cloakroom",
     title: "Cloakroom",
     built: fileURLToPath(new URL("../build", import.meta.url)),

@@ -17,8 +17,8 @@ workerd, and are measured in turn, round after round; the figures are medians ov
 
   --growth       instead: how Cloakroom's cost grows with data, limits and sessions
   --profile      instead: what the CPU time of a request goes into
-  --write        bench/results.md, results.json, cpu.svg and profile.svg; else it is printed. Measures all three, or
-                 with --growth or --profile that, and leaves the figures of the others
+  --write        into docs/performance.md, and bench/results.json, cpu.svg and profile.svg; else it is printed. Measures
+                 all three, or with --growth or --profile that, and leaves the figures of the others
   --quick        shorter and fewer rounds, and only the cells of the first table
   --rounds N     5, or 3 with --quick
   --only NAME    one candidate (more with commas), besides the floors; not with --growth, --profile, --write
@@ -26,6 +26,8 @@ workerd, and are measured in turn, round after round; the figures are medians ov
 
 const BENCH = fileURLToPath(new URL(".", import.meta.url));
 const RESULTS = join(BENCH, "results.json");
+const PAGE = join(BENCH, "../docs/performance.md");
+const MARKED = /(?<=<!-- results -->\n)[^]*(?=\n<!-- \/results -->)/;
 
 const options = readOptions();
 if (process.platform !== "linux") fail("CPU time is read from /proc, so this needs Linux");
@@ -80,7 +82,12 @@ for (const part of parts) {
 console.log(`\n${report(results)}`);
 if (options.write) {
   const { comparison, profile, growth } = { ...written(), ...results };
-  writeFileSync(join(BENCH, "results.md"), report({ comparison, profile, growth }));
+  const page = readFileSync(PAGE, "utf8");
+  if (!MARKED.test(page)) fail(`${PAGE} has no place between <!-- results --> and <!-- /results -->`);
+  writeFileSync(
+    PAGE,
+    page.replace(MARKED, () => report({ comparison, profile, growth })),
+  );
   writeFileSync(RESULTS, `${JSON.stringify({ comparison, profile, growth }, null, 1)}\n`);
   if (comparison) writeFileSync(join(BENCH, "cpu.svg"), cpuChart(comparison));
   if (profile) writeFileSync(join(BENCH, "profile.svg"), profileChart(profile));

@@ -34,14 +34,15 @@ const PEER = "hono-upstash";
 
 /** @param {Results} results */
 export function report({ comparison, growth, profile }) {
-  const paragraphs = ["# Benchmark"];
+  /** @type {string[]} */
+  const paragraphs = [];
   if (comparison) paragraphs.push(...compared(comparison));
   if (profile) paragraphs.push(...profiled(profile));
   if (growth) paragraphs.push(...grown(growth));
   if (comparison) paragraphs.push(...details(comparison));
   paragraphs.push("## The runs");
   for (const run of [comparison, profile, growth]) if (run) paragraphs.push(told(run));
-  return `${paragraphs.join("\n\n")}\n`;
+  return paragraphs.join("\n\n");
 }
 
 /** @param {Run & { rounds: number }} run */
@@ -58,7 +59,8 @@ function told({ date, command, rounds, seconds, machine, versions }) {
 /** What most want to know. @param {Comparison} comparison */
 function compared({ candidates }) {
   return [
-    "CPU time per request, in milliseconds: user and system time of the serving process, of all its threads; medians " +
+    "## CPU time per request",
+    "In milliseconds: user and system time of the serving process, of all its threads; medians " +
       "over the rounds, 32 connections, store next door. In brackets: times the floor of its kind, one store call for " +
       "read and change, a constant answer for a forged cookie.",
     cpuTable(candidates),
@@ -77,7 +79,7 @@ function compared({ candidates }) {
 function profiled({ profiled }) {
   return [
     "## Where the time goes",
-    "![CPU time per request, by what it goes into](profile.svg)",
+    "![CPU time per request, by what it goes into](../bench/profile.svg)",
     "Microseconds per request, from samples of V8's profiler; means over the rounds, 32 connections, store next " +
       "door. A function built into workerd counts for what calls it. *workerd itself*: the rest of the process' CPU " +
       "time, as measured without the profiler: the connections, HTTP, the event loop. The profiler makes the other " +
