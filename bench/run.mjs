@@ -15,10 +15,11 @@ const USAGE = `npm run bench -- [OPTION…]
 Measures what a session check costs, next to what people use today. All candidates run at the same time, under plain
 workerd, and are measured in turn, round after round; the figures are medians over the rounds.
 
+  --comparison   what is measured without an option: next to others
   --growth       instead: how Cloakroom's cost grows with data, limits and sessions
   --profile      instead: what the CPU time of a request goes into
   --write        into docs/performance.md, and bench/results.json, cpu.svg and profile.svg; else it is printed. Measures
-                 all three, or with --growth or --profile that, and leaves the figures of the others
+                 all three, or with --comparison, --growth or --profile that, and leaves the figures of the others
   --quick        shorter and fewer rounds, and only the cells of the first table
   --rounds N     5, or 3 with --quick
   --only NAME    one candidate (more with commas), besides the floors; not with --growth, --profile, --write
@@ -66,7 +67,7 @@ const runs = {
       folder,
       rounds,
       milliseconds: options.quick ? 500 : 800,
-      starts: options.quick ? 3 : 7,
+      starts: options.quick ? 3 : 15,
       all: !options.quick,
     }),
   profile: () => profile({ folder, rounds, milliseconds: options.quick ? 1200 : 2500 }),
@@ -95,10 +96,10 @@ if (options.write) {
 
 /** @returns {Part[]} */
 function choose() {
-  if (options.growth && options.profile) return ["profile", "growth"];
-  if (options.growth) return ["growth"];
-  if (options.profile) return ["profile"];
-  return options.write ? ["comparison", "profile", "growth"] : ["comparison"];
+  const all = /** @type {Part[]} */ (["comparison", "profile", "growth"]);
+  const named = all.filter((part) => options[part]);
+  if (named.length) return named;
+  return options.write ? all : ["comparison"];
 }
 
 /** @param {() => Promise<any>} run @returns {Promise<any>} its figures, and how they came about */
@@ -134,6 +135,7 @@ function written() {
 
 function readOptions() {
   const known = /** @type {const} */ ({
+    comparison: { type: "boolean" },
     growth: { type: "boolean" },
     profile: { type: "boolean" },
     write: { type: "boolean" },

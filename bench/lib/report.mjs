@@ -1,5 +1,5 @@
 /** What was measured, as Markdown for people. */
-import { TOLERANCE } from "./figures.mjs";
+import { median, TOLERANCE } from "./figures.mjs";
 import { CLOUDFLARE, LOOKED_UP, million, UPSTASH } from "./prices.mjs";
 import { PARTS } from "./profile.mjs";
 
@@ -61,8 +61,8 @@ function compared({ candidates }) {
   return [
     "## CPU time per request",
     "In milliseconds: user and system time of the serving process, of all its threads; medians " +
-      "over the rounds, 32 connections, store next door. In brackets: times the floor of its kind, one store call for " +
-      "read and change, a constant answer for a forged cookie.",
+      "over the rounds, 32 connections, store next door. In brackets: times the floor of its kind in the same round, the " +
+      "median: one store call for read and change, a constant answer for a forged cookie.",
     cpuTable(candidates),
     "## What a million requests cost",
     `In US dollars, beyond what is included, by the prices of [${CLOUDFLARE.plan}](${CLOUDFLARE.source}) ` +
@@ -185,16 +185,19 @@ function details({ candidates }) {
 /** @param {Result[]} candidates */
 function cpuTable(candidates) {
   const floors = { read: "one-call", change: "one-call", forged: "constant" };
-  const cpu = (/** @type {Result | undefined} */ result, /** @type {Job} */ job) =>
-    figures(result, { job, ...BUSY })?.cpu ?? NaN;
-  const shown = (/** @type {Result} */ result, /** @type {Job} */ job) => {
-    const floor = candidates.find(({ name }) => name === floors[job]);
-    return `${cpu(result, job).toFixed(3)} (${(cpu(result, job) / cpu(floor, job)).toFixed(2)})`;
+  const busy = (/** @type {Result | undefined} */ result, /** @type {Job} */ job) =>
+    figures(result, { job, ...BUSY });
+  // Of each round by itself: the machine is not equally fast in all of them.
+  const times = (/** @type {Result} */ result, /** @type {Job} */ job, /** @type {string} */ other) => {
+    const others = busy(
+      candidates.find(({ name }) => name === other),
+      job,
+    )?.rounds;
+    const own = busy(result, job)?.rounds ?? [];
+    return others && median(own.map(({ cpu }, round) => cpu / (others[round]?.cpu ?? NaN)));
   };
-  const peer = cpu(
-    candidates.find(({ name }) => name === PEER),
-    "read",
-  );
+  const shown = (/** @type {Result} */ result, /** @type {Job} */ job) =>
+    `${busy(result, job)?.cpu.toFixed(3)} (${times(result, job, floors[job])?.toFixed(2)})`;
   return rows(
     ["", "read", "change", "forged", `read, of ${PEER}'s`],
     candidates.map((result) => [
@@ -202,10 +205,13 @@ function cpuTable(candidates) {
       shown(result, "read"),
       shown(result, "change"),
       shown(result, "forged"),
-      peer ? `${((100 * cpu(result, "read")) / peer).toFixed(0)} %` : "",
+      percent(times(result, "read", PEER)),
     ]),
   );
 }
+
+/** @param {number | undefined} part */
+const percent = (part) => (part === undefined ? "" : `${(100 * part).toFixed(0)} %`);
 
 /** Those at the edge; Express has other costs. @param {Result[]} candidates */
 function costTable(candidates) {
