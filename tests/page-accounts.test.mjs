@@ -72,7 +72,8 @@ describe("the accounts of the page", { skip: hasChromium ? false : NO_CHROMIUM }
   /** A device with an empty cookie jar. @param {BrowserContextOptions} [options] */
   async function device(options = {}) {
     const context = await browser.newContext({ locale: "en-GB", reducedMotion: "reduce", ...options });
-    context.setDefaultTimeout(10_000);
+    // On a busy machine a page takes its time.
+    context.setDefaultTimeout(30_000);
     contexts.push(context);
     listen(context, complaints);
     await putPage(context, url);

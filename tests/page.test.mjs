@@ -52,7 +52,8 @@ describe("the page", { skip: hasChromium ? false : NO_CHROMIUM }, () => {
   /** A visitor with an empty cookie jar. @param {BrowserContextOptions} [options] */
   async function visitor(options = {}) {
     const context = await browser.newContext({ locale: "en-GB", reducedMotion: "reduce", ...options });
-    context.setDefaultTimeout(10_000);
+    // On a busy machine a page takes its time.
+    context.setDefaultTimeout(30_000);
     contexts.push(context);
     listen(context, complaints);
     return context;
