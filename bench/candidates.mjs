@@ -46,7 +46,7 @@ export const CANDIDATES = [
   { name: "one-call", title: "One constant store call (floor)", worker: "candidates/one-call.js", ...floor },
   {
     name: "same-call",
-    title: "Cloakroom's call and headers, constant (floor)",
+    title: "Our call and headers, constant (floor)",
     worker: "candidates/same-call.js",
     ...floor,
   },
