@@ -9,7 +9,7 @@ import { after, afterEach, before, beforeEach, describe, test } from "node:test"
 import axe from "axe-core";
 import { findChromium, NO_CHROMIUM } from "../tools/chromium.mjs";
 import { startLocalStore } from "../tools/local-store/index.mjs";
-import { launch, listen, putPage } from "./support/browser.mjs";
+import { closeAll, launch, newVisitor, openPage, putPage, settled } from "./support/browser.mjs";
 import { moveClocks, moveToWindow, startWorker } from "./support/worker.mjs";
 
 /** @import { Browser, BrowserContext, BrowserContextOptions, Page } from "playwright-core" */
@@ -32,8 +32,6 @@ describe("the accounts of the page", { skip: hasChromium ? false : NO_CHROMIUM }
   let worker;
   /** @type {Browser} */
   let browser;
-  /** @type {BrowserContext[]} */
-  let contexts = [];
   /** @type {string[]} */
   const complaints = [];
   let url = "";
@@ -57,10 +55,7 @@ describe("the accounts of the page", { skip: hasChromium ? false : NO_CHROMIUM }
     ada = `Ada ${++count}`;
   });
 
-  afterEach(async () => {
-    await Promise.all(contexts.map((context) => context.close()));
-    contexts = [];
-  });
+  afterEach(() => closeAll(browser));
 
   /** Starts a Worker with these settings instead of the one there is. @param {object} settings */
   async function serve(settings) {
@@ -70,29 +65,17 @@ describe("the accounts of the page", { skip: hasChromium ? false : NO_CHROMIUM }
   }
 
   /** A device with an empty cookie jar. @param {BrowserContextOptions} [options] */
-  async function device(options = {}) {
-    const context = await browser.newContext({ locale: "en-GB", reducedMotion: "reduce", ...options });
-    // On a busy machine a page takes its time.
-    context.setDefaultTimeout(30_000);
-    contexts.push(context);
-    listen(context, complaints);
+  async function device(options) {
+    const context = await newVisitor(browser, complaints, options);
     await putPage(context, url);
     return context;
   }
 
   /** @param {BrowserContext} context */
-  async function open(context) {
-    const page = await context.newPage();
-    await page.goto(url);
-    await settled(page);
-    return page;
-  }
+  const open = (context) => openPage(context, url);
 
   /** @param {BrowserContextOptions} [options] */
   const opened = async (options) => open(await device(options));
-
-  /** Nothing is under way any more. @param {Page} page */
-  const settled = (page) => page.locator("#look[aria-disabled=false]").waitFor();
 
   /** Presses a button that does no more than open something. @param {Page} page @param {string} name */
   const push = (page, name) => page.getByRole("button", { name, exact: true }).last().click();

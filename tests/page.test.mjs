@@ -9,7 +9,7 @@ import assert from "node:assert/strict";
 import { after, afterEach, before, describe, test } from "node:test";
 import { findChromium, NO_CHROMIUM } from "../tools/chromium.mjs";
 import { startLocalStore } from "../tools/local-store/index.mjs";
-import { launch, listen, putPage } from "./support/browser.mjs";
+import { closeAll, launch, newVisitor, openPage, putPage, settled } from "./support/browser.mjs";
 import { moveClocks, moveToWindow, startWorker } from "./support/worker.mjs";
 
 /** @import { Browser, BrowserContext, BrowserContextOptions, Page } from "playwright-core" */
@@ -26,8 +26,6 @@ describe("the page", { skip: hasChromium ? false : NO_CHROMIUM }, () => {
   let stop = () => {};
   /** @type {Browser} */
   let browser;
-  /** @type {BrowserContext[]} */
-  let contexts = [];
 
   /** What a console showed that it should not: exceptions, CSP violations, warnings. @type {string[]} */
   const complaints = [];
@@ -44,37 +42,16 @@ describe("the page", { skip: hasChromium ? false : NO_CHROMIUM }, () => {
     await stop();
   });
 
-  afterEach(async () => {
-    await Promise.all(contexts.map((context) => context.close()));
-    contexts = [];
-  });
+  afterEach(() => closeAll(browser));
 
   /** A visitor with an empty cookie jar. @param {BrowserContextOptions} [options] */
-  async function visitor(options = {}) {
-    const context = await browser.newContext({ locale: "en-GB", reducedMotion: "reduce", ...options });
-    // On a busy machine a page takes its time.
-    context.setDefaultTimeout(30_000);
-    contexts.push(context);
-    listen(context, complaints);
-    return context;
-  }
+  const visitor = (options) => newVisitor(browser, complaints, options);
 
-  /**
-   * Another tab of this visitor, once the page has had its first answer.
-   * @param {BrowserContext} context  @param {string} [at]
-   */
-  async function open(context, at = url) {
-    const page = await context.newPage();
-    await page.goto(at);
-    await settled(page);
-    return page;
-  }
+  /** Another tab of this visitor. @param {BrowserContext} context  @param {string} [at] */
+  const open = (context, at = url) => openPage(context, at);
 
   /** @param {BrowserContextOptions} [options] */
   const opened = async (options) => open(await visitor(options));
-
-  /** Nothing is under way any more. @param {Page} page */
-  const settled = (page) => page.locator("#look[aria-disabled=false]").waitFor();
 
   /** @param {Page} page  @param {string} name */
   async function press(page, name) {

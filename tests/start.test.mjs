@@ -13,7 +13,6 @@ import {
   symlink,
   writeFile,
 } from "node:fs/promises";
-import net from "node:net";
 import { tmpdir } from "node:os";
 import { delimiter, join } from "node:path";
 import { after, before, describe, it } from "node:test";
@@ -21,6 +20,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { startLocalStore } from "../tools/local-store/index.mjs";
+import { freePort } from "../tools/port.mjs";
 
 const run = promisify(execFile);
 const root = fileURLToPath(new URL("..", import.meta.url));
@@ -316,20 +316,6 @@ async function gone(family) {
 async function isAlive(pid) {
   const { stdout } = await run("ps", ["-o", "stat=", "-p", String(pid)]).catch(() => ({ stdout: "" }));
   return /^[^Z]/.test(stdout.trim());
-}
-
-/**
- * @param {number} [wanted] fails when that one is taken
- * @returns {Promise<number>}
- */
-function freePort(wanted = 0) {
-  return new Promise((done, failed) => {
-    const server = net.createServer().once("error", failed);
-    server.listen(wanted, "127.0.0.1", () => {
-      const { port } = /** @type {import("node:net").AddressInfo} */ (server.address());
-      server.close(() => done(port));
-    });
-  });
 }
 
 /**

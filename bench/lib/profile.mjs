@@ -4,12 +4,13 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
 import { WebSocket } from "ws";
+import { freePort } from "../../tools/port.mjs";
 import { CANDIDATES } from "../candidates.mjs";
 import { SESSION } from "../candidates/session.js";
 import { median } from "./figures.mjs";
 import { load } from "./load.mjs";
 import { once, progress, visitors } from "./measure.mjs";
-import { freePort, prepare, start } from "./serve.mjs";
+import { prepare, start } from "./serve.mjs";
 import { startStore } from "./store.mjs";
 
 /** @typedef {import("../candidates.mjs").Candidate} Candidate */

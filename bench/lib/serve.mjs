@@ -1,13 +1,13 @@
 /** Makes a candidate ready to run, runs it under plain `workerd serve` or Node, and reads what it uses from /proc. */
 import { once } from "node:events";
 import { copyFileSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
-import { createServer } from "node:net";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { gzipSync } from "node:zlib";
 import { build } from "esbuild";
 import * as workerd from "workerd";
+import { freePort } from "../../tools/port.mjs";
 import { killPrograms, launch } from "../../tools/say.mjs";
 
 /** @typedef {import("../candidates.mjs").Candidate} Candidate */
@@ -159,13 +159,4 @@ export async function start({ program, args, env }, isServed, more = []) {
     memory: () => Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1]) * 1024,
     stop,
   };
-}
-
-export async function freePort() {
-  const server = createServer().listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const { port } = /** @type {import("node:net").AddressInfo} */ (server.address());
-  server.close();
-  await once(server, "close");
-  return port;
 }

@@ -5,7 +5,7 @@ import { fileURLToPath } from "node:url";
 import { chromium } from "playwright-core";
 import { findChromium, NO_CHROMIUM } from "../../tools/chromium.mjs";
 
-/** @import { BrowserContext } from "playwright-core" */
+/** @import { Browser, BrowserContext, BrowserContextOptions, Page } from "playwright-core" */
 
 const FLAGS = [
   "--headless",
@@ -31,11 +31,39 @@ export async function launch({ log = console.error } = {}) {
 }
 
 /**
+ * Somebody with an empty cookie jar, whose console is listened to.
+ * @param {Browser} browser
+ * @param {string[]} complaints
+ * @param {BrowserContextOptions} [options]
+ */
+export async function newVisitor(browser, complaints, options = {}) {
+  const context = await browser.newContext({ locale: "en-GB", reducedMotion: "reduce", ...options });
+  // On a busy machine a page takes its time.
+  context.setDefaultTimeout(30_000);
+  listen(context, complaints);
+  return context;
+}
+
+/** Opens the page, and waits until it has had its first answer. @param {BrowserContext} context @param {string} at */
+export async function openPage(context, at) {
+  const page = await context.newPage();
+  await page.goto(at);
+  await settled(page);
+  return page;
+}
+
+/** Nothing is under way any more. @param {Page} page */
+export const settled = (page) => page.locator("#look[aria-disabled=false]").waitFor();
+
+/** All have gone. @param {Browser} browser */
+export const closeAll = (browser) => Promise.all(browser.contexts().map((context) => context.close()));
+
+/**
  * Collects what a visitor's console shows that it should not: exceptions, CSP violations, warnings, dialogs.
  * @param {BrowserContext} context
  * @param {string[]} complaints
  */
-export function listen(context, complaints) {
+function listen(context, complaints) {
   context.on("weberror", (error) => complaints.push(String(error.error())));
   context.on("dialog", (dialog) => complaints.push(`dialog: ${dialog.message()}`));
   context.on("console", (message) => {
