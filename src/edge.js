@@ -164,7 +164,7 @@ async function wait(instance, step) {
   const [kind, number, milliseconds, path, syncToken] = step.slice(0, end).split("\n");
   let status = 0;
   let newToken = "";
-  let body = "";
+  let body = new Uint8Array();
   try {
     if (kind === "W") {
       await new Promise((done) => setTimeout(done, Number(milliseconds)));
@@ -177,7 +177,7 @@ async function wait(instance, step) {
         redirect: "manual",
       });
       newToken = answer.headers.get("upstash-sync-token") ?? "";
-      body = await answer.text();
+      body = new Uint8Array(await answer.arrayBuffer());
       status = answer.status;
     }
   } catch {

@@ -182,11 +182,13 @@ pub fn start(now: f64, head: String, body: Option<Vec<u8>>, too_large: bool, is_
     run(Exchange { future, counter, since: now }, now)
 }
 
-/// Goes on with request `number`, with the store's answer; status 0 when there is none, or after a pause.
+/// Goes on with request `number`, with the store's answer; status 0 when there is none, or after a pause. The answer
+/// comes as the bytes it arrived in; what is not text is no answer that anybody understands.
 #[wasm_bindgen]
-pub fn resume(number: u32, now: f64, status: u16, sync_token: String, body: String) -> String {
+pub fn resume(number: u32, now: f64, status: u16, sync_token: String, body: Vec<u8>) -> String {
     let exchange = WAITING.with_borrow_mut(|waiting| waiting.take(number));
     let Some(exchange) = exchange else { return String::new() };
+    let body = String::from_utf8(body).unwrap_or_default();
     let answer = if status == 0 { Err(Unreachable) } else { Ok(Answer { status, body, sync_token }) };
     exchange.counter.incoming.replace(Some(answer));
     run(exchange, time(now))

@@ -161,15 +161,25 @@ pub(crate) fn quoted(text: &str) -> String {
 
 /// Appends `text` as a JSON string.
 pub(crate) fn push_text(json: &mut String, text: &str) {
-    // Most of what is written are names and keys, which need no escapes.
-    if text.bytes().all(|byte| byte >= b' ' && byte != b'"' && byte != b'\\') {
-        json.push('"');
-        json.push_str(text);
-        json.push('"');
-    } else {
-        // Only maps with odd keys have no JSON form.
-        json.push_str(&serde_json::to_string(text).unwrap_or_default());
+    json.reserve(text.len() + 2);
+    json.push('"');
+    let mut written = 0;
+    for (index, byte) in text.bytes().enumerate() {
+        if byte >= b' ' && byte != b'"' && byte != b'\\' {
+            continue;
+        }
+        json.push_str(text.get(written..index).unwrap_or_default());
+        json.push('\\');
+        written = index;
+        if byte < b' ' {
+            // Rare, and there are many forms of them; all are longer than the character itself.
+            let escaped = serde_json::to_string(&char::from(byte)).unwrap_or_default();
+            json.push_str(escaped.trim_matches(['"', '\\']));
+            written += 1;
+        }
     }
+    json.push_str(text.get(written..).unwrap_or_default());
+    json.push('"');
 }
 
 #[cfg(test)]
