@@ -1,6 +1,6 @@
 //! The path of a request, top to bottom. Pure: what it needs of the machine it asks of the [`Host`].
 
-use std::pin::Pin;
+use std::{cell::Cell, pin::Pin};
 
 use crate::{
     config::Config,
@@ -110,7 +110,8 @@ async fn serve<'a, H: Host>(
     let plan = route.plan(request, param)?;
     let began = host.now();
     let deadline = began + config.store_timeout * PATIENCE;
-    let desk = Desk { host, store, isolate, rules: &config.session, began, deadline };
+    let races_lost = Cell::new(0);
+    let desk = Desk { host, store, isolate, rules: &config.session, began, deadline, races_lost };
 
     let refused = |error| refuse(host, error);
 

@@ -13,7 +13,7 @@ mod standing;
 mod users;
 mod view;
 
-use std::time::Duration;
+use std::{cell::Cell, time::Duration};
 
 use base64ct::{Base64UrlUnpadded, Encoding};
 use sha2::{Digest, Sha256};
@@ -70,6 +70,8 @@ pub struct Desk<'a, H> {
     pub began: Time,
     /// When to give up applying a change again.
     pub deadline: Time,
+    /// How often the request's change came too late.
+    pub races_lost: Cell<u32>,
 }
 
 /// Rotations that one request follows: so many can be made within the grace, by one who means it.
