@@ -84,7 +84,7 @@ impl Isolate {
 
     /// Forgets a renewal that failed.
     pub fn forget(&self, handle: &Handle) {
-        self.touched.borrow_mut().remove(&handle.to_string());
+        self.touched.borrow_mut().insert(handle.to_string(), 0);
     }
 
     /// Remembers that the session's time to live is renewed now: of many requests with one ticket, which all find

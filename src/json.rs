@@ -1,7 +1,7 @@
 //! JSON whose shape we know: objects read member by member out of borrowed text, and written straight into text.
 //! Derived code would do the same in four times the bytes. What callers make up is a [`serde_json::Value`].
 
-use std::fmt::{self, Write};
+use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::{Value, value::RawValue};
@@ -123,12 +123,9 @@ impl Object {
         self
     }
 
-    /// A number, or what else prints as JSON.
-    pub(crate) fn print(&mut self, name: &str, value: &dyn fmt::Display) -> &mut Self {
-        self.json(name, "");
-        // Writing into memory cannot fail.
-        let _ = write!(self.0, "{value}");
-        self
+    /// A number, or true or false.
+    pub(crate) fn print(&mut self, name: &str, value: impl ToString) -> &mut Self {
+        self.json(name, &value.to_string())
     }
 
     /// All of it.
@@ -172,9 +169,10 @@ pub(crate) fn push_text(json: &mut String, text: &str) {
         json.push('\\');
         written = index;
         if byte < b' ' {
-            // Rare, and there are many forms of them; all are longer than the character itself.
-            let escaped = serde_json::to_string(&char::from(byte)).unwrap_or_default();
-            json.push_str(escaped.trim_matches(['"', '\\']));
+            json.push_str("u00");
+            json.extend(
+                [byte / 16, byte % 16].map(|digit| char::from_digit(digit.into(), 16).unwrap_or_default()),
+            );
             written += 1;
         }
     }
@@ -189,9 +187,9 @@ mod tests {
     #[test]
     fn what_is_written_is_read_again() {
         let mut object = Object::default();
-        object.text("a", "x\"y\n").print("b", &7).json("c", r#"["d","e"]"#).json("f", "null");
+        object.text("a", "x\"y\n").print("b", 7).json("c", r#"["d","e"]"#).json("f", "null");
         let json = object.end();
-        assert_eq!(json, r#"{"a":"x\"y\n","b":7,"c":["d","e"],"f":null}"#);
+        assert_eq!(json, r#"{"a":"x\"y\u000a","b":7,"c":["d","e"],"f":null}"#);
         let members = Members::parse(&json).expect("an object");
         assert_eq!(members.text("a").as_deref(), Some("x\"y\n"));
         assert_eq!(members.number("b"), Some(7));

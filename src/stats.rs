@@ -100,7 +100,7 @@ pub async fn report<H: Host>(
             let count = counts.iter().find(|(counted, _)| counted == name);
             one.json(name, count.map_or("0", |(_, count)| count));
         }
-        reported.push(one.print("distinct_users", &users).end());
+        reported.push(one.print("distinct_users", users).end());
     }
     let signing_keys = json::list(keyring.fingerprints().iter().map(|key| json::quoted(key)));
     let days = json::list(reported.into_iter());

@@ -51,7 +51,7 @@ impl Time {
                 number /= 10;
             }
         }
-        String::from_utf8_lossy(&text).into_owned()
+        String::from_utf8(text.to_vec()).unwrap_or_default()
     }
 
     /// Year, month and day.

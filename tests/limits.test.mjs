@@ -845,7 +845,7 @@ test("the fields are there on a 429 and an allowed page may read them; no cookie
       from,
     );
     assert.equal(answer.headers.get("Access-Control-Allow-Origin"), ORIGIN);
-    assert.match(answer.json.detail, /the limit "session" of 5 in 60 seconds/);
+    assert.match(answer.json.detail, /the limit "session" of 5 in 60 s/);
   }
 });
 

@@ -77,7 +77,7 @@ impl From<Problem> for Response {
         let body = Object::default()
             .text("type", "about:blank")
             .text("title", title)
-            .print("status", &status)
+            .print("status", status)
             .text("detail", &problem.detail)
             .text("code", code)
             .end();

@@ -169,7 +169,7 @@ impl<'a> Request<'a> {
 
 /// The origin, the path and the query of an absolute URL as the platform writes it: in its canonical form (WHATWG URL).
 fn split_url(url: &str) -> (&str, &str, &str) {
-    let authority = url.find("://").map_or(0, |index| index + 3);
+    let authority = url.find(':').map_or(0, |colon| colon + "://".len());
     let rest = url.get(authority..).unwrap_or_default();
     let path = authority + rest.find(['/', '?', '#']).unwrap_or(rest.len());
     let (origin, rest) = url.split_at_checked(path).unwrap_or((url, ""));

@@ -277,9 +277,8 @@ impl From<Refusal> for Problem {
     fn from(Refusal { name, quota, retry }: Refusal) -> Self {
         let (count, window) = (quota.count, fields::seconds(quota.window));
         let seconds = fields::seconds(retry);
-        let detail = format!(
-            "the limit \"{name}\" of {count} in {window} seconds is used up; try again in {seconds} seconds"
-        );
+        let detail =
+            format!("the limit \"{name}\" of {count} in {window} s is used up; try again in {seconds} s");
         Self::new(Code::RateLimited, detail).with_header("Retry-After", seconds.to_string())
     }
 }

@@ -60,10 +60,12 @@ pub struct RouteLimit {
 impl Limits {
     /// Says by which limits a request counts: what it carries, and where it comes from and goes to.
     pub fn apply<'a>(&'a self, meter: &mut Meter<'a>, request: &Request<'_>, ticket: Option<&Ticket>) {
-        let address = Subject::address(request.address);
+        let address = || Subject::address(request.address);
         let session = ticket.map(|ticket| Subject::Session(ticket.lineage.family));
         let user = ticket.and_then(|ticket| ticket.user).map(Subject::User);
-        meter.add("ip", self.ip, address);
+        if self.ip.is_some() {
+            meter.add("ip", self.ip, address());
+        }
         if let Some(session) = session {
             meter.add("session", self.session, session);
         }
@@ -77,7 +79,7 @@ impl Limits {
                 By::User => user.or(session),
                 By::Ip => None,
             };
-            meter.add(name, Some(*quota), subject.unwrap_or(address));
+            meter.add(name, Some(*quota), subject.unwrap_or_else(address));
         }
     }
 }
@@ -104,7 +106,7 @@ impl Limits {
 
 /// Cloudflare's own limit does not say how long it takes; its longest window is a minute.
 pub fn over_the_edge_limit() -> Problem {
-    let detail = "there are too many requests from this address; try again in 60 seconds";
+    let detail = "there are too many requests from this address; try again in 60 s";
     Problem::new(Code::RateLimited, detail).with_header("Retry-After", "60")
 }
 

@@ -51,7 +51,7 @@ pub(super) const SESSIONS: Route = Route {
 };
 
 pub(super) const SESSION: Route = Route {
-    path: "/admin/sessions/{}",
+    path: "/admin/sessions/*",
     methods: "GET, HEAD, DELETE",
     plan: |request, param| match request.method {
         Method::Get | Method::Head => Some(param.handle().map(|handle| Plan::Admin(Admin::Look(handle)))),
@@ -61,7 +61,7 @@ pub(super) const SESSION: Route = Route {
 };
 
 pub(super) const USER_SESSIONS: Route = Route {
-    path: "/admin/users/{}/sessions",
+    path: "/admin/users/*/sessions",
     methods: "GET, HEAD, DELETE",
     plan: |request, param| match request.method {
         Method::Get | Method::Head => Some(param.text().map(|id| Plan::Admin(Admin::List(id)))),
@@ -71,7 +71,7 @@ pub(super) const USER_SESSIONS: Route = Route {
 };
 
 pub(super) const USER_ROLES: Route = Route {
-    path: "/admin/users/{}/roles",
+    path: "/admin/users/*/roles",
     methods: "PUT",
     plan: |request, param| {
         let plan = || Ok(Plan::Admin(Admin::SetRoles(param.text()?, roles(request)?)));

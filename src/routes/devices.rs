@@ -19,7 +19,7 @@ pub(super) const SESSIONS: Route = Route {
 };
 
 pub(super) const ONE: Route = Route {
-    path: "/sessions/{}",
+    path: "/sessions/*",
     methods: "DELETE",
     plan: |request, param| (request.method == Method::Delete).then(|| param.handle().map(Plan::EndOne)),
 };

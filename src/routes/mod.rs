@@ -55,7 +55,7 @@ pub struct Route {
     plan: fn(&Request<'_>, Param<'_>) -> Option<Result<Plan, Problem>>,
 }
 
-/// What stands in the path where the route has `{}`, still percent-encoded.
+/// What stands in the path where the route has `*`, still percent-encoded.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Param<'a>(&'a str);
 
@@ -96,7 +96,7 @@ const HEALTH: Route = Route {
 };
 
 impl Route {
-    /// The route of a path under `base_path`, and what stands where it has a `{}`.
+    /// The route of a path under `base_path`, and what stands where it has a `*`.
     pub fn find<'p>(path: &'p str, base_path: &str) -> Result<(&'static Self, Param<'p>), Problem> {
         let below = path.strip_prefix(base_path);
         let found =
@@ -105,7 +105,7 @@ impl Route {
     }
 
     fn matches<'p>(&self, path: &'p str) -> Option<Param<'p>> {
-        let Some((before, after)) = self.path.split_once("{}") else {
+        let Some((before, after)) = self.path.split_once('*') else {
             return (self.path == path).then_some(Param::default());
         };
         let param = path.strip_prefix(before)?.strip_suffix(after)?;

@@ -180,7 +180,7 @@ impl Newest {
 
     /// The stored form.
     pub fn to_json(&self) -> String {
-        stored().print("generation", &self.generation).text("to", &self.to.to_string()).end()
+        stored().print("generation", self.generation).text("to", &self.to.to_string()).end()
     }
 
     /// Reads what the store holds; `None` when it is not ours.
@@ -203,23 +203,23 @@ impl Record {
         let Lineage { family, generation } = self.lineage;
         let authenticated_at = self.authenticated_at.map(|time| time.0.to_string());
         let mut record = Object::of_about(self.data.get().len() + 512);
-        record.print("v", &VERSION);
+        record.print("v", VERSION);
         self.revisions.write(&mut record);
         record
             .json("user", self.user.as_ref().map(User::to_json).as_deref().unwrap_or("null"))
             .json("data", self.data.get())
-            .print("created_at", &self.created_at.0)
+            .print("created_at", self.created_at.0)
             .json("authenticated_at", authenticated_at.as_deref().unwrap_or("null"))
-            .print("rotated_at", &self.rotated_at.0)
-            .print("expires_at", &self.expires_at.0)
-            .print("remember", &self.remember);
+            .print("rotated_at", self.rotated_at.0)
+            .print("expires_at", self.expires_at.0)
+            .print("remember", self.remember);
         if !self.marks.is_empty() {
             record.json("marks", &list(&self.marks));
         }
         if !self.device.is_unknown() {
             record.json("device", &self.device.to_json());
         }
-        record.text("family", &family.to_string()).print("generation", &generation).end()
+        record.text("family", &family.to_string()).print("generation", generation).end()
     }
 
     fn read(record: &Members<'_>) -> Option<Self> {
@@ -258,7 +258,7 @@ impl Moved {
         moved
             .text("nonce", &self.nonce.to_string())
             .text("to", &self.to.to_string())
-            .print("until", &self.until.0);
+            .print("until", self.until.0);
         stored().json("moved", &moved.end()).end()
     }
 
@@ -283,7 +283,7 @@ impl Entry {
 /// The beginning of all that is stored.
 fn stored() -> Object {
     let mut object = Object::default();
-    object.print("v", &VERSION);
+    object.print("v", VERSION);
     object
 }
 

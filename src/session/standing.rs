@@ -38,7 +38,7 @@ impl Standing {
     /// The stored form.
     pub fn to_json(&self) -> String {
         let mut object = Object::default();
-        object.print("v", &1);
+        object.print("v", 1);
         if let Some(mark) = &self.mark {
             object.text("mark", &mark.to_string());
         }

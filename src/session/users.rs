@@ -150,11 +150,11 @@ impl<H: Host> Desk<'_, H> {
             let quoted = |text: &Option<String>| text.as_deref().map_or("null".to_owned(), json::quoted);
             Object::default()
                 .text("handle", &kept.handle.to_string())
-                .print("current", &(current == Some(&kept.handle)))
+                .print("current", current == Some(&kept.handle))
                 .text("created_at", &kept.record.created_at.rfc3339())
                 // Use renews the time to live; what is missing of it is how long ago that was.
                 .text("last_seen_at", &(now - unused_for).rfc3339())
-                .print("remember", &kept.record.remember)
+                .print("remember", kept.record.remember)
                 .json("user_agent", &quoted(&kept.record.device.user_agent))
                 .json("ip", &quoted(&kept.record.device.ip))
                 .end()

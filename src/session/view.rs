@@ -1,13 +1,17 @@
 //! A session as callers see it.
 
 use super::{Kept, Lifetimes, Record, Session, User};
-use crate::{id::Handle, json::Object, time::Time};
+use crate::{
+    id::Handle,
+    json::{self, Object},
+    time::Time,
+};
 
 /// The public form of no session.
 pub const NO_SESSION: &str = r#"{"session":null}"#;
 
 fn view(handle: Handle, record: &Record, idle_expires_at: Time) -> Object {
-    let authenticated_at = record.authenticated_at.map(|time| format!("\"{}\"", time.rfc3339()));
+    let authenticated_at = record.authenticated_at.map(|time| json::quoted(&time.rfc3339()));
     let mut view = Object::of_about(record.data.get().len() + 512);
     view.text("handle", &handle.to_string())
         .json("user", record.user.as_ref().map(User::to_json).as_deref().unwrap_or("null"))
@@ -16,7 +20,7 @@ fn view(handle: Handle, record: &Record, idle_expires_at: Time) -> Object {
         .json("authenticated_at", authenticated_at.as_deref().unwrap_or("null"))
         .text("expires_at", &record.expires_at.rfc3339())
         .text("idle_expires_at", &idle_expires_at.rfc3339())
-        .print("remember", &record.remember);
+        .print("remember", record.remember);
     view
 }
 
@@ -37,8 +41,8 @@ impl Kept {
     /// `{"session": {…}}`, with what the store says of it.
     pub fn to_json(&self, now: Time) -> String {
         let session = view(self.handle, &self.record, Time(now.0.saturating_add(self.ttl_ms)))
-            .print("ttl_seconds", &(self.ttl_ms / 1000))
-            .print("stored_bytes", &self.stored.len())
+            .print("ttl_seconds", self.ttl_ms / 1000)
+            .print("stored_bytes", self.stored.len())
             .end();
         Object::default().json("session", &session).end()
     }

@@ -241,7 +241,7 @@ mod tests {
             .extend("k", Duration::ZERO);
         assert_eq!(
             batch.to_json(),
-            r#"[["MGET","a","b"],["SET","k","a \"quoted\"\nline","NX","PX","1000"],["PEXPIRE","k","1","GT"]]"#
+            r#"[["MGET","a","b"],["SET","k","a \"quoted\"\u000aline","NX","PX","1000"],["PEXPIRE","k","1","GT"]]"#
         );
     }
 }
