@@ -222,6 +222,17 @@ test("the profile is a document of its own: patched, conditional, and there afte
     "unsupported_media_type",
   );
   refused(await mergeProfile(visitor, { big: "x".repeat(70_000) }), 413, "too_large");
+  const last = (await visitor.send("GET", "/auth/profile")).headers.get("etag");
+  const { id } = (await visitor.session()).user;
+  assert.equal((await setRoles(id, { roles: ["staff"] })).status, 204);
+  await visitor.tell("POST", "/password", { current: RIGHT, new: "another horse" });
+  await visitor.tell("POST", "/password", { current: "another horse", new: RIGHT });
+  const same = await mergeProfile(visitor, { n: 3 }, { "If-Match": String(last) });
+  assert.deepEqual(
+    [same.status, same.headers.get("etag")],
+    [200, last],
+    "what is not the profile is not in its tag",
+  );
   await visitor.logout();
   const again = await loggedIn();
   assert.deepEqual((await again.send("GET", "/auth/profile")).json, { n: 3 });
@@ -536,7 +547,7 @@ test("of fifty guesses at once, over two isolates, exactly the limit is looked a
     assert.equal(over.length, 40);
     for (const answer of over) {
       refused(answer, 429, "rate_limited");
-      assert.match(answer.json.detail, /"login" of 10 in 300 seconds/);
+      assert.match(answer.json.detail, /"login" of 10 in 300 s/);
       assert.ok(Number(answer.headers.get("retry-after")) > 0);
     }
   }
@@ -597,7 +608,7 @@ test("stuffing over many accounts from one address is stopped at ten times the l
   );
   assert.equal(answers.filter(({ status }) => status === 401).length, 100);
   const over = answers.find(({ status }) => status === 429);
-  assert.match(over?.json.detail, /"login-address" of 100 in 300 seconds/);
+  assert.match(over?.json.detail, /"login-address" of 100 in 300 s/);
 });
 
 test("a password given while logged in is an attempt too", async () => {
@@ -894,6 +905,27 @@ test("roles hold from the next request, everywhere, through rotations and logins
   for (const key of await store.redis.keys("user:*:standing")) await store.redis.del(key);
   const kept = await loggedIn();
   assert.deepEqual((await kept.session()).user.roles, [], "the account knows them too");
+});
+
+test("of two changes of roles at once the account and the sessions have the same", async () => {
+  const visitor = await registered();
+  const { id } = (await visitor.session()).user;
+  // The earlier one comes later to what holds for the sessions: before it reads that, or before it writes it.
+  for (const [command, roles] of /** @type {const} */ ([
+    ["GETEX", "a"],
+    ["SET", "b"],
+  ])) {
+    const held = store.faults.hold(({ commands }) =>
+      commands.some(([word, key]) => word === command && key?.endsWith(":standing")),
+    );
+    const earlier = setRoles(id, { roles: [`${roles} earlier`] });
+    await held.arrived;
+    assert.equal((await setRoles(id, { roles: [`${roles} later`] })).status, 204);
+    held.release();
+    assert.equal((await earlier).status, 204);
+    assert.deepEqual((await visitor.session()).user.roles, [`${roles} later`]);
+    assert.deepEqual((await (await loggedIn()).session()).user.roles, [`${roles} later`]);
+  }
 });
 
 test("roles are for accounts that are there, and are a list of strings", async () => {
@@ -1252,9 +1284,10 @@ for (const always of [false, true]) {
       ACTS
     )) {
       for (const [what, fault] of FAULTS) {
-        for (let call = 1; call < 9; call += 1) {
+        for (let call = 1; call < 16; call += 1) {
           name = `faulty ${(count += 1)}`;
           const owner = await registered();
+          const other = act === "password" ? await loggedIn() : undefined;
           const isEntry = act === "register" || act === "login";
           const visitor = isEntry ? someone() : owner;
           if (isEntry) await visitor.merge({ n: 1 });
@@ -1299,6 +1332,7 @@ for (const always of [false, true]) {
             assert.equal(statuses.filter((one) => one === 200).length, 1, where);
             if (answer.status === status) assert.notEqual(after, null, where);
             if (answer.status === status && act === "password") assert.equal(statuses[1], 200, where);
+            if (other && statuses[1] === 200) assert.equal(await other.session(), null, where);
           }
         }
       }

@@ -9,7 +9,9 @@ pub mod name;
 pub mod password;
 mod registry;
 
+use base64ct::{Base64UrlUnpadded, Encoding};
 use serde_json::value::RawValue;
+use sha2::{Digest, Sha256};
 
 pub use self::{
     known::KnownDevice,
@@ -53,22 +55,23 @@ impl Account {
         User { id: self.id.clone(), name: self.name.clone(), roles: self.roles.clone() }
     }
 
-    /// The strong entity tag of the profile.
+    /// The strong entity tag of the profile: another for each content, whatever else changes.
     pub fn etag(&self) -> String {
-        format!("\"{}\"", self.revisions.newest)
+        let digest = Sha256::digest(self.profile.get());
+        ["\"", &Base64UrlUnpadded::encode_string(digest.get(..12).unwrap_or_default()), "\""].concat()
     }
 
     /// The stored form.
     pub fn to_json(&self) -> String {
         let mut account = Object::default();
-        account.print("v", &VERSION);
+        account.print("v", VERSION);
         self.revisions.write(&mut account);
         account
             .text("id", &self.id)
             .text("name", &self.name)
             .text("hash", &self.hash)
             .json("roles", &json::list(self.roles.iter().map(|role| json::quoted(role))))
-            .print("created_at", &self.created_at.0)
+            .print("created_at", self.created_at.0)
             .json("profile", self.profile.get())
             .end()
     }

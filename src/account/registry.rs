@@ -152,13 +152,23 @@ impl<H: Host> Registry<'_, H> {
     /// Gives a user other roles, from their next request on.
     pub async fn set_roles(&self, id: &str, roles: &[String]) -> Result<(), Error> {
         let tag = User::tag_of(id);
-        let kept = self.by_tag(&tag).await?;
         let change = |account: &mut Account| {
             account.roles = roles.to_vec();
             Ok(())
         };
-        self.update(kept, &change).await?;
-        self.desk.set_standing(&tag, &|standing| Standing { roles: Some(roles.to_vec()), ..standing }).await
+        let mut kept = self.update(self.by_tag(&tag).await?, &change).await?;
+        loop {
+            let roles = kept.account.roles;
+            self.desk
+                .set_standing(&tag, &|standing| Standing { roles: Some(roles.clone()), ..standing })
+                .await?;
+            // Of two changes at once the account has the later one, and whoever comes last to the standing sees it.
+            let again = self.read(&kept.key).await?.filter(|again| again.account.id == kept.account.id);
+            kept = again.ok_or(Error::NoAccount)?;
+            if kept.account.roles == roles {
+                return Ok(());
+            }
+        }
     }
 
     /// Keeps another password, or the same under today's parameters; unless it was changed since the account was read.

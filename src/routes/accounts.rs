@@ -323,20 +323,22 @@ pub async fn serve<H: Host>(
     // 3. Is it them?
     let kept = prove(&password.0, Some(kept), &registry).await?;
     meter.give_back(LOGIN_LIMITS);
-    let session = match purpose {
-        Purpose::Reauthenticate => session,
-        Purpose::ChangePassword(new) => {
+    // 4. What they wanted. Sessions end before it, so that nobody is left who should not be when this is cut off in the
+    //    middle; and after it, for whoever logged in between the two.
+    let (tag, mut session, mut kept) = (user.tag(), session, Some(kept));
+    match purpose {
+        Purpose::Reauthenticate => {}
+        Purpose::ChangePassword(new) => loop {
+            session = desk.end_others(&tag, session).await?;
+            let Some(kept) = kept.take() else { break };
             registry.set_password(kept, &new.0).await?;
-            desk.end_others(&user.tag(), session).await?
-        }
-        Purpose::Close => {
-            desk.end_all(&user.tag(), Some(&session.record)).await?;
+        },
+        Purpose::Close => loop {
+            desk.end_all(&tag, kept.as_ref().map(|_| &*session.record)).await?;
+            let Some(kept) = kept.take() else { return Ok(Done::default()) };
             registry.delete(kept).await?;
-            // Whoever logged in between the two.
-            desk.end_all(&user.tag(), None).await?;
-            return Ok(Done::default());
-        }
-    };
+        },
+    }
     Ok(Done { session: Some(desk.renew(session).await?), ..Done::default() })
 }
 
