@@ -7,12 +7,8 @@ use crate::{
     host::Host,
     http::{Code, Problem, Request, Response, cors, cross_site},
     isolate::Isolate,
-    limit::{self, Meter, Subject},
-    routes::{
-        Plan, Route,
-        accounts::{self, Done},
-        admin, devices,
-    },
+    limit::{self, Meter},
+    routes::{self, Done, Plan, Route, accounts, admin, devices},
     session::{Desk, Error, NO_SESSION, Session, change::Unfit},
     stats,
     store::{Batch, Failure, Store},
@@ -115,14 +111,19 @@ async fn serve<'a, H: Host>(
 
     let refused = |error| refuse(host, error);
 
-    // 6. Some plans need no session: the store's health and the service API.
+    // 6. Some plans need no session: the store's health and the service API. What does not look at the session cannot be
+    //    counted with that; an account is looked at as well, and a first change still has to be found fit.
+    let is_counted_apart = match &plan {
+        Plan::Health | Plan::Admin(_) => true,
+        Plan::Enter(_) | Plan::Change(..) => false,
+        _ => presented.is_none(),
+    };
+    if is_counted_apart {
+        count(meter, store, host).await?;
+    }
     match plan {
-        Plan::Health => {
-            count(meter, store, host).await?;
-            return health(store).await.map_err(Error::Store).map_err(refused);
-        }
+        Plan::Health => return aside(health(store)).await.map_err(Error::Store).map_err(refused),
         Plan::Admin(plan) => {
-            count(meter, store, host).await?;
             return aside(admin::serve(plan, request, config, &desk)).await.map_err(refused);
         }
         // Whoever enters gets a new session: the one that is there is looked at with the account.
@@ -139,12 +140,7 @@ async fn serve<'a, H: Host>(
 
     // 7. The session, in one call to the store, which counts; none without a ticket.
     let session = match &presented {
-        // A first change still has to be found fit.
-        None if matches!(plan, Plan::Change(..)) => None,
-        None => {
-            count(meter, store, host).await?;
-            None
-        }
+        None => None,
         Some(Verified { ticket, .. }) => {
             let loaded = desk.load(ticket.clone(), meter).await;
             meter.check()?;
@@ -172,55 +168,27 @@ async fn serve<'a, H: Host>(
     }
 
     // 9. The plan is carried out, and what it changes is written. The session may end meanwhile.
-    let outcome = match (plan, session, &presented) {
-        (Plan::Change(change, if_match), Some(session), _) => {
-            aside(desk.change(session, &change, &if_match)).await.map(Some)
+    let presented = presented.as_ref();
+    let path = match (plan, session) {
+        (Plan::Look, Some(session)) => return Ok(finish(session.into(), presented, config, cookie)),
+        (Plan::Look, None) => return Ok(Response::json(NO_SESSION.to_owned())),
+        (Plan::End, None) => return Ok(Response::new(204)),
+        (plan @ (Plan::Change(..) | Plan::Rotate | Plan::End), session) => {
+            aside(routes::session::serve(plan, session, presented, request, config, &desk, meter))
         }
-        (Plan::Change(change, if_match), None, _) => match desk.draft(&change, &if_match) {
-            Ok(data) => {
-                meter.add("mint", config.limits.mint, Subject::address(request.address));
-                meter.recall(host.now())?;
-                count(meter, store, host).await?;
-                aside(desk.create(data)).await.map(Some)
-            }
-            Err(error) => Err(error),
-        },
-        (Plan::End, session, _) => {
-            if let Some(session) = session {
-                aside(desk.end(session)).await.map_err(refused)?;
-                isolate.count("logouts", host.now());
-                *cookie = Cookie::Remove;
-            }
-            return Ok(Response::new(204));
+        (_, None) => return Err(refused(Error::Ended)),
+        (Plan::Errand(errand), Some(session)) => {
+            aside(accounts::serve(errand, session, request, config, &desk, meter))
         }
-        (Plan::Rotate, Some(session), Some(carried)) => {
-            aside(desk.rotate(session, &carried.ticket.id)).await.map(Some)
-        }
-        (Plan::Look, session, _) => Ok(session),
-        (Plan::Rotate, ..) => Err(Error::Ended),
-        (Plan::Errand(errand), Some(session), _) => {
-            let done = aside(accounts::serve(errand, session, request, config, &desk, meter)).await;
-            if matches!(done, Err(Error::Ended)) {
-                *cookie = Cookie::Remove;
-            }
-            return Ok(finish(done.map_err(refused)?, presented.as_ref(), config, cookie));
-        }
-        (plan, Some(session), _) => {
-            let served = aside(devices::serve(plan, session, &desk)).await;
-            if matches!(served, Ok((_, true)) | Err(Error::Ended)) {
-                *cookie = Cookie::Remove;
-            }
-            return served.map(|(response, _)| response).map_err(refused);
-        }
-        (_, None, _) => Err(Error::Ended),
+        (plan, Some(session)) => aside(devices::serve(plan, session, &desk)),
     };
-    if presented.is_some() && matches!(outcome, Err(Error::Ended)) {
+    let done = path.await;
+    if presented.is_some() && matches!(done, Err(Error::Ended)) {
         *cookie = Cookie::Remove;
     }
 
     // 10. The answer, and the ticket if it is another one now.
-    let Some(session) = outcome.map_err(refused)? else { return Ok(Response::json(NO_SESSION.to_owned())) };
-    Ok(finish(Done { session: Some(session), ..Done::default() }, presented.as_ref(), config, cookie))
+    Ok(finish(done.map_err(refused)?, presented, config, cookie))
 }
 
 /// The answer, by default the session itself; and the ticket, if it is another one now.

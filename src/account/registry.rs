@@ -159,9 +159,11 @@ impl<H: Host> Registry<'_, H> {
         let mut kept = self.update(self.by_tag(&tag).await?, &change).await?;
         loop {
             let roles = kept.account.roles;
-            self.desk
-                .set_standing(&tag, &|standing| Standing { roles: Some(roles.clone()), ..standing })
-                .await?;
+            let change = |standing: Standing| {
+                let is_other = standing.roles.as_ref() != Some(&roles);
+                Ok(is_other.then(|| Standing { roles: Some(roles.clone()), ..standing }))
+            };
+            self.desk.set_standing(&tag, &change).await?;
             // Of two changes at once the account has the later one, and whoever comes last to the standing sees it.
             let again = self.read(&kept.key).await?.filter(|again| again.account.id == kept.account.id);
             kept = again.ok_or(Error::NoAccount)?;

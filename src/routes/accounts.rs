@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use serde_json::value::RawValue;
 
-use super::{Param, Plan, Route, session::change};
+use super::{Done, Param, Plan, Route, session::change};
 use crate::{
     account::{
         Account, Kept, KnownDevice, Registry,
@@ -62,17 +62,6 @@ impl Entry {
     pub fn is_new(&self) -> bool {
         self.is_new
     }
-}
-
-/// What came of it.
-#[derive(Debug, Default)]
-pub struct Done {
-    /// The answer, when it is not the session.
-    pub response: Option<Response>,
-    /// The session, when it lives on.
-    pub session: Option<Session>,
-    /// The `Set-Cookie` line by which the device is known from now on.
-    pub device: Option<String>,
 }
 
 pub(super) const REGISTER: Route = Route {
@@ -203,11 +192,8 @@ pub async fn admit<H: Host>(
         return Err(unprocessable(why));
     }
     // 2. The account and the session, counted in the same call.
-    let address = Subject::address(request.address);
-    let device = device(request, config, &name.tag(), desk.host);
-    let known = device.map(|device| Subject::Device(device.name));
-    config.limits.apply_login(meter, Subject::Account(name.tag()), known, address);
-    meter.add("mint", config.limits.mint, address);
+    let device = attempt(&name.tag(), request, config, desk.host, meter);
+    meter.add("mint", config.limits.mint, Subject::address(request.address));
     meter.recall(desk.host.now())?;
     let key = registry.key(&name);
     let loaded = desk.load_beside(ticket, meter, &key).await;
@@ -276,7 +262,7 @@ pub async fn serve<H: Host>(
             return Err(Error::Forbidden);
         }
         let response = who(&user, &session);
-        return Ok(Done { response: Some(response), session: Some(session), device: None });
+        return Ok(Done { response: Some(response), ..session.into() });
     }
     let registry = Registry { desk, params: config.passwords };
     let name = Name::parse(&user.name, desk.host).map_err(|_| Error::NoAccount)?;
@@ -290,10 +276,7 @@ pub async fn serve<H: Host>(
         {
             return Err(unprocessable(why));
         }
-        let known =
-            device(request, config, &name.tag(), desk.host).map(|device| Subject::Device(device.name));
-        let account = Subject::Account(name.tag());
-        config.limits.apply_login(meter, account, known, Subject::address(request.address));
+        attempt(&name.tag(), request, config, desk.host, meter);
         meter.recall(desk.host.now())?;
         let counted = meter.count(desk.store).await;
         meter.check()?;
@@ -317,7 +300,7 @@ pub async fn serve<H: Host>(
             }
             let response = Response::json(kept.account.profile.get().to_owned());
             let response = response.header("ETag", kept.account.etag());
-            return Ok(Done { response: Some(response), session: Some(session), device: None });
+            return Ok(Done { response: Some(response), ..session.into() });
         }
     };
     // 3. Is it them?
@@ -339,7 +322,7 @@ pub async fn serve<H: Host>(
             registry.delete(kept).await?;
         },
     }
-    Ok(Done { session: Some(desk.renew(session).await?), ..Done::default() })
+    Ok(desk.renew(session).await?.into())
 }
 
 /// Percent-encoded UTF-8: nothing in it can end a header or a list.
@@ -396,15 +379,20 @@ async fn prove<H: Host>(
     }
 }
 
-/// The device, when this account was logged in to from it before.
-fn device(
+/// Counts an attempt at a password. Tells the device, when this account was logged in to from it before.
+fn attempt(
+    account: &NameTag,
     request: &Request<'_>,
     config: &Config,
-    account: &NameTag,
     host: &impl Host,
+    meter: &mut Meter<'_>,
 ) -> Option<KnownDevice> {
     let (cookie, keyring) = &config.device;
-    cookie.values(request.cookie).find_map(|value| KnownDevice::open(value, account, keyring, host.now()))
+    let open = |value| KnownDevice::open(value, account, keyring, host.now());
+    let device = cookie.values(request.cookie).find_map(open);
+    let known = device.map(|device| Subject::Device(device.name));
+    config.limits.apply_login(meter, Subject::Account(*account), known, Subject::address(request.address));
+    device
 }
 
 /// The line that makes the device known, if it is not, or its cookie grows old.

@@ -1,6 +1,6 @@
 //! A user's own sessions: the device list and its "end" buttons.
 
-use super::{Param, Plan, Route};
+use super::{Done, Param, Plan, Route};
 use crate::{
     host::Host,
     http::{Code, Method, Problem, Request, Response},
@@ -33,36 +33,36 @@ fn keep(request: &Request<'_>) -> Result<bool, Problem> {
     }
 }
 
-/// Carries such a plan out, for the user of `session`. True when the session itself is over.
-pub async fn serve<H: Host>(
-    plan: Plan,
-    session: Session,
-    desk: &Desk<'_, H>,
-) -> Result<(Response, bool), Error> {
+/// Carries such a plan out, for the user of `session`.
+pub async fn serve<H: Host>(plan: Plan, session: Session, desk: &Desk<'_, H>) -> Result<Done, Error> {
     let user = session.ticket.user.ok_or(Error::NoUser)?;
     let current = session.ticket.id.handle();
-    let done = Response::new(204);
-    match plan {
+    let mut response = Response::new(204);
+    let session = match plan {
         Plan::EndOne(handle) if handle == current => {
             desk.end(session).await?;
-            Ok((done, true))
+            None
         }
         Plan::EndOne(handle) => {
             desk.check_fresh(&session)?;
             desk.end_by_handle(&handle, Some(&user)).await?;
-            Ok((done, false))
+            Some(session)
         }
-        Plan::EndAll { keep_current } => {
+        Plan::EndAll { keep_current: true } => {
             desk.check_fresh(&session)?;
-            if keep_current {
-                desk.end_others(&user, session).await?;
-            } else {
-                desk.end_all(&user, Some(&session.record)).await?;
-            }
-            Ok((done, !keep_current))
+            Some(desk.end_others(&user, session).await?)
         }
-        _ => Ok((Response::json(desk.list(&user, Some(&current)).await?), false)),
-    }
+        Plan::EndAll { keep_current: false } => {
+            desk.check_fresh(&session)?;
+            desk.end_all(&user, Some(&session.record)).await?;
+            None
+        }
+        _ => {
+            response = Response::json(desk.list(&user, Some(&current)).await?);
+            Some(session)
+        }
+    };
+    Ok(Done { response: Some(response), session, device: None })
 }
 
 impl Param<'_> {

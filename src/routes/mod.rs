@@ -4,16 +4,16 @@
 pub mod accounts;
 pub mod admin;
 pub mod devices;
-mod session;
+pub mod session;
 
 use self::{
     accounts::{Entry, Errand},
     admin::Admin,
 };
 use crate::{
-    http::{Code, IfMatch, Method, Problem, Request},
+    http::{Code, IfMatch, Method, Problem, Request, Response},
     id::Handle,
-    session::change::Change,
+    session::{Session, change::Change},
 };
 
 /// What a request asks for, as far as the request alone can tell: paths, methods and bodies are judged before
@@ -45,6 +45,23 @@ pub enum Plan {
     Admin(Admin),
     /// Ask the store whether it is there.
     Health,
+}
+
+/// What came of a plan for a session.
+#[derive(Debug, Default)]
+pub struct Done {
+    /// The answer, when it is not the session.
+    pub response: Option<Response>,
+    /// The session, when it lives on.
+    pub session: Option<Session>,
+    /// The `Set-Cookie` line by which the device is known from now on.
+    pub device: Option<String>,
+}
+
+impl From<Session> for Done {
+    fn from(session: Session) -> Self {
+        Self { session: Some(session), ..Self::default() }
+    }
 }
 
 /// One path and the methods it takes.

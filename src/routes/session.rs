@@ -1,9 +1,16 @@
 //! The session itself: look, change, rotate, end.
 
-use super::{Plan, Route};
+use super::{Done, Plan, Route};
 use crate::{
+    config::Config,
+    host::Host,
     http::{Code, IfMatch, Method, Problem, Request},
-    session::change::{Change, Invalid},
+    limit::{Meter, Subject},
+    session::{
+        Desk, Error, Session,
+        change::{Change, Invalid},
+    },
+    ticket::Verified,
 };
 
 pub(super) const SESSION: Route = Route {
@@ -43,4 +50,39 @@ pub(super) fn change(request: &Request<'_>) -> Result<(Change, IfMatch), Problem
         }
     })?;
     Ok((change, IfMatch::parse(request.if_match)))
+}
+
+/// Changes the session, gives it a new id or ends it. Without one, a change begins one.
+pub async fn serve<H: Host>(
+    plan: Plan,
+    session: Option<Session>,
+    presented: Option<&Verified<'_>>,
+    request: &Request<'_>,
+    config: &Config,
+    desk: &Desk<'_, H>,
+    meter: &mut Meter<'_>,
+) -> Result<Done, Error> {
+    match (plan, session, presented) {
+        (Plan::Change(change, if_match), Some(session), _) => {
+            Ok(desk.change(session, &change, &if_match).await?.into())
+        }
+        (Plan::Change(change, if_match), None, _) => {
+            let data = desk.draft(&change, &if_match)?;
+            meter.add("mint", config.limits.mint, Subject::address(request.address));
+            meter.recall(desk.host.now())?;
+            let counted = meter.count(desk.store).await;
+            meter.check()?;
+            counted?;
+            Ok(desk.create(data).await?.into())
+        }
+        (Plan::Rotate, Some(session), Some(carried)) => {
+            Ok(desk.rotate(session, &carried.ticket.id).await?.into())
+        }
+        (Plan::End, Some(session), _) => {
+            desk.end(session).await?;
+            desk.isolate.count("logouts", desk.host.now());
+            Ok(Done::default())
+        }
+        _ => Err(Error::Ended),
+    }
 }

@@ -222,30 +222,28 @@ impl<H: Host> Desk<'_, H> {
         Ok(Standing::parse(standing.optional_text()?.as_deref()))
     }
 
-    /// Compare-and-set of a user's standing: kept for as long as a session from before it can last.
-    fn standing_batch(&self, user: &UserTag, stored: Option<&str>, next: &str) -> Batch {
-        let (key, longest) = (self.standing_key(user), self.rules.lifetimes.longest());
-        match stored {
-            Some(stored) => Batch::default().replace_for(&key, stored, next, longest),
-            None => Batch::default().create(&key, next, longest),
-        }
-    }
-
-    /// Changes what holds for all of a user's sessions.
+    /// Changes what holds for all of a user's sessions, by compare-and-set: one that arrives late must not undo a later
+    /// one. Tells who was listed in that moment, handles and families; `None` when there was nothing to change.
     pub(crate) async fn set_standing(
         &self,
         user: &UserTag,
-        change: &dyn Fn(Standing) -> Standing,
-    ) -> Result<(), Error> {
-        let key = self.standing_key(user);
+        change: &dyn Fn(Standing) -> Result<Option<Standing>, Error>,
+    ) -> Result<Option<Vec<(String, String)>>, Error> {
+        let (key, index_key) = (self.standing_key(user), self.index_key(user));
+        // As long as a session from before it can last.
+        let longest = self.rules.lifetimes.longest();
         let mut lost = Lost::default();
         loop {
             let [stored] = self.store.run(Batch::default().get_from_primary(&key)).await?;
             let stored = stored.optional_text()?;
-            let next = change(Standing::parse(stored.as_deref())).to_json();
-            let batch = self.standing_batch(user, stored.as_deref(), &next);
-            match self.store.run(batch).await {
-                Ok([done]) if done.is_done()? => return Ok(()),
+            let Some(next) = change(Standing::parse(stored.as_deref()))? else { return Ok(None) };
+            let next = next.to_json();
+            let batch = match stored {
+                Some(stored) => Batch::default().replace_for(&key, &stored, &next, longest),
+                None => Batch::default().create(&key, &next, longest),
+            };
+            match self.store.run(batch.hash(&index_key).as_one()).await {
+                Ok([set, listed]) if set.is_done()? => return Ok(Some(listed.pairs()?)),
                 Ok(_) => self.check_deadline()?,
                 Err(failure) => lost.bear(failure, self.store).await?,
             }
@@ -350,30 +348,19 @@ impl<H: Host> Desk<'_, H> {
         caller: Option<&Record>,
         kept: Option<Family>,
     ) -> Result<(), Error> {
-        // 1. The mark, and in the same moment who was there. Compare-and-set: one that arrives late must not undo
-        //    a later revocation.
-        let (standing_key, index_key) = (self.standing_key(user), self.index_key(user));
-        let mut lost = Lost::default();
-        let listed = loop {
-            let [stored] = self.store.run(Batch::default().get_from_primary(&standing_key)).await?;
-            let stored = stored.optional_text()?;
-            let current = Standing::parse(stored.as_deref());
+        // 1. The mark, and in the same moment who was there.
+        let change = |current: Standing| {
             if current.mark == Some(*mark) {
                 // Set already, by an attempt whose answer was lost. Who is listed now may have come after it.
-                return Ok(());
+                return Ok(None);
             }
             // A replica may not know yet that the caller's own session was ended: it has no say any more.
             if caller.is_some_and(|caller| !caller.outlives(&current)) {
                 return Err(Error::Ended);
             }
-            let next = Standing { mark: Some(*mark), ..current }.to_json();
-            let batch = self.standing_batch(user, stored.as_deref(), &next);
-            match self.store.run(batch.hash(&index_key).as_one()).await {
-                Ok([set, listed]) if set.is_done()? => break listed.pairs()?,
-                Ok(_) => self.check_deadline()?,
-                Err(failure) => lost.bear(failure, self.store).await?,
-            }
+            Ok(Some(Standing { mark: Some(*mark), ..current }))
         };
+        let Some(listed) = self.set_standing(user, &change).await? else { return Ok(()) };
         self.isolate.count("revocations", self.host.now());
         // 2. Their records need not wait for their end. They are dead already, so that a failure here is none.
         let kept = kept.map(|family| family.to_string());
@@ -385,7 +372,8 @@ impl<H: Host> Desk<'_, H> {
             let families = gone().filter_map(|(_, family)| Family::parse(family));
             let keys: Vec<String> = records.chain(families.map(|family| self.family_key(family))).collect();
             let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
-            drop(self.store.run_all(Batch::default().delete(&keys).unlist(&index_key, &names)).await);
+            let batch = Batch::default().delete(&keys).unlist(&self.index_key(user), &names);
+            drop(self.store.run_all(batch).await);
         }
         Ok(())
     }
