@@ -375,13 +375,15 @@ impl<H: Host> Desk<'_, H> {
         if replaced && !read.record.outlives(&standing) { Err(Error::Ended) } else { Ok(replaced) }
     }
 
-    /// Reads the session again, until the deadline. Who has lost more than one race gives way to others, longer each
-    /// time: of a hundred changes at once each would be tried 25 times else, and is tried seven times. What ends
-    /// sessions gives way to nothing, and does not come here.
+    /// Reads the session again, until the deadline. Who has lost more than one race gives way to others, for up to half
+    /// the time that was spent so far, however far away the store is: of a hundred changes at once each would be tried
+    /// 25 times else, and is tried six times. What ends sessions gives way to nothing, and does not come here.
     pub(super) async fn again(&self, ticket: Ticket) -> Result<Session, Error> {
         let lost = self.races_lost.replace(self.races_lost.get() + 1);
         if lost > 0 {
-            self.store.pause(lost).await;
+            let (now, [jitter]) = (self.host.now(), host::random(self.host));
+            let pause = (now - self.began) * u32::from(jitter) / 512;
+            self.host.sleep(pause.min(self.deadline - now)).await;
         }
         self.check_deadline()?;
         self.load_from_primary(ticket).await?.ok_or(Error::Ended)
