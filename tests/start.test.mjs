@@ -25,7 +25,8 @@ import { freePort } from "../tools/port.mjs";
 const run = promisify(execFile);
 const root = fileURLToPath(new URL("..", import.meta.url));
 
-const READY = "Cloakroom is at";
+/** The end of the last line that it says when it is ready. */
+const READY = "rebuilds it.";
 /** A first build of everything is among it. */
 const PATIENCE_MS = 300_000;
 
