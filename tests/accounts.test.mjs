@@ -891,6 +891,10 @@ test("roles hold from the next request, everywhere, through rotations and logins
     assert.notEqual(now, last);
     assert.equal((await setRoles(id, { roles })).status, 204);
     assert.equal(await tag(), now, "the same roles are no change");
+    for (const key of await store.redis.keys("user:*:standing")) await store.redis.pExpire(key, 10_000);
+    assert.equal((await setRoles(id, { roles })).status, 204);
+    const ttls = (await store.redis.keys("user:*:standing")).map((key) => store.redis.pTTL(key));
+    assert.ok(Math.max(...(await Promise.all(ttls))) > 10_000, "and last longer all the same");
     const change = await visitor.merge({ roles: roles.length }, { "If-Match": String(now) });
     assert.equal(change.status, 200);
     await visitor.rotate();

@@ -159,10 +159,8 @@ impl<H: Host> Registry<'_, H> {
         let mut kept = self.update(self.by_tag(&tag).await?, &change).await?;
         loop {
             let roles = kept.account.roles;
-            let change = |standing: Standing| {
-                let is_other = standing.roles.as_ref() != Some(&roles);
-                Ok(is_other.then(|| Standing { roles: Some(roles.clone()), ..standing }))
-            };
+            // Also when it has them already: it is to outlast whoever logged in since.
+            let change = |standing| Ok(Some(Standing { roles: Some(roles.clone()), ..standing }));
             self.desk.set_standing(&tag, &change).await?;
             // Of two changes at once the account has the later one, and whoever comes last to the standing sees it.
             let again = self.read(&kept.key).await?.filter(|again| again.account.id == kept.account.id);
