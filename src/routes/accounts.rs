@@ -278,9 +278,7 @@ pub async fn serve<H: Host>(
         }
         attempt(&name.tag(), request, config, desk.host, meter);
         meter.recall(desk.host.now())?;
-        let counted = meter.count(desk.store).await;
-        meter.check()?;
-        counted?;
+        desk.count(meter).await?;
     }
     // 2. The account, and what is to become of it.
     let mut kept = registry.of(&user, &name).await?;

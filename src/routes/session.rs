@@ -70,9 +70,7 @@ pub async fn serve<H: Host>(
             let data = desk.draft(&change, &if_match)?;
             meter.add("mint", config.limits.mint, Subject::address(request.address));
             meter.recall(desk.host.now())?;
-            let counted = meter.count(desk.store).await;
-            meter.check()?;
-            counted?;
+            desk.count(meter).await?;
             Ok(desk.create(data).await?.into())
         }
         (Plan::Rotate, Some(session), Some(carried)) => {

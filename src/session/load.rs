@@ -65,6 +65,13 @@ impl<H: Host> Desk<'_, H> {
         self.follow(ticket, found).await
     }
 
+    /// Counts the request in a call of its own, if nothing else has counted it; refuses who is over a limit.
+    pub async fn count(&self, meter: &mut Meter<'_>) -> Result<(), Error> {
+        let counted = meter.count(self.store).await;
+        meter.check()?;
+        Ok(counted?)
+    }
+
     async fn follow(&self, mut ticket: Ticket, mut found: Found) -> Result<Option<Session>, Failure> {
         let now = self.host.now();
         for _ in 0..MAX_HOPS {
