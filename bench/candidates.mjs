@@ -40,6 +40,44 @@ const peer = {
 const floor = { ...peer, create: undefined, forged: 200, views: undefined, floor: true };
 const ENDLESS = "1000000000/1m";
 
+/** @type {Candidate} */
+const CLOAKROOM = {
+  name: "cloakroom",
+  title: "Cloakroom",
+  built: fileURLToPath(new URL("../build", import.meta.url)),
+  tables: { CLOAKROOM: { limits: { session: ENDLESS, mint: ENDLESS } } },
+  create: {
+    method: "PATCH",
+    path: "/auth/session/data",
+    headers: { "Content-Type": "application/merge-patch+json" },
+    body: JSON.stringify(SESSION),
+  },
+  passing: "__Host-session-sync", // ten seconds
+  read: { method: "GET", path: "/auth/session" },
+  change: {
+    method: "PATCH",
+    path: "/auth/session/data",
+    headers: { "Content-Type": "application/json-patch+json" },
+    body: JSON.stringify([{ op: "increment", path: "/views", value: 1 }]),
+  },
+  forged: 200, // {"session":null}
+  views: (body) => JSON.parse(body).session.data.views,
+};
+
+/**
+ * Another build of Cloakroom, to be measured beside the present one and asked in the same way.
+ *
+ * @param {string} folder
+ * @param {string} label
+ * @returns {Candidate}
+ */
+export const buildBefore = (folder, label) => ({
+  ...CLOAKROOM,
+  name: "before",
+  title: `Cloakroom before (${label})`,
+  built: folder,
+});
+
 /** @type {Candidate[]} */
 export const CANDIDATES = [
   { name: "constant", title: "Constant answer (floor)", worker: "candidates/constant.js", ...floor },
@@ -50,28 +88,7 @@ export const CANDIDATES = [
     worker: "candidates/same-call.js",
     ...floor,
   },
-  {
-    name: "cloakroom",
-    title: "Cloakroom",
-    built: fileURLToPath(new URL("../build", import.meta.url)),
-    tables: { CLOAKROOM: { limits: { session: ENDLESS, mint: ENDLESS } } },
-    create: {
-      method: "PATCH",
-      path: "/auth/session/data",
-      headers: { "Content-Type": "application/merge-patch+json" },
-      body: JSON.stringify(SESSION),
-    },
-    passing: "__Host-session-sync", // ten seconds
-    read: { method: "GET", path: "/auth/session" },
-    change: {
-      method: "PATCH",
-      path: "/auth/session/data",
-      headers: { "Content-Type": "application/json-patch+json" },
-      body: JSON.stringify([{ op: "increment", path: "/views", value: 1 }]),
-    },
-    forged: 200, // {"session":null}
-    views: (body) => JSON.parse(body).session.data.views,
-  },
+  CLOAKROOM,
   {
     name: "hono-upstash",
     title: "Hono + Upstash Redis and Ratelimit",

@@ -1,8 +1,8 @@
 /** `npm run bench`: see USAGE. */
 import { execFileSync } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { cpus, loadavg, tmpdir } from "node:os";
-import { join } from "node:path";
+import { basename, dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { sentence } from "../tools/say.mjs";
@@ -23,6 +23,10 @@ workerd, and are measured in turn, round after round; the figures are medians ov
   --quick        shorter and fewer rounds, and only the cells of the first table
   --rounds N     5, or 3 with --quick
   --only NAME    one candidate (more with commas), besides the floors; not with --growth, --profile, --write
+  --before DIR   an earlier build as a further candidate, "before", and a table of the new against it. DIR has its index.js
+                 and cloakroom_bg.wasm: build/ of another checkout, say
+  --before-label TEXT  what to call it, if not by the name of its folder
+  --no-floors    without the floors
   --no-build     takes what is in build/`;
 
 const BENCH = fileURLToPath(new URL(".", import.meta.url));
@@ -42,19 +46,14 @@ if (!options["no-build"]) {
   execFileSync(process.execPath, [join(BENCH, "../tools/build.mjs")], { stdio: "inherit" });
 }
 installPeers();
-const { CANDIDATES } = await import("./candidates.mjs");
+const { CANDIDATES, buildBefore } = await import("./candidates.mjs");
 const { measure } = await import("./lib/measure.mjs");
 const { grow } = await import("./lib/growth.mjs");
 const { profile } = await import("./lib/profile.mjs");
 const { report } = await import("./lib/report.mjs");
 const { cpuChart, profileChart } = await import("./lib/chart.mjs");
 
-const wanted = options.only?.split(",");
-const strangers = wanted?.filter((name) => !CANDIDATES.some((candidate) => candidate.name === name)) ?? [];
-if (strangers.length) {
-  fail(`no such candidate: ${strangers}; there are ${CANDIDATES.map(({ name }) => name).join(", ")}`);
-}
-const candidates = CANDIDATES.filter(({ name, floor }) => floor || !wanted || wanted.includes(name));
+const candidates = chooseCandidates();
 
 // 2. The runs.
 const folder = mkdtempSync(join(tmpdir(), "cloakroom-bench-"));
@@ -67,7 +66,7 @@ const runs = {
       folder,
       rounds,
       milliseconds: options.quick ? 500 : 800,
-      starts: options.quick ? 3 : 15,
+      starts: options.quick && !options.before ? 3 : 15,
       all: !options.quick,
     }),
   profile: () => profile({ folder, rounds, milliseconds: options.quick ? 1200 : 2500 }),
@@ -102,6 +101,25 @@ function choose() {
   return options.write ? all : ["comparison"];
 }
 
+/** An earlier build comes right before the present one: the closer in time, the better they compare. */
+function chooseCandidates() {
+  const { before } = options;
+  const known = CANDIDATES.flatMap((candidate) =>
+    before && candidate.name === "cloakroom"
+      ? [buildBefore(before.folder, before.label), candidate]
+      : [candidate],
+  );
+  const wanted = options.only?.split(",");
+  const strangers = wanted?.filter((name) => !known.some((candidate) => candidate.name === name)) ?? [];
+  if (strangers.length) {
+    fail(`no such candidate: ${strangers}; there are ${known.map(({ name }) => name).join(", ")}`);
+  }
+  return known.filter(({ name, floor }) => {
+    if (floor) return wanted?.includes(name) || !options["no-floors"];
+    return !wanted || wanted.includes(name) || name === "before";
+  });
+}
+
 /** @param {() => Promise<any>} run @returns {Promise<any>} its figures, and how they came about */
 async function recorded(run) {
   const began = new Date();
@@ -109,7 +127,7 @@ async function recorded(run) {
   const figures = await run();
   return {
     date: began.toISOString(),
-    command: `npm run bench -- ${process.argv.slice(2).join(" ")}`.replace(/ -- $/, ""),
+    command: `npm run bench -- ${withoutFolders(process.argv.slice(2)).join(" ")}`.replace(/ -- $/, ""),
     machine: {
       cpu: cpus()[0]?.model ?? "",
       cores: cpus().length,
@@ -122,6 +140,13 @@ async function recorded(run) {
     seconds: Math.round((Date.now() - began.getTime()) / 1000),
     ...figures,
   };
+}
+
+/** Where an earlier build lay on this machine tells nobody anything. @param {string[]} args */
+function withoutFolders(args) {
+  return args.map((arg, at) =>
+    args[at - 1] === "--before" ? "DIR" : arg.replace(/^--before=.*/s, "--before=DIR"),
+  );
 }
 
 /** @returns {Results} what earlier runs have written */
@@ -142,6 +167,9 @@ function readOptions() {
     quick: { type: "boolean" },
     rounds: { type: "string" },
     only: { type: "string" },
+    before: { type: "string" },
+    "before-label": { type: "string" },
+    "no-floors": { type: "boolean" },
     "no-build": { type: "boolean" },
     help: { type: "boolean", short: "h" },
   });
@@ -157,10 +185,38 @@ function readOptions() {
     if (values.only !== undefined && (values.growth || values.profile || values.write)) {
       throw new Error("--only goes with neither --growth nor --profile nor --write");
     }
-    return { ...values, rounds: values.rounds === undefined ? undefined : Number(values.rounds) };
+    const before = readBefore(values.before, values["before-label"]);
+    const only = values.only?.split(",");
+    if (before && only && !only.includes("cloakroom")) {
+      throw new Error("--before needs cloakroom to compare with: --only cloakroom");
+    }
+    if (only?.includes("before") && !before) throw new Error("--only before needs --before DIR");
+    if ((before || values["no-floors"]) && (values.growth || values.profile) && !values.comparison) {
+      throw new Error("--before and --no-floors are of the comparison, not of --growth or --profile");
+    }
+    if (values["no-floors"] && values.write) throw new Error("--no-floors does not go with --write");
+    return { ...values, before, rounds: values.rounds === undefined ? undefined : Number(values.rounds) };
   } catch (error) {
     return fail(`${/** @type {Error} */ (error).message}\n\n${USAGE}`);
   }
+}
+
+/** @param {string | undefined} given @param {string | undefined} label */
+function readBefore(given, label) {
+  if (given === undefined) {
+    if (label !== undefined) throw new Error("--before-label needs --before DIR");
+    return undefined;
+  }
+  const folder = resolve(process.env.INIT_CWD ?? ".", given); // npm itself runs us in the project's folder
+  for (const file of ["index.js", "cloakroom_bg.wasm"]) {
+    if (!existsSync(join(folder, file))) throw new Error(`--before: there is no ${join(folder, file)}`);
+  }
+  // It stands in tables and pictures.
+  if (label !== undefined && !/^[\w .,:+/-]+$/.test(label)) {
+    throw new Error("--before-label is of letters, digits, spaces and . , : + / - _");
+  }
+  const name = basename(folder) === "build" ? basename(dirname(folder)) : basename(folder);
+  return { folder, label: label ?? name };
 }
 
 /** The peers, which are dependencies of this folder only. Their install scripts are not needed, and not run. */

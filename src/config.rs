@@ -11,6 +11,7 @@ use subtle::ConstantTimeEq;
 
 use crate::{
     account::password::Params,
+    document,
     fields::Table,
     limit::{By, Limits, Pattern, Quota, RouteLimit},
     session::{Lifetimes, RecordIp, Rules},
@@ -119,7 +120,16 @@ impl Config {
         let limits = Limits { fails_open, ..limits };
         faults.extend(table.finish());
 
-        // 3. All or nothing.
+        // 3. A crate of the same build could change how numbers are read.
+        if !document::is_sound() {
+            faults.push(
+                "this Worker is built with serde_json's feature arbitrary_precision, under which numbers cannot be told \
+                 from objects: find the crate that turns it on with `cargo tree -e features -i serde_json`"
+                    .to_owned(),
+            );
+        }
+
+        // 4. All or nothing.
         if !faults.is_empty() {
             return Err(faults);
         }

@@ -1,11 +1,9 @@
-//! Reads one JSON object of settings or of a request, field by field, and collects everything that is wrong with
-//! it. What it says names fields and what they take, and never repeats a value.
+//! Reads the settings table by table, field by field, and collects everything that is wrong with them, so that an operator
+//! learns of all faults at once. Its texts name fields and what they take, and never repeat a value.
 
 use std::time::Duration;
 
 use serde_json::{Map, Value};
-
-use crate::http::{Code, Problem};
 
 use crate::time;
 
@@ -26,19 +24,6 @@ impl<'a> Table<'a> {
             table.faults.push(format!("{path} is a table (a JSON object) of fields"));
         }
         table
-    }
-
-    /// The first fault of a request, if there is one.
-    pub(crate) fn done(self) -> Result<(), Problem> {
-        self.finish().into_iter().next().map_or(Ok(()), |fault| Err(Problem::new(Code::BadRequest, fault)))
-    }
-
-    /// A string that has to be there.
-    pub(crate) fn required_text(&mut self, name: &'static str) -> String {
-        if self.fields.is_some_and(|fields| !fields.contains_key(name)) {
-            self.fault(name, "is missing: a string");
-        }
-        self.text(name, "")
     }
 
     /// A table inside this one.

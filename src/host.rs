@@ -1,63 +1,69 @@
-//! What the core asks of the machine it runs on.
+//! What the core asks of the machine it runs on: time, randomness, one way to the store, a log.
 
 use std::{fmt::Display, time::Duration};
 
 use crate::time::Time;
 
-/// Time, randomness, one way to the store and a log. The Worker has one ([`crate::gate`] never sees another
-/// side of JavaScript); a program that embeds the crate brings its own.
-pub trait Host {
+/// The machine. The Worker has one ([`crate::app`] sees nothing else of JavaScript); a program that embeds the core
+/// brings its own.
+pub trait Host: 'static {
     /// The time now.
     fn now(&self) -> Time;
 
     /// Fills `bytes` from a cryptographically secure source.
     fn fill_random(&self, bytes: &mut [u8]);
 
-    /// The text in Unicode's normalization form KC.
+    /// `text` in Unicode normalization form KC (UAX #15).
     fn nfkc(&self, text: &str) -> String;
 
-    /// The text in lower case, by Unicode's rules and no language's.
+    /// `text` in lower case, by Unicode's rules, independent of any language.
     fn lower_case(&self, text: &str) -> String;
 
-    /// Waits.
+    /// Waits for `duration`.
     fn sleep(&self, duration: Duration) -> impl Future<Output = ()>;
 
-    /// Sends one call to the store and waits for its answer, for the call's timeout at the most.
+    /// Sends one call to the store and waits for its answer, for [`Call::timeout`] at most.
     fn send(&self, call: Call) -> impl Future<Output = Result<Answer, Unreachable>>;
+
+    /// Whether there is a rate limit of the platform's own, in front of ours.
+    fn has_platform_limit(&self) -> bool;
+
+    /// Asks that limit whether `key` is over it.
+    fn is_over_platform_limit(&self, key: &str) -> impl Future<Output = bool>;
 
     /// Writes a line for the operator. It never holds a secret, an id or session data.
     fn log(&self, line: &dyn Display);
 }
 
-/// One HTTP call to the store.
+/// One HTTP call to the store: `POST`, with a JSON body.
 #[derive(Debug)]
 pub struct Call {
-    /// Where below the store's URL: `/pipeline`.
+    /// The path below the store's URL: `/pipeline`.
     pub path: &'static str,
-    /// The body, JSON.
+    /// The body.
     pub body: String,
-    /// The read-your-writes token of an earlier answer; empty at first.
+    /// The read-your-writes token of an earlier answer; empty if there is none.
     pub sync_token: String,
-    /// How long to wait for the answer.
+    /// How long to wait for the whole answer.
     pub timeout: Duration,
 }
 
-/// What came back over HTTP, whole.
+/// The store's answer, read to its end.
 #[derive(Debug)]
 pub struct Answer {
     /// The HTTP status.
     pub status: u16,
     /// The body, as text.
     pub body: String,
-    /// Upstash's `upstash-sync-token`.
+    /// Upstash's `upstash-sync-token`; empty if the answer has none.
     pub sync_token: String,
 }
 
-/// No answer came: refused, cut off, or too late.
+/// No answer came: the connection was refused or broke, or the timeout passed.
 #[derive(Debug)]
 pub struct Unreachable;
 
-/// So many random bytes.
+/// `N` random bytes.
 pub fn random<const N: usize>(host: &impl Host) -> [u8; N] {
     let mut bytes = [0; N];
     host.fill_random(&mut bytes);
@@ -89,6 +95,12 @@ pub(crate) mod tests {
         async fn sleep(&self, _: Duration) {}
         async fn send(&self, _: Call) -> Result<Answer, Unreachable> {
             Err(Unreachable)
+        }
+        fn has_platform_limit(&self) -> bool {
+            false
+        }
+        async fn is_over_platform_limit(&self, _: &str) -> bool {
+            false
         }
         fn log(&self, _: &dyn Display) {}
     }

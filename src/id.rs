@@ -1,23 +1,23 @@
-//! The secret id of a session, and what is derived from it.
+//! The secret id of a session, and the names derived from it.
 
 use std::fmt;
 
-use base64ct::{Base64UrlUnpadded, Encoding};
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-use crate::time::Time;
+use crate::{base64url, time::Time};
 
-/// What lets someone into a session: 32 random bytes, which only the ticket holds. Does not print.
+/// The secret id of a session: 32 random bytes, which only the ticket holds. Does not print.
 #[derive(Clone)]
 pub struct Id {
     bytes: [u8; 32],
-    /// Looked for in every request, more than once.
+    /// Computed once: every request needs it more than once.
     handle: Handle,
 }
 
 impl Id {
-    /// An id from 32 bytes of a cryptographically secure source, or out of a verified ticket.
+    /// An id from 32 bytes of a cryptographically secure source, or of a verified ticket.
     pub fn from_bytes(bytes: [u8; 32]) -> Self {
         let [handle @ .., _, _, _, _, _, _, _, _, _, _, _, _, _, _] = derive(&bytes, b"cloakroom handle v1");
         Self { bytes, handle: Handle(handle) }
@@ -32,8 +32,8 @@ impl Id {
         self.handle
     }
 
-    /// The id that follows this one in a rotation. Whoever holds this id and reads the nonce in the store finds
-    /// the same successor; neither alone is enough.
+    /// The id that replaces this one in a rotation. Everyone who holds this id and reads the nonce from the store
+    /// derives the same successor; neither alone is enough.
     pub fn successor(&self, nonce: &Nonce) -> Self {
         let mut label = Vec::from(b"cloakroom successor v1 ");
         label.extend(nonce.to_string().into_bytes());
@@ -41,7 +41,7 @@ impl Id {
     }
 }
 
-/// One-way, and apart for each label: the id is of a fixed length and comes first.
+/// One-way, and independent for each label. The input is unambiguous: the id has a fixed length and comes first.
 fn derive(id: &[u8; 32], label: &[u8]) -> [u8; 32] {
     Sha256::new().chain_update(id).chain_update(label).finalize().into()
 }
@@ -61,67 +61,62 @@ impl fmt::Debug for Id {
     }
 }
 
-/// The public name of a session, derived from its id one-way: it finds the session in the store, and lets
-/// nobody into it. Prints as 24 characters of base64url.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct Handle([u8; 18]);
+/// The public name of a session: a one-way hash of its id. It finds the session in the store and cannot be used to
+/// log in. Prints as 24 characters of base64url.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Handle(#[serde(with = "base64url")] [u8; 18]);
 
 impl Handle {
-    /// Reads a handle as it is printed.
+    /// Parses a handle as it is printed.
     pub fn parse(text: &str) -> Option<Self> {
-        decode(text).map(Self)
+        base64url::decode_array(text).map(Self)
     }
 }
 
 impl fmt::Display for Handle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        print(&self.0, f)
+        base64url::write(&self.0, f)
     }
 }
 
-/// What a session keeps through all its rotations: the random name of its family of ids (the term of RFC 9700 for
-/// refresh tokens), and how many ids came before the present one. Not secret.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Lineage {
-    /// The family.
-    pub family: Family,
-    /// Which of its ids: 0 is the first.
-    pub generation: u32,
-}
-
-impl Lineage {
-    /// A ticket has three bytes for it.
-    pub const MAX_GENERATION: u32 = 0xff_ffff;
-
-    /// Of the id after this one.
-    pub fn next(self) -> Self {
-        Self { generation: (self.generation + 1).min(Self::MAX_GENERATION), ..self }
-    }
-}
-
-/// The name of a family; prints as 12 characters of base64url.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Family(pub [u8; 9]);
+/// The name of a token family (RFC 9700 section 4.14.2): all ids that one session has had through its rotations. Random,
+/// not secret. Prints as 12 characters of base64url.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Family(#[serde(with = "base64url")] pub [u8; 9]);
 
 impl Family {
-    /// Reads a name as it is printed.
+    /// Parses a name as it is printed.
     pub fn parse(text: &str) -> Option<Self> {
-        decode(text).map(Self)
+        base64url::decode_array(text).map(Self)
     }
 }
 
 impl fmt::Display for Family {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        print(&self.0, f)
+        base64url::write(&self.0, f)
     }
 }
 
+/// The position of an id in its family: 0 is the first. A ticket has three bytes for it.
+pub type Generation = u32;
+
+/// The generation after this one; the last one a ticket can hold stays.
+pub fn next_generation(generation: Generation) -> Generation {
+    (generation + 1).min(MAX_GENERATION)
+}
+
+/// The last generation that a ticket can hold.
+pub const MAX_GENERATION: Generation = 0xff_ffff;
+
 /// A random name that is used once; prints as 16 characters of base64url.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Nonce(pub [u8; 12]);
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Nonce(#[serde(with = "base64url")] pub [u8; 12]);
 
 impl Nonce {
-    /// A nonce that says when it was made.
+    /// A nonce that holds the time it was made.
     pub fn at(now: Time, random: [u8; 6]) -> Self {
         let mut bytes = [0; 12];
         let (time, rest) = bytes.split_at_mut(6);
@@ -130,34 +125,22 @@ impl Nonce {
         Self(bytes)
     }
 
-    /// When it was made, if it was made to say so.
+    /// The time a nonce of [`Nonce::at`] was made.
     pub fn time(&self) -> Time {
         let [time @ .., _, _, _, _, _, _] = self.0;
         Time::from_six_bytes(time)
     }
 
-    /// Reads a nonce as it is printed.
+    /// Parses a nonce as it is printed.
     pub fn parse(text: &str) -> Option<Self> {
-        decode(text).map(Self)
+        base64url::decode_array(text).map(Self)
     }
 }
 
 impl fmt::Display for Nonce {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        print(&self.0, f)
+        base64url::write(&self.0, f)
     }
-}
-
-/// At most 18 bytes, in base64url.
-fn print(bytes: &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    f.write_str(Base64UrlUnpadded::encode(bytes, &mut [0; 24]).unwrap_or_default())
-}
-
-/// So many bytes of base64url.
-fn decode<const N: usize>(text: &str) -> Option<[u8; N]> {
-    let mut bytes = [0; N];
-    let decoded = Base64UrlUnpadded::decode(text, &mut bytes).ok()?;
-    (decoded.len() == N).then_some(bytes)
 }
 
 #[cfg(test)]
@@ -168,7 +151,7 @@ mod tests {
         Id::from_bytes([7; 32])
     }
 
-    /// Made by hand with Python's hashlib on 2026-11-21. When it fails, no session of any deployment is found any more.
+    /// Made by hand with Python's hashlib on 2026-11-21. If this fails, no deployment finds its sessions any more.
     #[test]
     fn the_frozen_handle_is_still_derived() {
         assert_eq!(id().handle().to_string(), "W5mFHxzQHphIkp8jCPn54IoR");
@@ -184,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn a_nonce_may_say_when_it_was_made() {
+    fn a_nonce_can_hold_the_time_it_was_made() {
         let now = Time(1_767_225_600_000);
         assert_eq!(Nonce::at(now, [3; 6]).time(), now);
     }

@@ -2,105 +2,104 @@
 
 use std::{
     cell::{Cell, RefCell},
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     time::Duration,
 };
 
-use crate::{id::Handle, limit, time::Time};
+use crate::{id::Handle, limit, ticket::UserTag, time::Time};
 
-/// So many sessions in use at a time are remembered; with more, some are touched once too often.
+/// How many touched sessions are remembered. With more in use at a time, some are touched once too often.
 const MAX_TOUCHED: usize = 10_000;
 
-/// So many users of a minute are counted in one isolate.
+/// How many distinct users are counted between two writes.
 const MAX_USERS: usize = 1000;
 
-/// How long what was counted waits to be written.
-const TALLY_EVERY: Duration = Duration::from_secs(60);
+/// How often the counts are written.
+const WRITE_EVERY: Duration = Duration::from_secs(60);
+
+/// What has been counted, by name.
+pub type Counts = BTreeMap<String, u32>;
 
 /// The memory of an isolate.
 #[derive(Debug, Default)]
 pub struct Isolate {
-    /// By handle, in milliseconds: one type of map for all that is remembered here.
-    touched: RefCell<BTreeMap<String, u64>>,
-    /// A handful of names: looked through from the first.
-    tally: RefCell<Vec<(String, u32)>>,
-    tally_since: Cell<Time>,
-    users: RefCell<BTreeMap<String, u64>>,
-    /// What concerns limits.
+    touched: RefCell<BTreeMap<Handle, Time>>,
+    counts: RefCell<Counts>,
+    /// When the first of them was counted.
+    counting_since: Cell<Time>,
+    users: RefCell<BTreeSet<UserTag>>,
+    /// What concerns rate limits.
     pub limits: limit::Memory,
 }
 
 impl Isolate {
-    /// Whether there is something to be done off the path of requests.
-    pub fn has_background(&self, now: Time) -> bool {
-        self.is_tally_due(now) || self.limits.has_chores(now)
+    /// Whether there is work to do outside of requests.
+    pub fn has_background_work(&self, now: Time) -> bool {
+        self.are_counts_due(now) || self.limits.has_corrections(now)
     }
 
     /// Counts one of `what`.
     pub fn count(&self, what: &str, now: Time) {
-        let mut tally = self.tally.borrow_mut();
-        if tally.is_empty() {
-            self.tally_since.set(now);
-        }
-        add(&mut tally, what, 1);
+        self.add_counts([(what, 1)], now);
     }
 
-    /// Remembers that this user was here, for counting how many different ones there are.
-    pub fn see(&self, user: String) {
+    /// Counts this user among the distinct ones.
+    pub fn count_user(&self, user: UserTag) {
         let mut users = self.users.borrow_mut();
         if users.len() < MAX_USERS {
-            users.insert(user, 0);
+            users.insert(user);
         }
     }
 
-    /// Takes who was here away.
-    pub fn take_users(&self) -> BTreeMap<String, u64> {
+    /// Takes the distinct users, and forgets them.
+    pub fn take_users(&self) -> BTreeSet<UserTag> {
         self.users.take()
     }
 
-    /// Whether it is time to write what was counted.
-    pub fn is_tally_due(&self, now: Time) -> bool {
-        !self.tally.borrow().is_empty() && now - self.tally_since.get() >= TALLY_EVERY
+    /// Takes the counts and forgets them, if it is time to write them.
+    pub fn take_due_counts(&self, now: Time) -> Option<Counts> {
+        self.are_counts_due(now).then(|| self.counts.take())
     }
 
-    /// Takes what was counted away, when it is due.
-    pub fn take_tally(&self, now: Time) -> Option<Vec<(String, u32)>> {
-        self.is_tally_due(now).then(|| self.tally.take())
+    /// Puts back counts that could not be written.
+    pub fn restore_counts(&self, counts: &Counts, now: Time) {
+        self.add_counts(counts.iter().map(|(what, count)| (what.as_str(), *count)), now);
+        self.counting_since.set(now);
     }
 
-    /// Puts back what could not be written, to be tried again as late as anything else.
-    pub fn recount(&self, unwritten: Vec<(String, u32)>, now: Time) {
-        let mut tally = self.tally.borrow_mut();
-        for (what, count) in unwritten {
-            add(&mut tally, &what, count);
-        }
-        self.tally_since.set(now);
-    }
-
-    /// When this isolate last renewed the session's time to live, as far as it remembers.
+    /// When this isolate last touched the session, as far as it remembers.
     pub fn last_touch(&self, handle: &Handle) -> Option<Time> {
-        self.touched.borrow().get(&handle.to_string()).copied().map(Time)
+        self.touched.borrow().get(handle).copied()
     }
 
-    /// Forgets a renewal that failed.
-    pub fn forget(&self, handle: &Handle) {
-        self.touched.borrow_mut().insert(handle.to_string(), 0);
+    /// Forgets a touch that failed.
+    pub fn forget_touch(&self, handle: &Handle) {
+        self.touched.borrow_mut().remove(handle);
     }
 
-    /// Remembers that the session's time to live is renewed now: of many requests with one ticket, which all find
-    /// it due, the first does it.
+    /// Remembers that the session is touched now: of many requests with one ticket, all of which find it due, one does it.
     pub fn touch(&self, handle: Handle, now: Time) {
         let mut touched = self.touched.borrow_mut();
         if touched.len() >= MAX_TOUCHED {
             touched.clear();
         }
-        touched.insert(handle.to_string(), now.0);
+        touched.insert(handle, now);
     }
-}
 
-fn add(tally: &mut Vec<(String, u32)>, what: &str, count: u32) {
-    match tally.iter_mut().find(|(known, _)| *known == what) {
-        Some((_, sum)) => *sum += count,
-        None => tally.push((what.to_owned(), count)),
+    fn are_counts_due(&self, now: Time) -> bool {
+        !self.counts.borrow().is_empty() && now - self.counting_since.get() >= WRITE_EVERY
+    }
+
+    fn add_counts<'a>(&self, added: impl IntoIterator<Item = (&'a str, u32)>, now: Time) {
+        let mut counts = self.counts.borrow_mut();
+        if counts.is_empty() {
+            self.counting_since.set(now);
+        }
+        for (what, count) in added {
+            match counts.get_mut(what) {
+                Some(sum) => *sum += count,
+                None => drop(counts.insert(what.to_owned(), count)),
+            }
+        }
     }
 }

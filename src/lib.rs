@@ -1,30 +1,32 @@
 //! # Cloakroom: sessions at the edge
 //!
-//! A visitor hands over a coat and keeps a ticket. The **ticket** is a signed cookie; the **session** is the
-//! coat, kept in Upstash Redis; this Worker is the person at the counter, and is everywhere at once.
+//! Server-side sessions, login and rate limits in a Cloudflare Worker, on Upstash Redis. A visitor keeps a **ticket**, a
+//! signed cookie; the **session** is kept in the store.
 //!
 //! # The path of a request
 //!
 //! ```text
-//! edge     a request arrives in workerd, and becomes plain values          edge.js, edge.rs
-//! gate     preflight? → cross-site? → ticket → over a limit? → plan        http, ticket, limit, routes
-//!          → one batch to the store: session, standing, counters          session, limit, store
-//!          → the session, under a new id if due
-//!          → the plan is done                                             session, account
-//!          → cookie, if it changed → common headers
-//! edge     the answer becomes a response; counters, if due, after it      stats
+//! service   a request arrives; the configuration is read once per isolate   service, platform
+//! app       ticket verified (no I/O) → route → preflight? → cross-site?     app, context, http, ticket
+//!           → over a limit that is known here? → handler
+//! handler   asks for what it needs: the session, a user, a recent login     routes
+//!           → the first call to the store counts the request, too           limit, store
+//!           → reads and changes sessions and accounts by compare-and-set    session, account
+//! app       what was not counted yet is counted → cookie, if it changed     app
+//!           → rate-limit fields, CORS, problem+json
+//! service   the response; then, in the background, what may wait            stats
 //! ```
 //!
-//! Start reading at [`gate::answer`]. Everything but `edge` is pure: what it needs of the machine it runs on
-//! (time, randomness, one call to the store) it asks of a [`host::Host`]. Dependencies point inwards:
-//! `edge → gate → routes → account → {session, ticket, limit, config, http} → {store, host, isolate, id, time}`.
+//! Start reading at [`app::App::respond`]. Everything but `service` and `platform` is pure: what it needs of the machine (time,
+//! randomness, one call to the store) it asks of a [`host::Host`]. Dependencies point inwards: `service → app → routes →
+//! context → account → session → limit → {store, ticket, http, config, host, isolate, id, time}`.
 //!
 //! # As a library
 //!
-//! The crate runs wherever a [`host::Host`] can be written. This one has no store at all:
+//! The core runs wherever a [`host::Host`] can be written. This one has no store at all:
 //!
 //! ```
-//! use cloakroom::{config::Config, gate, host::{self, Host}, http::{Body, Request}, isolate::Isolate, time::Time};
+//! use cloakroom::{app::App, config::Config, host::{self, Host}, http::{Body, Request}, time::Time};
 //!
 //! struct Alone;
 //!
@@ -45,6 +47,12 @@
 //!     async fn send(&self, _: host::Call) -> Result<host::Answer, host::Unreachable> {
 //!         Err(host::Unreachable)
 //!     }
+//!     fn has_platform_limit(&self) -> bool {
+//!         false
+//!     }
+//!     async fn is_over_platform_limit(&self, _: &str) -> bool {
+//!         false
+//!     }
 //!     fn log(&self, line: &dyn std::fmt::Display) {
 //!         eprintln!("{line}");
 //!     }
@@ -63,30 +71,35 @@
 //!     "UPSTASH_REDIS_REST_TOKEN": "token"
 //! }"#).expect("a valid configuration");
 //!
-//! let isolate = Isolate::default(); // lives as long as the process
+//! let app = App::new(config, Alone); // lives as long as the isolate
 //!
-//! let look = Request::parse("GET\nhttps://example.com/auth/session", &Body::None);
-//! let response = block_on(gate::answer(&look, &config, &Alone, &isolate));
+//! let headers = [("accept", "application/json")];
+//! let look = Request::new("GET", "https://example.com/auth/session", &headers, &Body::None);
+//! let response = block_on(app.respond(&look));
 //! assert_eq!(response.body, r#"{"session":null}"#); // no ticket: no call to the store
 //!
-//! let health = Request::parse("GET\nhttps://example.com/auth/health", &Body::None);
-//! assert_eq!(block_on(gate::answer(&health, &config, &Alone, &isolate)).status, 503);
+//! let health = Request::new("GET", "https://example.com/auth/health", &headers, &Body::None);
+//! assert_eq!(block_on(app.respond(&health)).status, 503);
 //! ```
 
 pub mod account;
+pub mod app;
+mod base64url;
 pub mod config;
-#[cfg(target_arch = "wasm32")]
-mod edge;
+pub mod context;
+mod document;
 mod fields;
-pub mod gate;
 pub mod host;
 pub mod http;
 pub mod id;
 pub mod isolate;
 mod json;
 pub mod limit;
-mod number;
-pub mod routes;
+#[cfg(target_arch = "wasm32")]
+pub mod platform;
+mod routes;
+#[cfg(all(target_arch = "wasm32", feature = "service"))]
+mod service;
 pub mod session;
 pub mod stats;
 pub mod store;

@@ -1,117 +1,131 @@
-//! Counters per day, for operators: `stats:<day>`, a hash that the store keeps for 35 days.
+//! Counters per day, for operators: `stats:<day>`, a hash that the store keeps for 36 days.
 //!
-//! They are counted in the isolate and written off the path of any request, at most one batch a minute. What an
-//! isolate has counted and not yet written is lost with it.
+//! They are counted in the isolate and written outside of any request, at most once a minute. What an isolate has counted
+//! and not yet written is lost with it.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
-use base64ct::{Base64UrlUnpadded, Encoding};
+use serde::Serialize;
 
 use crate::{
+    base64url,
     host::Host,
+    http::Response,
     isolate::Isolate,
-    json::{self, Object},
+    limit::CountingStore,
     store::{Batch, Failure, Store},
     ticket::{Keyring, Verified},
     time::Time,
 };
 
-/// Days that are kept and reported.
-const DAYS: u64 = 35;
+/// Days that are reported.
+const DAYS: u32 = 35;
 const DAY: Duration = Duration::from_secs(86_400);
+/// How long a day's counters are kept.
+const TTL: Duration = Duration::from_secs(36 * 86_400);
 
-/// What stands before a key's fingerprint in the name of its counter.
+/// Prepended to a key's fingerprint in the name of its counter.
 const KEY: &str = "key:";
 
-/// What is counted by name, whether there were any or not.
-const COUNTED: [&str; 7] = [
-    "sessions_created",
-    "logins",
-    "failed_logins",
-    "logouts",
-    "revocations",
-    "rate_limited",
-    "passed_uncounted",
-];
+/// The answer: the fingerprints of `SESSION_SECRET`, in its order, and the days with any counts, the newest first. A
+/// secret whose key does not occur any more can be dropped.
+#[derive(Serialize)]
+struct Report {
+    signing_keys: Vec<String>,
+    days: Vec<Day>,
+}
 
-/// Counts a ticket that came with a request and was good, by the key that signed it, and whose it is.
+#[derive(Serialize)]
+struct Day {
+    day: String,
+    tickets_by_key: BTreeMap<String, u64>,
+    sessions_created: u64,
+    logins: u64,
+    failed_logins: u64,
+    logouts: u64,
+    revocations: u64,
+    rate_limited: u64,
+    passed_uncounted: u64,
+    distinct_users: i64,
+}
+
+/// Counts a verified ticket, by the key that signed it and by its user.
 pub fn count_ticket(isolate: &Isolate, presented: &Verified<'_>, now: Time) {
     isolate.count(&[KEY, presented.key].concat(), now);
     if let Some(user) = presented.ticket.user {
-        isolate.see(Base64UrlUnpadded::encode_string(&user));
+        isolate.count_user(user);
     }
 }
 
-/// Writes what is due. A failure is logged, and what it concerned is counted again the next time.
-pub async fn flush<H: Host>(host: &H, isolate: &Isolate, timeout: Duration, key_prefix: &str) {
+/// Writes the counts that are due. If that fails, they are written the next time.
+pub async fn write<H: Host>(host: &H, isolate: &Isolate, timeout: Duration, key_prefix: &str) {
     let now = host.now();
-    let Some(tally) = isolate.take_tally(now) else { return };
-    let key = key_of(key_prefix, now);
+    let Some(counts) = isolate.take_due_counts(now) else { return };
     let users = isolate.take_users();
-    let names: Vec<&str> = users.keys().map(String::as_str).collect();
-    let mut batch = tally.iter().fold(Batch::default(), |batch, (name, count)| batch.add(&key, name, *count));
-    if !names.is_empty() {
-        let users_key = users_key_of(key_prefix, now);
-        batch = batch.count_different(&users_key, &names).expire(&users_key, DAY * 36);
+    let (key, users_key) = (counts_key(key_prefix, now), users_key(key_prefix, now));
+    let mut batch = Batch::default();
+    for (what, count) in &counts {
+        batch = batch.hash_add(&key, what, *count);
     }
-    let written =
-        Store::new(host, timeout, String::new()).run_all(batch.expire(&key, DAY * 36).as_one()).await;
-    if let Err(failure) = written {
-        for user in users.into_keys() {
-            isolate.see(user);
-        }
-        // Lost answers count as not written: a counter may be a little high, as it may be a little low.
-        host.log(&format_args!("the counters could not be written: {failure}"));
-        isolate.recount(tally, now);
+    if !users.is_empty() {
+        let names = users.iter().map(|user| base64url::encode(user));
+        batch = batch.count_distinct(&users_key, names).expire(&users_key, TTL);
+    }
+    batch = batch.expire(&key, TTL).atomic();
+    if let Err(failure) = Store::new(host, timeout, String::new()).run_all(batch).await {
+        host.log(&format_args!("the counters of the day could not be written: {failure}"));
+        users.into_iter().for_each(|user| isolate.count_user(user));
+        // An answer that was lost counts as a failure: a counter may be a little high, as it may be a little low.
+        isolate.restore_counts(&counts, now);
     }
 }
 
-/// `{"signing_keys": […], "days": […]}`: the fingerprints of `SESSION_SECRET`, in its order, and the days with
-/// anything to tell, the newest first. A secret whose key is not seen any more can be dropped.
+/// The report of all days.
 pub async fn report<H: Host>(
-    host: &H,
-    store: &Store<'_, H>,
+    now: Time,
+    store: &CountingStore<'_, H>,
     keyring: &Keyring,
     key_prefix: &str,
-) -> Result<String, Failure> {
-    let now = host.now();
-    let days: Vec<Time> = (0..DAYS).map(|back| now - DAY * u32::try_from(back).unwrap_or(0)).collect();
+) -> Result<Response, Failure> {
+    let days: Vec<Time> = (0..DAYS).map(|back| now - DAY * back).collect();
     let batch = days.iter().fold(Batch::default(), |batch, day| {
-        batch.hash(&key_of(key_prefix, *day)).different(&users_key_of(key_prefix, *day))
+        batch.hash(counts_key(key_prefix, *day)).distinct(users_key(key_prefix, *day))
     });
     let mut replies = store.run_all(batch).await?.into_iter();
-    let mut reported = Vec::new();
+    let mut report = Report { signing_keys: keyring.fingerprints(), days: Vec::new() };
     for day in days {
         let (Some(counts), Some(users)) = (replies.next(), replies.next()) else {
             return Err(Failure::Garbled);
         };
-        let (counts, users) = (counts.pairs()?, users.count()?);
+        let (counts, distinct_users) = (counts.pairs()?, users.integer()?);
         if counts.is_empty() {
             continue;
         }
-        let (mut one, mut tickets_by_key) = (Object::default(), Object::default());
-        for (name, count) in &counts {
-            if let Some(fingerprint) = name.strip_prefix(KEY) {
-                tickets_by_key.json(fingerprint, count);
-            }
-        }
-        one.text("day", &day.date()).json("tickets_by_key", &tickets_by_key.end());
-        for name in COUNTED {
-            let count = counts.iter().find(|(counted, _)| counted == name);
-            one.json(name, count.map_or("0", |(_, count)| count));
-        }
-        reported.push(one.print("distinct_users", users).end());
+        let counts: BTreeMap<&str, u64> =
+            counts.iter().map(|(name, count)| (name.as_str(), count.parse().unwrap_or(0))).collect();
+        let count = |name| counts.get(name).copied().unwrap_or(0);
+        let by_key = |(name, count): (&&str, &u64)| Some((name.strip_prefix(KEY)?.to_owned(), *count));
+        report.days.push(Day {
+            day: day.date(),
+            tickets_by_key: counts.iter().filter_map(by_key).collect(),
+            sessions_created: count("sessions_created"),
+            logins: count("logins"),
+            failed_logins: count("failed_logins"),
+            logouts: count("logouts"),
+            revocations: count("revocations"),
+            rate_limited: count("rate_limited"),
+            passed_uncounted: count("passed_uncounted"),
+            distinct_users,
+        });
     }
-    let signing_keys = json::list(keyring.fingerprints().iter().map(|key| json::quoted(key)));
-    let days = json::list(reported.into_iter());
-    Ok(Object::default().json("signing_keys", &signing_keys).json("days", &days).end())
+    Ok(Response::json(&report))
 }
 
-/// Where the different users of a day are counted, by a HyperLogLog: within one percent, and without their names.
-fn users_key_of(key_prefix: &str, day: Time) -> String {
-    format!("{}:users", key_of(key_prefix, day))
+/// Where the distinct users of a day are counted, in a HyperLogLog: within one percent, and without their names.
+fn users_key(key_prefix: &str, day: Time) -> String {
+    format!("{}:users", counts_key(key_prefix, day))
 }
 
-fn key_of(key_prefix: &str, day: Time) -> String {
+fn counts_key(key_prefix: &str, day: Time) -> String {
     format!("{key_prefix}stats:{}", day.date())
 }

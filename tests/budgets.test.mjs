@@ -20,13 +20,13 @@ before(
 after(() => both.stop());
 beforeEach(() => void (visitor = both.worker.visitor()));
 
-/** Asks for leave to change data, as a browser does first. */
+/** The preflight that a browser sends before a change of data. */
 const preflight = () =>
   visitor.send("OPTIONS", "/auth/session/data", {
     headers: { Origin: "https://front.example", "Access-Control-Request-Method": "PATCH" },
   });
 
-/** Somebody with the visitor's ticket, but for one character. */
+/** A visitor with the ticket, except for one character. */
 function forger() {
   const ticket = String(visitor.ticket);
   const forger = visitor.clone();
@@ -85,7 +85,7 @@ test("two calls and two commands for a change, one for a change that changes not
   });
 });
 
-test("one call and one command for the change that begins a session, two of each for a logout", async () => {
+test("one call and one command for the change that creates a session, two of each for a logout", async () => {
   assert.deepEqual(await costOf(() => visitor.merge({ a: 1 })), {
     calls: 1,
     commands: 1,
@@ -98,7 +98,7 @@ test("one call and one command for the change that begins a session, two of each
   });
 });
 
-test("four calls and four commands for a rotation, a call more to follow an old id", async () => {
+test("four calls and four commands for a rotation, one call more for an old id", async () => {
   await visitor.merge({ a: 1 });
   const late = visitor.clone();
   assert.deepEqual(await costOf(() => visitor.rotate()), {
@@ -110,7 +110,7 @@ test("four calls and four commands for a rotation, a call more to follow an old 
   assert.deepEqual(await costOf(() => late.look()), { calls: 1, commands: 1, byName: { MGET: 1 } });
 });
 
-test("two calls and three commands to find that a session has ended: the primary is asked too", async () => {
+test("two calls and three commands to find that a session has ended: the primary is read too", async () => {
   await visitor.merge({ a: 1 });
   const late = visitor.clone();
   await visitor.logout();
@@ -146,7 +146,7 @@ describe("with the limits that are set by default", () => {
     return { calls, commands, byName };
   }
 
-  test("nothing without a ticket, with one that is none, and for a preflight", async () => {
+  test("nothing without a ticket, with an invalid one, and for a preflight", async () => {
     const nobody = limited.worker.visitor();
     assert.deepEqual(await cost(() => nobody.look()), NOTHING);
     assert.deepEqual(await cost(() => nobody.logout(), 204), NOTHING);
@@ -199,7 +199,7 @@ describe("with the limits that are set by default", () => {
     assert.deepEqual(await cost(() => visitor.logout(), 204), ended);
   });
 
-  test("at most five commands for the very first change in an isolate, which looks at the store's clock", async () => {
+  test("at most five commands for the very first change in an isolate, which reads the store's clock", async () => {
     await moveClocks(limited.store, [limited.worker], 11 * MINUTE);
     await limited.worker.moveClock(0);
     const first = await cost(() => limited.worker.visitor().merge({ a: 1 }));
@@ -208,9 +208,9 @@ describe("with the limits that are set by default", () => {
 
   describe("in calls between JavaScript and wasm", () => {
     const PASSWORD = "correct horse";
-    /** Somebody who is logged in. @type {Visitor} */
+    /** A visitor who is logged in. @type {Visitor} */
     let user;
-    /** Somebody without a cookie. @type {Visitor} */
+    /** A visitor without a cookie. @type {Visitor} */
     let nobody;
     before(async () => {
       assert.equal((await limited.worker.visitor().register("Ada", PASSWORD)).status, 201);
@@ -221,48 +221,46 @@ describe("with the limits that are set by default", () => {
     });
 
     /**
-     * Calls into wasm that do work (`start`, a `resume` for each call to the store, and the same for what is left for
-     * the background), calls into wasm that only lay out and free its memory, and calls out of wasm: for random bytes,
-     * and to fold the name of an account.
+     * At most so many calls out of wasm, of any kind: to read the request, to write the response, to call the store, to
+     * wait. Each costs time of every such request, so a bound is raised for a reason and not by the way.
      */
     const BUDGETS = [
-      { work: 1, memory: 2, out: 0, job: "a request without a cookie", act: () => nobody.look() },
-      { work: 1, memory: 2, out: 0, job: "a forged cookie", act: () => forger().look() },
-      { work: 1, memory: 2, out: 0, job: "a preflight", act: preflight },
-      { work: 2, memory: 5, out: 0, job: "a read", act: () => visitor.look() },
-      { work: 2, memory: 5, out: 0, job: "a read by a user", act: () => user.look() },
-      { work: 3, memory: 9, out: 1, job: "a change", act: () => visitor.merge({ a: 2 }) },
-      { work: 3, memory: 9, out: 3, job: "a first change", act: () => nobody.merge({ a: 1 }) },
-      { work: 3, memory: 8, out: 0, job: "a logout", act: () => visitor.logout() },
-      { work: 5, memory: 16, out: 7, job: "a login", act: () => nobody.login("Ada", PASSWORD) },
-      { work: 6, memory: 19, out: 10, job: "a registration", act: () => nobody.register("Bob", PASSWORD) },
+      { out: 28, job: "a request without a cookie", act: () => nobody.look() },
+      { out: 30, job: "a forged cookie", act: () => forger().look() },
+      { out: 34, job: "a preflight", act: preflight },
+      { out: 55, job: "a read", act: () => visitor.look() },
+      { out: 55, job: "a read by a user", act: () => user.look() },
+      { out: 97, job: "a change", act: () => visitor.merge({ a: 2 }) },
+      { out: 100, job: "a first change", act: () => nobody.merge({ a: 1 }) },
+      { out: 79, job: "a logout", act: () => visitor.logout() },
+      { out: 130, job: "a login", act: () => nobody.login("Ada", PASSWORD) },
+      { out: 157, job: "a registration", act: () => nobody.register("Bob", PASSWORD) },
     ];
 
-    for (const { job, act, ...budget } of BUDGETS) {
-      const { work, memory, out } = budget;
-      test(`into wasm ${work}, for its memory ${memory}, out of it ${out}: ${job}`, async () => {
+    for (const { job, act, out } of BUDGETS) {
+      test(`at most ${out} out of wasm: ${job}`, async () => {
         await limited.worker.crossings();
         const { status, text } = await act();
         assert.ok(status < 300, text);
         const { inwards, outwards } = await limited.worker.crossings();
-        // Names that begin so are those of wasm-bindgen.
-        const found = { work: sum(inwards, /^(?!__)/), memory: sum(inwards, /^__/), out: sum(outwards) };
-        assert.deepEqual(found, budget, JSON.stringify({ inwards, outwards }, null, 2));
+        assert.equal(inwards.fetch, 1, "one request enters wasm once");
+        const found = sum(outwards);
+        assert.ok(found <= out, `${found}: ${JSON.stringify(outwards, null, 2)}`);
       });
     }
   });
 });
 
-/** @param {Record<string, number>} counts @param {RegExp} [names] */
-function sum(counts, names = /./) {
-  return Object.entries(counts).reduce((total, [name, count]) => total + (names.test(name) ? count : 0), 0);
+/** @param {Record<string, number>} counts */
+function sum(counts) {
+  return Object.values(counts).reduce((total, count) => total + count, 0);
 }
 
-test("the bundle has at most 150 KB: the sum of each file's gzip -9", () => {
+test("the bundle has at most 300 KB: the sum of each file's gzip -9", () => {
   const build = new URL("../build/", import.meta.url);
   const sizes = readdirSync(build).map(
     (name) => gzipSync(readFileSync(new URL(name, build)), { level: 9 }).length,
   );
   const size = sizes.reduce((sum, part) => sum + part, 0);
-  assert.ok(sizes.length >= 2 && size <= 153_600, `${size} bytes in ${sizes.length} files`);
+  assert.ok(sizes.length >= 2 && size <= 307_200, `${size} bytes in ${sizes.length} files`);
 });

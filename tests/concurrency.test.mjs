@@ -3,28 +3,16 @@
  * Two isolates share one store; a request is paused in the store where the order of things matters.
  */
 import assert from "node:assert/strict";
-import { after, before, beforeEach, test } from "node:test";
-import { startLocalStore } from "../tools/local-store/index.mjs";
-import { randomSecret, startWorker } from "./support/worker.mjs";
+import { after, beforeEach, test } from "node:test";
+import { randomSecret, startDeployment } from "./support/worker.mjs";
 
 /** @typedef {import("./support/visitor.mjs").Visitor} Visitor */
 
-/** @type {Awaited<ReturnType<typeof startLocalStore>>} */
-let store;
-/** @type {Awaited<ReturnType<typeof startWorker>>[]} */
-let workers = [];
+const secrets = { SESSION_SECRET: randomSecret() };
+const { store, workers, stop } = await startDeployment([{}, {}], { secrets });
+after(stop);
 /** @type {Visitor} */
 let visitor;
-
-before(async () => {
-  store = await startLocalStore();
-  const secrets = { SESSION_SECRET: randomSecret() };
-  workers = await Promise.all([startWorker({ store, secrets }), startWorker({ store, secrets })]);
-});
-after(async () => {
-  await Promise.all(workers.map((worker) => worker.stop()));
-  await store.stop();
-});
 beforeEach(() => {
   store.faults.clear();
   visitor = workers[0].visitor();
@@ -107,7 +95,7 @@ test("a logout during a rotation stays a logout", async () => {
   assert.equal((await store.redis.keys("sess:*")).length, keys - 1, "no copy is left behind");
 });
 
-test("a rotation during a logout does not slip away", async () => {
+test("a rotation during a logout does not save the session", async () => {
   await visitor.merge({ a: 1 });
   const [other] = crowd(1);
   const held = hold("DELEX");
@@ -119,7 +107,7 @@ test("a rotation during a logout does not slip away", async () => {
   assert.equal(await other.session(), null);
 });
 
-test("a read that was on its way when the session ended brings nothing back", async () => {
+test("a read in flight while the session ends does not restore it", async () => {
   await visitor.merge({ a: 1 });
   await workers[0].moveClock(6 * 60_000); // so that the read carries a touch
   await workers[1].moveClock(6 * 60_000);
@@ -133,7 +121,7 @@ test("a read that was on its way when the session ended brings nothing back", as
   assert.equal(await visitor.session(), null);
 });
 
-test("20 parallel rotations of one id lead to one successor", async () => {
+test("20 parallel rotations of one id make one successor", async () => {
   const { session } = (await visitor.merge({ a: 1 })).json;
   const people = crowd(20);
   const answers = await Promise.all(people.map((one) => one.rotate()));
@@ -144,7 +132,7 @@ test("20 parallel rotations of one id lead to one successor", async () => {
   assert.equal(new Set(people.map((one) => one.ticket)).size, 1, "and everybody has the same ticket");
 });
 
-test("changes, reads and a rotation at once: nothing is lost and nobody is turned away", async () => {
+test("of parallel changes, reads and a rotation none is lost or refused", async () => {
   await visitor.merge({ views: 0 });
   const people = crowd(31);
   const answers = await Promise.all(
@@ -159,7 +147,7 @@ test("changes, reads and a rotation at once: nothing is lost and nobody is turne
   assert.equal(now.data.views, changes);
 });
 
-test("a change that was paused across a rotation is made to the successor", async () => {
+test("a change paused during a rotation is made to the successor", async () => {
   await visitor.merge({ a: 1 });
   const [writer] = crowd(1);
   const held = hold("SET");
@@ -173,7 +161,7 @@ test("a change that was paused across a rotation is made to the successor", asyn
   assert.deepEqual((await visitor.session()).data, { a: 1, b: 2 });
 });
 
-test("first changes without a ticket are sessions of their own", async () => {
+test("parallel first changes without a ticket create a session each", async () => {
   const people = Array.from({ length: 10 }, () => workers[0].visitor());
   const answers = await Promise.all(people.map((one) => one.increment("/n")));
   assert.equal(new Set(answers.map((answer) => answer.json.session.handle)).size, 10);

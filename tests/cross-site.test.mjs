@@ -1,8 +1,7 @@
 /** Pages of other sites: what they cannot do, and what an origin in cors.origins can. */
 import assert from "node:assert/strict";
-import { after, before, describe, test } from "node:test";
-import { startLocalStore } from "../tools/local-store/index.mjs";
-import { randomSecret, startWorker } from "./support/worker.mjs";
+import { after, describe, test } from "node:test";
+import { randomSecret, startDeployment } from "./support/worker.mjs";
 
 /** @typedef {import("./support/visitor.mjs").Answer} Answer */
 /** @typedef {import("./support/visitor.mjs").Visitor} Visitor */
@@ -26,24 +25,15 @@ const CHANGES = [
   ["DELETE", "/auth/session"],
 ];
 
-/** @type {Awaited<ReturnType<typeof startLocalStore>>} */
-let store;
-/** With FRONT and LOCAL in cors.origins. @type {import("./support/worker.mjs").Worker} */
-let open;
-/** The same without any. @type {import("./support/worker.mjs").Worker} */
-let closed;
-
-before(async () => {
-  const secrets = { SESSION_SECRET: randomSecret() };
-  store = await startLocalStore();
-  open = await startWorker({ store, secrets, settings: { cors: { origins: [FRONT, LOCAL] } } });
-  closed = await startWorker({ store, secrets });
+/** An isolate with FRONT and LOCAL in cors.origins, and one without any. */
+const {
+  store,
+  workers: [open, closed],
+  stop,
+} = await startDeployment([{ settings: { cors: { origins: [FRONT, LOCAL] } } }, {}], {
+  secrets: { SESSION_SECRET: randomSecret() },
 });
-after(async () => {
-  await open.stop();
-  await closed.stop();
-  await store.stop();
-});
+after(stop);
 
 /** What a browser sends of itself. @param {string | undefined} site @param {string | undefined} origin */
 function browser(site, origin) {
@@ -81,7 +71,7 @@ function assertRefused(answer) {
   assert.equal(answer.status, 403, answer.text);
   assert.equal(answer.headers.get("content-type"), "application/problem+json");
   assert.equal(answer.json.code, "cross_site");
-  assert.equal(answer.headers.get("cache-control"), "no-store");
+  assert.equal(answer.headers.get("cache-control"), "no-store, no-transform");
   assert.equal(answer.headers.get("x-content-type-options"), "nosniff");
   assert.deepEqual(answer.setCookies, []);
 }
@@ -127,7 +117,7 @@ describe("a state-changing request", () => {
     [undefined, FRONT],
   ];
   for (const [site, origin] of refused) {
-    test(`with Sec-Fetch-Site: ${site} and Origin: ${origin} is refused before the store is asked`, async () => {
+    test(`with Sec-Fetch-Site: ${site} and Origin: ${origin} is refused without a call to the store`, async () => {
       const visitor = await guest();
       const before = await contents();
       for (const [method, path] of CHANGES) {
@@ -198,7 +188,7 @@ describe("a state-changing request", () => {
     }
   });
 
-  test("is not made a harmless one by a header or a parameter that names another method", async () => {
+  test("is refused also with a header or a parameter that names another method", async () => {
     const visitor = await guest();
     const headers = {
       ...browser("cross-site", EVIL),
@@ -213,7 +203,7 @@ describe("a state-changing request", () => {
     assert.equal((await visitor.session()).data.views, 1);
   });
 
-  test("is not let through for the sake of a Referer, a Host or a forwarded host", async () => {
+  test("is refused also with a Referer, a Host or a forwarded host of the Worker", async () => {
     const visitor = await guest();
     for (const headers of [
       { Referer: `${closed.url}/` },
@@ -267,7 +257,7 @@ describe("a state-changing request", () => {
   });
 
   for (const origin of [FRONT, LOCAL]) {
-    test(`from ${origin} is let through when that is in cors.origins, and readable there`, async () => {
+    test(`from ${origin} is accepted when that is in cors.origins, and its answer is readable there`, async () => {
       for (const site of ["cross-site", "same-site", undefined]) {
         const visitor = await guest(open);
         for (const [method, path] of CHANGES) {
@@ -279,7 +269,7 @@ describe("a state-changing request", () => {
     });
   }
 
-  test("from an allowed origin may begin a session", async () => {
+  test("from an allowed origin may create a session", async () => {
     const answer = await change(open.visitor(), "PATCH", "/auth/session/data", browser("cross-site", FRONT));
     assert.equal(answer.status, 200);
     assert.equal(answer.setCookies.length, 1);
@@ -287,7 +277,7 @@ describe("a state-changing request", () => {
   });
 });
 
-/** Not FRONT and not LOCAL, though somebody might think so. */
+/** Origins that resemble FRONT or LOCAL, and are neither. */
 const LOOKALIKES = [
   EVIL,
   "null",
@@ -380,7 +370,7 @@ describe("a preflight", () => {
 
   for (const [path, methods] of Object.entries(PATHS)) {
     for (const origin of [FRONT, LOCAL]) {
-      test(`for ${path} from ${origin} says what may be sent, without asking the store`, async () => {
+      test(`for ${path} from ${origin} says what may be sent, without a call to the store`, async () => {
         for (const method of [...methods.split(", "), "PUT"]) {
           const { value: answer, calls } = await store.counters.during(() =>
             open.visitor().send("OPTIONS", path, { headers: asking(origin, method) }),
@@ -428,7 +418,7 @@ describe("a preflight", () => {
     }
   });
 
-  test("with a forged cookie or a good one neither takes it away nor asks the store", async () => {
+  test("with a forged cookie or a valid one neither removes it nor calls the store", async () => {
     const visitor = await guest(open);
     for (const ticket of [visitor.ticket, "A".repeat(148), "x"]) {
       visitor.ticket = ticket;
@@ -441,7 +431,7 @@ describe("a preflight", () => {
     }
   });
 
-  test("is answered while the store is gone", async () => {
+  test("is answered while the store is unreachable", async () => {
     await store.stopListening();
     try {
       const answer = await open
@@ -453,7 +443,7 @@ describe("a preflight", () => {
     }
   });
 
-  test("is none without an origin or a method asked for: that is OPTIONS, which is no method here", async () => {
+  test("needs an origin and a requested method: without them OPTIONS is not allowed", async () => {
     for (const headers of [{}, { Origin: FRONT }, { "Access-Control-Request-Method": "PATCH" }]) {
       const answer = await open
         .visitor()

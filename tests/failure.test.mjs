@@ -22,7 +22,7 @@ const command =
   ({ commands }) =>
     commands.some(([first]) => first === name);
 
-test("a read that fails for a moment is repeated, and nobody notices", async () => {
+test("a read that fails transiently is repeated, and the visitor does not notice", async () => {
   await visitor.merge({ a: 1 });
   for (const fault of /** @type {const} */ (["refuse", "cut", "lostAnswer"])) {
     both.store.faults.next(fault, { times: 2 });
@@ -37,7 +37,7 @@ test("a read that fails for a moment is repeated, and nobody notices", async () 
   }
 });
 
-test("what will not pass is not repeated", async () => {
+test("a permanent failure is not repeated", async () => {
   await visitor.merge({ a: 1 });
   for (const fault of [
     { status: 401, body: "{}" },
@@ -81,7 +81,7 @@ test("an increment whose answer was lost counts once although others changed the
   assert.equal((await visitor.session()).data.views, 4);
 });
 
-test("a write is given up as unknown when too much has changed since to tell", async () => {
+test("a write whose outcome cannot be determined any more is answered as a failure", async () => {
   await visitor.increment("/views");
   const others = visitor.clone();
   both.store.faults.next("lostAnswer", { when: command("SET") });
@@ -93,11 +93,11 @@ test("a write is given up as unknown when too much has changed since to tell", a
   await settling.arrived;
   for (let count = 0; count < 8; count += 1) await others.increment("/views");
   settling.release();
-  assert.equal((await lost).status, 503, "not known, so not said");
+  assert.equal((await lost).status, 503, "an unknown outcome is not reported as a success");
   assert.equal((await visitor.session()).data.views, 10, "it was made, once");
 });
 
-test("a first change whose answer was lost begins one session", async () => {
+test("a first change whose answer was lost creates one session", async () => {
   for (const fault of /** @type {const} */ (["lostAnswer", "refuse"])) {
     const before = (await both.store.redis.keys("sess:*")).length;
     const one = both.worker.visitor();
@@ -109,7 +109,7 @@ test("a first change whose answer was lost begins one session", async () => {
   }
 });
 
-test("a rotation whose answer was lost leads to one successor", async () => {
+test("a rotation whose answer was lost makes one successor", async () => {
   for (const [fault, skip] of /** @type {["lostAnswer" | "refuse", number][]} */ ([
     ["lostAnswer", 0],
     ["refuse", 0],
@@ -129,7 +129,7 @@ test("a rotation whose answer was lost leads to one successor", async () => {
   }
 });
 
-test("a logout whose answer was lost is a logout", async () => {
+test("a logout whose answer was lost ends the session", async () => {
   for (const fault of /** @type {const} */ (["lostAnswer", "refuse"])) {
     const one = both.worker.visitor();
     await one.merge({ a: 1 });
@@ -140,7 +140,7 @@ test("a logout whose answer was lost is a logout", async () => {
   }
 });
 
-test("a store that hangs costs its timeout once, and is not asked again and again", async () => {
+test("a store that hangs costs its timeout once, and is not called again", async () => {
   await visitor.merge({ a: 1 });
   both.store.faults.always("hang");
   const { value, calls } = await both.store.counters.during(() => visitor.look());
@@ -148,32 +148,45 @@ test("a store that hangs costs its timeout once, and is not asked again and agai
   assert.equal(calls, 1);
 });
 
-test("a record that is not ours is absent: logged by handle, kept as it is, and never in the visitor's way", async () => {
+test("a record that cannot be read is an error: it is logged by handle, left as it is, and only a logout removes it", async () => {
   const { redis } = both.store;
-  const spoils = [
-    (/** @type {string} */ key) => redis.set(key, "not JSON", { expiration: "KEEPTTL" }),
-    (/** @type {string} */ key) => redis.set(key, '{"v":99,"data":{}}', { expiration: "KEEPTTL" }),
-    (/** @type {string} */ key) => redis.set(key, Buffer.from([0xff, 0xfe]), { expiration: "KEEPTTL" }),
-    async (/** @type {string} */ key) => {
-      await redis.del(key);
-      await redis.hSet(key, "a", "b");
-    },
-  ];
-  for (const spoil of spoils) {
+  for (const text of ["not JSON", '{"v":99,"data":{}}', Buffer.from([0xff, 0xfe])]) {
     const one = both.worker.visitor();
     const { session } = (await one.merge({ a: 1 })).json;
     const key = `sess:${session.handle}`;
-    await spoil(key);
+    await redis.set(key, text, { expiration: "KEEPTTL" });
     const before = await redis.dump(key);
-    const same = one.clone();
 
-    assert.equal((await one.clone().look()).text, '{"session":null}');
-    assert.equal((await one.clone().rotate()).status, 401);
-    assert.equal((await one.clone().logout()).status, 204);
-    const answer = await same.merge({ b: 2 });
-    assert.equal(answer.status, 200);
-    assert.deepEqual((await same.session()).data, { b: 2 });
+    for (const answer of [
+      await one.clone().look(),
+      await one.clone().rotate(),
+      await one.clone().merge({ b: 2 }),
+      await one.clone().increment("/a"),
+    ]) {
+      assert.equal(answer.status, 500, answer.text);
+      assert.equal(answer.json.code, "internal");
+      assert.deepEqual(answer.setCookies, []);
+    }
     assert.deepEqual(await redis.dump(key), before);
+    assert.match(both.worker.logs.join(""), new RegExp(`session ${session.handle} cannot be read`));
+
+    const gone = await one.logout();
+    assert.equal(gone.status, 204);
+    assert.equal(one.ticket, undefined);
+    assert.equal(await redis.exists(key), 0);
   }
-  assert.match(both.worker.logs.join(""), /session [\w-]{24} is not a record of this version/);
+});
+
+test("a key of another type holds no session, and is left as it is", async () => {
+  const { redis } = both.store;
+  const one = both.worker.visitor();
+  const key = `sess:${(await one.merge({ a: 1 })).json.session.handle}`;
+  await redis.del(key);
+  await redis.hSet(key, "a", "b");
+  assert.equal((await one.clone().look()).text, '{"session":null}');
+  assert.equal((await one.clone().rotate()).status, 401);
+  assert.equal((await one.clone().logout()).status, 204);
+  assert.equal((await one.merge({ b: 2 })).status, 200);
+  assert.deepEqual((await one.session()).data, { b: 2 });
+  assert.deepEqual(await redis.hGetAll(key), { a: "b" });
 });

@@ -39,7 +39,7 @@ test("the curl lines work as printed", async () => {
   }
 });
 
-test("every setting of the table is one, and its default is accepted", async () => {
+test("every setting of the table exists, and its default is accepted", async () => {
   /** @type {Record<string, any>} */
   const settings = {};
   const rows = [...readme.matchAll(/^\| `([\w.]+)` \| `(.+?)` \|/gm)];
@@ -56,7 +56,7 @@ test("every setting of the table is one, and its default is accepted", async () 
   }
 });
 
-test("the map names what is there, and all of src", () => {
+test("the map names existing files, and all of src", () => {
   const map = readme.match(/### The map of the house\n\n```\n(.*?)```/s)?.[1] ?? "";
   const rooms = map.split("\n").filter(Boolean);
   let top = "";

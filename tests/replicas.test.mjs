@@ -1,32 +1,20 @@
-/** A replicated database: whoever has written reads it back at once, at every isolate, although replicas lag. */
+/** A replicated database: a visitor reads their own writes at every isolate, although replicas lag. */
 import assert from "node:assert/strict";
 import { after, before, beforeEach, describe, test } from "node:test";
-import { startLocalStore } from "../tools/local-store/index.mjs";
 import { Visitor } from "./support/visitor.mjs";
-import { randomSecret, startWorker } from "./support/worker.mjs";
+import { randomSecret, startDeployment } from "./support/worker.mjs";
 
 const LAG = 500;
 const SYNC = "__Host-session-sync";
 const ADMIN_TOKEN = randomSecret();
 
-/** @type {Awaited<ReturnType<typeof startLocalStore>>} */
-let store;
-/** Isolates of one deployment, each in a region of its own. @type {Awaited<ReturnType<typeof startWorker>>[]} */
-let workers = [];
+/** Isolates of one deployment, each in a region of its own. */
+const { store, workers, stop } = await startDeployment([{ region: 0 }, { region: 1 }, { region: 2 }], {
+  secrets: { SESSION_SECRET: randomSecret(), ADMIN_TOKEN },
+  settings: { store: { timeout: "10s" } }, // long enough for a lagging replica on a busy machine
+});
+after(stop);
 let count = 0;
-
-before(async () => {
-  store = await startLocalStore();
-  const secrets = { SESSION_SECRET: randomSecret(), ADMIN_TOKEN };
-  const settings = { store: { timeout: "10s" } }; // what lags is waited for, also on a machine that is busy
-  const start = async (/** @type {number} */ region) =>
-    startWorker({ store: { ...store, url: await store.urlOf(region) }, secrets, settings });
-  workers = await Promise.all([0, 1, 2].map(start));
-});
-after(async () => {
-  await Promise.all(workers.map((worker) => worker.stop()));
-  await store.stop();
-});
 
 describe("a replica for all isolates", () => {
   /** @type {Visitor} */
@@ -84,7 +72,7 @@ describe("a replica for all isolates", () => {
     assert.equal(visitor.cookies.size, 0);
   });
 
-  test("a forged, old or foreign companion is no more than none", async () => {
+  test("a forged, old or foreign companion has no effect", async () => {
     await visitor.merge({ a: 1 });
     const good = String(visitor.cookies.get(SYNC));
     const forged = (good.startsWith("A") ? "B" : "A") + good.slice(1);
@@ -176,7 +164,7 @@ const STORIES = [
 describe("replicas that lag by 500, 1000 and 1500 ms, one for each isolate", { concurrency: true }, () => {
   const tell = stage(STORIES, [LAG, 2 * LAG, 3 * LAG]);
   for (const story of STORIES) {
-    test(`${story.name}, at whichever isolate, is seen at every one at once`, async () => {
+    test(`${story.name} at any isolate is seen at every isolate at once`, async () => {
       const seen = await tell(story, ({ visitor }) => everywhere(visitor, story.view));
       assert.deepEqual(
         seen,
@@ -185,7 +173,7 @@ describe("replicas that lag by 500, 1000 and 1500 ms, one for each isolate", { c
     });
   }
 
-  test("a visitor who goes from isolate to isolate sees each of their writes", async () => {
+  test("a visitor who changes isolates sees each of their own writes", async () => {
     const visitor = newcomer(0);
     const at = (/** @type {number} */ index) => Object.assign(visitor, { url: urlOf(index) });
     await at(0).merge({ n: 1 });
@@ -237,7 +225,7 @@ describe("without the companion, while replicas lag", () => {
   }
 });
 
-describe("a replica that has not heard of the end of a session", () => {
+describe("a replica that still has an ended session", () => {
   beforeEach(() => store.faults.clear());
 
   const changes = [
@@ -278,19 +266,19 @@ function urlOf(index) {
   return String(workers[index]?.url);
 }
 
-/** Someone without a session. @param {number} index of the isolate */
+/** A visitor without a session. @param {number} index of the isolate */
 function newcomer(index) {
   return new Visitor(urlOf(index));
 }
 
-/** Someone with a session of n = 1. @param {number} index */
+/** A visitor whose session has n = 1. @param {number} index */
 async function anonymous(index) {
   const visitor = newcomer(index);
   await visitor.merge({ n: 1 });
   return visitor;
 }
 
-/** Someone who has logged in, twice. @param {number} index @param {string} id */
+/** A visitor who has logged in twice. @param {number} index @param {string} id */
 async function twoDevices(index, id) {
   await logIn(newcomer(index), id);
   return logIn(newcomer(index), id);

@@ -1,36 +1,21 @@
 /** New ids: by themselves, for everybody the same, and what happens when an old one is used after its time. */
 import assert from "node:assert/strict";
-import { after, before, beforeEach, test } from "node:test";
-import { startLocalStore } from "../tools/local-store/index.mjs";
-import { randomSecret, startWorker } from "./support/worker.mjs";
+import { after, beforeEach, test } from "node:test";
+import { randomSecret, startDeployment } from "./support/worker.mjs";
 
 /** @typedef {import("./support/visitor.mjs").Visitor} Visitor */
-/** @typedef {Awaited<ReturnType<typeof startWorker>>} Worker */
 
 const HOUR = 3_600_000;
 const GRACE = 30_000;
 
-/** @type {Awaited<ReturnType<typeof startLocalStore>>} */
-let store;
-/** Two isolates of one deployment, and one that lets old ids be. @type {[Worker, Worker, Worker]} */
-let workers;
+/** Two isolates of one deployment, and one that ignores the reuse of old ids. */
+const { store, workers, stop } = await startDeployment(
+  [{}, {}, { settings: { session: { on_reuse: "ignore", rotate_every: "" } } }],
+  { secrets: { SESSION_SECRET: randomSecret() } },
+);
+after(stop);
 /** @type {Visitor} */
 let visitor;
-
-before(async () => {
-  store = await startLocalStore();
-  const secrets = { SESSION_SECRET: randomSecret() };
-  const start = (/** @type {object} */ settings) => startWorker({ store, secrets, settings });
-  workers = await Promise.all([
-    start({}),
-    start({}),
-    start({ session: { on_reuse: "ignore", rotate_every: "" } }),
-  ]);
-});
-after(async () => {
-  await Promise.all(workers.map((worker) => worker.stop()));
-  await store.stop();
-});
 beforeEach(() => {
   store.faults.clear();
   visitor = workers[0].visitor();
@@ -60,7 +45,7 @@ test("an id changes by itself once in rotate_every, with the first request after
   assert.deepEqual((await visitor.look()).setCookies, []);
 });
 
-test("a change that comes when a new id is due is made, to the session under its new id", async () => {
+test("a change at the time of a rotation is made to the session under its new id", async () => {
   const { session } = (await visitor.merge({ a: 1 })).json;
   await moveClocks(HOUR);
   await keepAll();
@@ -69,7 +54,7 @@ test("a change that comes when a new id is due is made, to the session under its
   assert.deepEqual((await visitor.session()).data, { a: 1, b: 2 });
 });
 
-test("20 parallel requests when a new id is due get one successor, and none is turned away", async () => {
+test("20 parallel requests at the time of a rotation get one successor, and none is refused", async () => {
   await visitor.merge({ views: 0 });
   await moveClocks(HOUR);
   await keepAll();
@@ -84,7 +69,7 @@ test("20 parallel requests when a new id is due get one successor, and none is t
   assert.equal(now.data.views, 5);
 });
 
-test("an id used after its grace ends the session and its successor, and is logged by handle alone", async () => {
+test("an id used after its grace period ends the session and its successor, and the log has only its handle", async () => {
   const { session } = (await visitor.merge({ secret: "blue" })).json;
   const thief = visitor.clone();
   await visitor.rotate();
@@ -97,7 +82,7 @@ test("an id used after its grace ends the session and its successor, and is logg
   assert.equal(answer.setCookies.length, 1);
   assert.equal(await visitor.session(), null);
   const log = workers[0].logs.join("");
-  assert.match(log, /session [\w-]{24} was ended: an id it had before was used after its time/);
+  assert.match(log, /session [\w-]{24} was ended: an old id of it was used after its grace/);
   assert.ok(!log.includes("blue") && !log.includes(session.handle));
 });
 
@@ -110,7 +95,7 @@ test("an id from several rotations ago ends the session too", async () => {
   assert.equal(await visitor.session(), null);
 });
 
-test("with on_reuse = ignore an old id is nothing after its grace, and the session lives", async () => {
+test("with on_reuse = ignore an old id has no session after its grace period, and the session goes on", async () => {
   visitor = workers[2].visitor();
   await visitor.merge({ a: 1 });
   const late = visitor.clone();
@@ -131,7 +116,7 @@ test("with rotate_every empty an id stays as long as the session", async () => {
   }
 });
 
-test("an id is known for an old one from any number of rotations ago, when the store has forgotten it long since", async () => {
+test("an id from any number of rotations ago is recognised as old, also after the store has forgotten it", async () => {
   await store.redis.flushAll();
   const { session } = (await visitor.merge({ a: 1 })).json;
   const thief = visitor.clone();

@@ -9,7 +9,7 @@ let store;
 before(async () => void (store = await startLocalStore()));
 after(() => store.stop());
 
-test("two rotations of the secret and the loss of the oldest log no active visitor out", async () => {
+test("two new secrets and the removal of the oldest log no active visitor out", async () => {
   const [a, b, c] = [randomSecret(), randomSecret(), randomSecret()];
   const deployments = [[a], [b, a], [c, b, a], [c, b], [c]].map((secrets) => secrets.join(","));
   const visitors = [];

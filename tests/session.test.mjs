@@ -23,7 +23,7 @@ const timeToLive = ({ handle }) => both.store.redis.pTTL(`sess:${handle}`);
 const about = (actual, expected) =>
   assert.ok(Math.abs(actual - expected) < MINUTE / 2, `${actual} is not about ${expected}`);
 
-test("looking at no session makes none", async () => {
+test("a read without a session creates none", async () => {
   const keys = (await both.store.redis.keys("sess:*")).length;
   const answer = await visitor.look();
   assert.equal(answer.status, 200);
@@ -70,7 +70,7 @@ test("a session has the shape of the contract, and an idle and an absolute end",
   about(Date.parse(session.idle_expires_at), Date.now() + 30 * MINUTE);
   about(await timeToLive(session), 30 * MINUTE);
   assert.equal(headers.get("content-type"), "application/json");
-  assert.equal(headers.get("cache-control"), "no-store");
+  assert.equal(headers.get("cache-control"), "no-store, no-transform");
   assert.equal(headers.get("vary"), "Cookie");
   assert.equal(headers.get("x-content-type-options"), "nosniff");
 });
@@ -96,7 +96,7 @@ test("a cart is changed by JSON patch, all or nothing", async () => {
   assert.deepEqual((await visitor.session()).data, { cart: [{ sku: "tea", n: 3 }] });
 });
 
-test("every script and sign survives the way into the store and back", async () => {
+test("text of every script survives the round trip through the store", async () => {
   const data = {
     text: 'Größe „5“ 😀 \u0000 \\ " \u2028 </script>',
     n: 0.1,
@@ -121,7 +121,7 @@ test("the ETag changes exactly when the stored session does", async () => {
   assert.notEqual((await visitor.merge({ a: 1 })).headers.get("etag"), first, "back to the same data");
 });
 
-test("If-Match lets a change through only if nothing else came between", async () => {
+test("If-Match admits a change only if there was no other since", async () => {
   const etag = String((await visitor.merge({ a: 1 })).headers.get("etag"));
   assert.equal((await visitor.merge({ a: 2 }, { "If-Match": `"other", ${etag}` })).status, 200);
   assert.equal((await visitor.merge({ a: 3 }, { "If-Match": etag })).status, 412);
@@ -129,7 +129,7 @@ test("If-Match lets a change through only if nothing else came between", async (
   assert.deepEqual((await visitor.session()).data, { a: 4 });
 });
 
-test("rotating gives a new id and handle to the same session, and the old id leads to it for the grace", async () => {
+test("a rotation gives the session a new id and handle, and the old id redirects to it for the grace period", async () => {
   const { session } = (await visitor.merge({ cart: ["tea"] })).json;
   const late = visitor.clone();
   const rotated = await visitor.rotate();
@@ -142,10 +142,10 @@ test("rotating gives a new id and handle to the same session, and the old id lea
 
   const followed = await late.look();
   assert.equal(followed.json.session.handle, rotated.json.session.handle);
-  assert.equal(late.ticket, visitor.ticket, "whoever follows gets the very same ticket");
+  assert.equal(late.ticket, visitor.ticket, "every request through a redirect gets the same ticket");
 });
 
-test("rotating and logging out need no session to be harmless", async () => {
+test("rotations and logouts without a session are harmless", async () => {
   const rotate = await visitor.rotate();
   assert.equal(rotate.status, 401);
   assert.equal(rotate.json.code, "unauthenticated");
@@ -155,7 +155,7 @@ test("rotating and logging out need no session to be harmless", async () => {
   assert.deepEqual(logout.setCookies, []);
 });
 
-test("logging out removes record and cookie, and the ticket is worthless from then on", async () => {
+test("a logout removes record and cookie, and the ticket is invalid from then on", async () => {
   const { session } = (await visitor.merge({ a: 1 })).json;
   const thief = visitor.clone();
   const answer = await visitor.logout();
@@ -166,7 +166,7 @@ test("logging out removes record and cookie, and the ticket is worthless from th
   assert.equal(await thief.session(), null);
 });
 
-test("logging out with an id that was just rotated ends the successor too", async () => {
+test("a logout with an id that was just rotated ends the successor too", async () => {
   await visitor.merge({ a: 1 });
   const late = visitor.clone();
   await visitor.rotate();
@@ -175,7 +175,7 @@ test("logging out with an id that was just rotated ends the successor too", asyn
   assert.equal(await visitor.session(), null);
 });
 
-test("a ticket whose session has ended is no session: removed on reading, and a change begins anew", async () => {
+test("a ticket whose session has ended is removed by a read, and a change creates a new session", async () => {
   await visitor.merge({ a: 1 });
   const dead = visitor.clone();
   await visitor.logout();
@@ -190,7 +190,7 @@ test("a ticket whose session has ended is no session: removed on reading, and a 
   assert.deepEqual((await dead.session()).data, { b: 2 });
 });
 
-test("what is in the store says what the session says, ends by itself, and cannot be replayed", async () => {
+test("the record in the store has the session's data, expires, and does not contain the session id", async () => {
   const { session } = (await visitor.merge({ cart: ["tea"] })).json;
   const record = await stored(session);
   assert.deepEqual(record.data, session.data);
@@ -203,7 +203,7 @@ test("what is in the store says what the session says, ends by itself, and canno
   for (const key of await both.store.redis.keys("*")) assert.ok((await both.store.redis.pTTL(key)) > 0, key);
 });
 
-test("use renews the time to live, at most once in touch_every, and the cookie remembers when", async () => {
+test("use renews the time to live at most once in touch_every, and the ticket says when", async () => {
   const first = (await visitor.merge({ a: 1 })).json.session;
   const { worker, store } = both;
 
@@ -231,7 +231,7 @@ test("1,000 reads in one slice make one TTL write, also with one ticket that is 
   assert.deepEqual(byName, { MGET: 1000, PEXPIRE: 1 });
 });
 
-test("no use moves the absolute end: a ticket replayed for a day dies with the session", async () => {
+test("no use moves the absolute end: a ticket replayed for a day ends with the session", async () => {
   await visitor.merge({ a: 1 });
   const { worker, store } = both;
   for (let hour = 0; hour < 24; hour += 1) {
@@ -256,7 +256,7 @@ test("HEAD is GET without a body", async () => {
   assert.equal(head.headers.get("etag"), get.headers.get("etag"));
 });
 
-test("health says ok and asks the store", async () => {
+test("a health check answers ok after a call to the store", async () => {
   const { value, calls } = await both.store.counters.during(() => visitor.send("GET", "/auth/health"));
   assert.equal(value.status, 200);
   assert.deepEqual(value.json, { status: "ok" });

@@ -100,7 +100,7 @@ describe("npm start, again and again on the same data", () => {
     );
   });
 
-  it("still has the session and the secrets at the next start", async () => {
+  it("keeps the session and the secrets until the next start", async () => {
     second = await start({ port, state, vars });
     await second.until(READY);
     assert.equal(await readFile(vars, "utf8"), secrets);
@@ -117,7 +117,7 @@ describe("npm start, again and again on the same data", () => {
     assert.equal(output.trim().split("\n").length, 1);
   });
 
-  it("refuses a port that is taken, before anything slow", async () => {
+  it("refuses a port that is in use, before anything slow", async () => {
     const { code, output } = await (await start({ port })).ended;
     assert.equal(code, 1);
     assert.match(
@@ -129,7 +129,7 @@ describe("npm start, again and again on the same data", () => {
 
   it("leaves nothing behind when it is killed", () => endsAll(second, "SIGKILL", null));
 
-  it("starts again over what a killed one left, and ends at SIGTERM", async () => {
+  it("starts again after a killed one, and ends at SIGTERM", async () => {
     const third = await start({ port, state, vars });
     await third.until(READY);
     assert.deepEqual(await data(), { coat: "green" });

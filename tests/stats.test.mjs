@@ -1,9 +1,8 @@
-/** Counters per day: which keys' tickets are still seen, counted off the path of any request. */
+/** Counters per day: the events, and which keys' tickets are still in use, counted outside of any request. */
 import assert from "node:assert/strict";
 import { after, afterEach, before, test } from "node:test";
-import { setTimeout as sleep } from "node:timers/promises";
 import { startLocalStore } from "../tools/local-store/index.mjs";
-import { randomSecret, startWorker } from "./support/worker.mjs";
+import { FAST_HASH, randomSecret, startBoth, startWorker, until } from "./support/worker.mjs";
 
 const MINUTE = 60_000;
 const ADMIN_TOKEN = randomSecret();
@@ -35,19 +34,10 @@ afterEach(() => store.faults.clear());
 const report = async () => (await worker.visitor().send("GET", "/auth/admin/stats", { headers })).json;
 const isTally = (/** @type {{ commands: string[][] }} */ { commands }) => commands[0]?.[0] === "HINCRBY";
 
-/** Waits for what happens after the response. @param {() => Promise<boolean>} done */
-async function until(done) {
-  for (let tries = 0; tries < 200; tries += 1) {
-    if (await done()) return;
-    await sleep(10);
-  }
-  assert.fail("it did not happen");
-}
-
 /** @param {string} key */
 const seen = async (key) => (await report()).days[0]?.tickets_by_key[key] ?? 0;
 
-test("the report names the keys in their order, and counts the good tickets under each", async () => {
+test("the report lists the keys in their order, and counts the valid tickets under each", async () => {
   const { signing_keys, days } = await report();
   assert.equal(signing_keys.length, 2);
   assert.ok(signing_keys.every((/** @type {string} */ key) => /^[0-9a-f]{8}$/.test(key)));
@@ -85,7 +75,7 @@ test("counters are written after the response, and at most once a minute", async
   assert.deepEqual(byName, { MGET: 20 });
 });
 
-test("counters that could not be written are logged, counted again, and in nobody's way", async () => {
+test("counters that could not be written are logged and written later, and delay no request", async () => {
   const [visitor] = visitors;
   const { signing_keys } = await report();
   await visitor.look();
@@ -94,13 +84,52 @@ test("counters that could not be written are logged, counted again, and in nobod
   store.faults.always("refuse", { when: isTally });
   await worker.moveClock(MINUTE, { settle: false });
   assert.equal((await visitor.look()).status, 200);
-  await until(async () => worker.logs.join("").includes("the counters could not be written"));
+  await until(async () => worker.logs.join("").includes("the counters of the day could not be written"));
   store.faults.clear();
   await worker.moveClock(MINUTE, { settle: false });
   await visitor.look();
   await until(async () => (await seen(signing_keys[0])) >= before + 2);
 });
 
-test("the report is for the holder of the token", async () => {
+test("the report requires the admin token", async () => {
   assert.equal((await worker.visitor().send("GET", "/auth/admin/stats")).status, 401);
+});
+
+test("events are counted per day, outside of any request", async () => {
+  const settings = { password: FAST_HASH, limits: { session: "", mint: "", login: "2/5m" } };
+  const { store, worker, stop } = await startBoth({ secrets: { ADMIN_TOKEN }, settings });
+  try {
+    const people = [worker.visitor(), worker.visitor(), worker.visitor()];
+    const { byName } = await store.counters.during(async () => {
+      for (const [index, one] of people.entries()) {
+        await one.register(`user ${index}`, "correct horse");
+        await one.session();
+      }
+      await people[0]?.logout();
+      await people[0]?.login("user 0", "correct horse");
+      const stranger = worker.visitor();
+      for (let attempt = 0; attempt < 3; attempt += 1) await stranger.login("nobody", "wrong horse!");
+      const second = worker.visitor();
+      await second.login("user 1", "correct horse");
+      await people[1]?.send("DELETE", "/auth/sessions?keep=current");
+      await people[2]?.send("POST", "/auth/logout");
+    });
+    for (const command of ["HINCRBY", "PFADD", "PFCOUNT"]) assert.equal(byName[command], undefined);
+    await worker.moveClock(MINUTE + 1000);
+    const report = await worker.visitor().send("GET", "/auth/admin/stats", { headers });
+    const { day, tickets_by_key, ...counted } = report.json.days[0];
+    assert.deepEqual(counted, {
+      sessions_created: 5,
+      logins: 5,
+      failed_logins: 2,
+      logouts: 2,
+      revocations: 1,
+      rate_limited: 1,
+      passed_uncounted: 0,
+      distinct_users: 3,
+    });
+    for (const key of await store.redis.keys("stats:*")) assert.ok((await store.redis.pTTL(key)) > 0);
+  } finally {
+    await stop();
+  }
 });

@@ -1,37 +1,21 @@
 /** Users authenticated elsewhere: their sessions, the device list, and revocation that survives races. */
 import assert from "node:assert/strict";
-import { after, before, beforeEach, test } from "node:test";
-import { startLocalStore } from "../tools/local-store/index.mjs";
+import { after, beforeEach, test } from "node:test";
 import { Visitor } from "./support/visitor.mjs";
-import { randomSecret, startWorker } from "./support/worker.mjs";
-
-/** @typedef {Awaited<ReturnType<typeof startWorker>>} Worker */
+import { randomSecret, startDeployment } from "./support/worker.mjs";
 
 const ADMIN_TOKEN = randomSecret();
 const admin = { Authorization: `Bearer ${ADMIN_TOKEN}`, "Content-Type": "application/json" };
 
-/** @type {Awaited<ReturnType<typeof startLocalStore>>} */
-let store;
-/** Two isolates of one deployment, and one without a service API. @type {[Worker, Worker, Worker]} */
-let workers;
+/** Two isolates of one deployment, and one without a service API. */
+const { store, workers, stop } = await startDeployment([{}, {}, { secrets: { ADMIN_TOKEN: undefined } }], {
+  secrets: { SESSION_SECRET: randomSecret(), ADMIN_TOKEN },
+  settings: { session: { max_per_user: 5 } },
+});
+after(stop);
 let count = 0;
-/** A user nobody else has. */
+/** A user that no other test has. */
 let id = "";
-
-before(async () => {
-  store = await startLocalStore();
-  const secrets = { SESSION_SECRET: randomSecret(), ADMIN_TOKEN };
-  const settings = { session: { max_per_user: 5 } };
-  workers = await Promise.all([
-    startWorker({ store, secrets, settings }),
-    startWorker({ store, secrets, settings }),
-    startWorker({ store, secrets: { ...secrets, ADMIN_TOKEN: undefined } }),
-  ]);
-});
-after(async () => {
-  await Promise.all(workers.map((worker) => worker.stop()));
-  await store.stop();
-});
 beforeEach(() => {
   store.faults.clear();
   id = `user ${++count}/ä`;
@@ -81,7 +65,7 @@ test("a remember-me session has its own lifetime and a persistent cookie", async
   assert.match(String((await visitor.rotate()).setCookies[0]), /; Max-Age=25919\d\d$/);
 });
 
-test("the service API wants its token, and is not there without one", async () => {
+test("the service API requires its token, and does not exist without one", async () => {
   const path = `/auth/admin${sessionsOf()}`;
   for (const Authorization of ["", "Bearer", `Bearer ${ADMIN_TOKEN}x`, `Basic ${ADMIN_TOKEN}`, ADMIN_TOKEN]) {
     const { value, calls } = await store.counters.during(() =>
@@ -96,15 +80,15 @@ test("the service API wants its token, and is not there without one", async () =
 
 test("a malformed request to the service API is told what is wrong", async () => {
   const cases = [
-    [{}, /user\.id/],
-    [{ user: { id: "" } }, /user\.id/],
-    [{ user: { id: 5 } }, /user\.id/],
-    [{ user: { id: "u", role: [] } }, /role is not known; known here: id, name, roles/],
-    [{ user: { id: "u", roles: "admin" } }, /roles: a list of strings/],
-    [{ user: { id: "u" }, data: [] }, /data: a JSON object/],
-    [{ user: { id: "u" }, remember: "yes" }, /remember: true or false/],
+    [{}, /"user" is missing/],
+    [{ user: { id: "" } }, /"user.id"/],
+    [{ user: { id: 5 } }, /"user.id"/],
+    [{ user: { id: "u", role: [] } }, /unknown field "user.role"; known fields: id, name, roles/],
+    [{ user: { id: "u", roles: "admin" } }, /"user.roles" must be an array/],
+    [{ user: { id: "u" }, data: [] }, /"data" must be an object/],
+    [{ user: { id: "u" }, remember: "yes" }, /"remember" must be true or false/],
     [{ user: { id: "x".repeat(300) } }, /at most 256 bytes/],
-    [[], /the body is a table/],
+    [[], /the body must be a JSON object/],
   ];
   for (const [body, detail] of /** @type {[unknown, RegExp][]} */ (cases)) {
     const answer = await ask("POST", "/sessions", body);
@@ -161,7 +145,7 @@ test("one session is ended from another, also by the handle it had before a rota
   assert.equal(again.status, 404);
 });
 
-test("nobody ends, sees or finds another user's session", async () => {
+test("no user can end, list or find another user's session", async () => {
   const mine = await login();
   id = `${id} other`;
   const theirs = await login();
@@ -181,7 +165,7 @@ test("nobody ends, sees or finds another user's session", async () => {
   }
 });
 
-test("ending all ends all, or all others, at once", async () => {
+test("DELETE /auth/sessions ends all sessions, or all others, at once", async () => {
   const people = [await login(), await login(), await login()].map(({ visitor }) => visitor);
   assert.equal((await people[0]?.send("DELETE", "/auth/sessions?keep=current"))?.status, 204);
   assert.notEqual(await people[0]?.session(), null);
@@ -200,7 +184,7 @@ test("ending all ends all, or all others, at once", async () => {
   assert.notEqual(await (await login()).visitor.session(), null, "a login that begins after it lives");
 });
 
-test("the mark alone revokes: sessions that the list has lost are dead too", async () => {
+test("the revocation mark alone revokes: sessions missing from the list have ended too", async () => {
   const people = [await login(), await login()].map(({ visitor }) => visitor);
   for (const key of await store.redis.keys("user:*:sessions")) await store.redis.del(key);
   assert.equal((await ask("DELETE", sessionsOf())).status, 204);
@@ -217,7 +201,7 @@ test("a login that began before a revocation counts as before it", async () => {
   assert.equal(await visitor.session(), null);
 });
 
-test("a read, a touch, a write and a rotation paused across a revoke-all bring nothing back", async () => {
+test("a read, a touch, a write and a rotation paused during a revoke-all restore nothing", async () => {
   for (const act of /** @type {((visitor: Visitor) => Promise<any>)[]} */ ([
     (visitor) => visitor.look(),
     (visitor) => visitor.merge({ b: 2 }),
@@ -255,7 +239,7 @@ test("a read, a touch, a write and a rotation paused across a revoke-all bring n
   }
 });
 
-test("concurrent logins against revoke-all: whatever is acknowledged before it ended is dead", async () => {
+test("of logins concurrent with a revoke-all those acknowledged before it have ended", async () => {
   for (let round = 0; round < 20; round += 1) {
     const early = await Promise.all([1, 2, 3].map(() => login()));
     const revoking = ask("DELETE", sessionsOf());
@@ -266,7 +250,7 @@ test("concurrent logins against revoke-all: whatever is acknowledged before it e
   }
 });
 
-test("a user has at most max_per_user sessions: the oldest that lives goes", async () => {
+test("a user has at most max_per_user sessions: the oldest live one ends", async () => {
   /** @type {Visitor[]} */
   const people = [];
   for (let index = 0; index < 5; index += 1) people.push((await login()).visitor);
@@ -278,7 +262,7 @@ test("a user has at most max_per_user sessions: the oldest that lives goes", asy
   assert.deepEqual(await alive(), [false, true, true, false, true, true, true]);
 });
 
-test("an operator looks at a session and ends it", async () => {
+test("an operator reads a session and ends it", async () => {
   const { visitor } = await login({ data: { a: 1 } });
   const { handle } = await visitor.session();
   const look = await ask("GET", `/sessions/${handle}`);
@@ -311,7 +295,7 @@ test("a read of a user's session is one call and one command; a login two calls 
   assert.ok(another.calls <= 2 && another.commands <= 8, JSON.stringify(another.byName));
 });
 
-test("no key stays for ever", async () => {
+test("every key expires", async () => {
   for (const key of await store.redis.keys("*")) assert.ok((await store.redis.pTTL(key)) > 0, key);
 });
 

@@ -27,7 +27,7 @@ const QUIET = {
   WRANGLER_HIDE_BANNER: "true",
   CLOUDFLARE_CF_FETCH_ENABLED: "false",
 };
-const WASM = ["--lib", "--target", "wasm32-unknown-unknown"];
+const WASM = ["--lib", "--target", "wasm32-unknown-unknown", "--features", "service"];
 
 /** @type {Check} beside cargo's, of which it needs nothing */
 const PRETTIER = {

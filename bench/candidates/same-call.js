@@ -6,12 +6,15 @@ const call = JSON.stringify([
   ["MGET", "bench:constant", "limit:session:Z7-eK6Aho_De:29920996", "limit:session:Z7-eK6Aho_De:29920998"],
   ["INCR", "limit:session:Z7-eK6Aho_De:29920997"],
 ]);
-const HEADERS = ["cookie", "origin", "sec-fetch-site", "authorization", "user-agent", "cf-connecting-ip"];
+/** What a read needs; whether a change comes from another site is told by more. */
+const HEADERS = ["cookie", "origin"];
+const HEADERS_OF_CHANGES = [...HEADERS, "sec-fetch-site", "content-type", "if-match"];
 
 export default {
   /** @param {Request} request @param {any} env */
   async fetch(request, env) {
-    const read = HEADERS.map((name) => request.headers.get(name) ?? "");
+    const names = request.method === "GET" ? HEADERS : HEADERS_OF_CHANGES;
+    const read = names.map((name) => request.headers.get(name) ?? "");
     const answer = await fetch(`${env.UPSTASH_REDIS_REST_URL}/multi-exec`, {
       method: "POST",
       headers: { Authorization: `Bearer ${env.UPSTASH_REDIS_REST_TOKEN}` },

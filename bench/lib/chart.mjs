@@ -1,10 +1,10 @@
 /** What was measured, as pictures, readable on light and dark pages. */
-import { PARTS } from "./profile.mjs";
+import { PARTS } from "./attribute.mjs";
 import { BUSY, figures } from "./report.mjs";
 
 /** @typedef {import("./report.mjs").Comparison} Comparison */
 /** @typedef {import("./report.mjs").Run} Run */
-/** @typedef {import("./profile.mjs").Part} Part */
+/** @typedef {import("./attribute.mjs").Part} Part */
 /** @typedef {import("./profile.mjs").Profile} Profile */
 
 /** White on them can be read; the second is for dark pages. @type {Record<Part, [string, string]>} */

@@ -33,9 +33,15 @@ export function fit(points) {
   return { slope, noise, isLinear: !bend, bend: bend && { x: bend.x, by: bend.by } };
 }
 
-/** @param {number[]} values */
-function middleHalf(values) {
+/** Where the middle half of the values begins and ends. @param {number[]} values @returns {[number, number]} */
+export function quartiles(values) {
   const sorted = values.toSorted((a, b) => a - b);
   const outside = sorted.length >> 2;
-  return (sorted.at(-1 - outside) ?? NaN) - (sorted[outside] ?? NaN);
+  return [sorted[outside] ?? NaN, sorted.at(-1 - outside) ?? NaN];
+}
+
+/** How wide it is. @param {number[]} values */
+function middleHalf(values) {
+  const [low, high] = quartiles(values);
+  return high - low;
 }

@@ -73,7 +73,7 @@ export async function measure(candidates, { folder, rounds, milliseconds, starts
           `Round ${round} of ${rounds * OFTENER}: ${job}, ${connections} connections, ${latency} ms of store latency`,
         );
         await store.setLatency(latency);
-        for (const run of runs) {
+        for (const run of inTurn(runs, round)) {
           run.cells[at]?.rounds.push(await measureCell(run.candidate, run.server, cell, milliseconds));
         }
       }
@@ -90,8 +90,8 @@ export async function measure(candidates, { folder, rounds, milliseconds, starts
 
     /** @type {number[][]} */
     const startups = runs.map(() => []);
-    for (let round = 0; round < starts; round += 1) {
-      for (const [at, { candidate, ready, server }] of runs.entries()) {
+    for (let round = 1; round <= starts; round += 1) {
+      for (const [at, { candidate, ready, server }] of inTurn([...runs.entries()], round)) {
         const [visitor] = await visitors(candidate, server, 1);
         visitor?.close();
         const another = await start(ready, (port) => once(port, candidate.read, visitor?.cookies));
@@ -120,6 +120,16 @@ export async function measure(candidates, { folder, rounds, milliseconds, starts
     await store.stop();
   }
 }
+
+/**
+ * One way in a round, the other way in the next: whatever drifts in the course of a round is on the side of neither of
+ * two neighbours.
+ *
+ * @template T
+ * @param {T[]} all
+ * @param {number} round
+ */
+const inTurn = (all, round) => (round % 2 ? all : all.toReversed());
 
 /**
  * @param {Candidate} candidate

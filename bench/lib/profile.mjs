@@ -1,5 +1,5 @@
 /** Where the time goes: V8's samples of the serving workerd, sorted into a few parts. */
-import { copyFileSync, mkdirSync, readFileSync } from "node:fs";
+import { copyFileSync, existsSync, mkdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
@@ -7,6 +7,7 @@ import { WebSocket } from "ws";
 import { freePort } from "../../tools/port.mjs";
 import { CANDIDATES } from "../candidates.mjs";
 import { SESSION } from "../candidates/session.js";
+import { PARTS, partOf } from "./attribute.mjs";
 import { median } from "./figures.mjs";
 import { load } from "./load.mjs";
 import { once, progress, visitors } from "./measure.mjs";
@@ -16,27 +17,14 @@ import { startStore } from "./store.mjs";
 /** @typedef {import("../candidates.mjs").Candidate} Candidate */
 /** @typedef {import("./measure.mjs").Job} Job */
 /** @typedef {import("./measure.mjs").Server} Server */
-/** @typedef {keyof typeof PARTS} Part */
 /** @typedef {Record<Part, number>} Split */
 /** @typedef {{ cpu: number, parts: Split }} Round microseconds of each request */
 /** @typedef {Round & { title: string, job: Job, rounds: Round[] }} Profiled */
 /** @typedef {{ rounds: number, profiled: Profiled[] }} Profile */
-/** @typedef {{ functionName: string, url: string, lineNumber: number }} Frame */
-/** @typedef {{ id: number, callFrame: Frame, children?: number[] }} Node */
+/** @typedef {import("./attribute.mjs").Node} Node */
+/** @typedef {import("./attribute.mjs").Part} Part */
+/** @typedef {import("./attribute.mjs").Regions} Regions */
 /** @typedef {{ nodes: Node[], samples: number[], timeDeltas: number[] }} Samples */
-/** @typedef {{ line: number, file: string }[]} Regions where in a bundle each source begins */
-
-/** In the order of the table and the picture. */
-export const PARTS = {
-  wasm: "wasm",
-  border: "strings across the border",
-  request: "reading the request",
-  store: "the store call",
-  response: "building the response",
-  garbage: "garbage collection",
-  rest: "the rest of JavaScript",
-  workerd: "workerd itself",
-};
 
 /** @type {{ name: string, jobs: Job[] }[]} */
 const SUBJECTS = [
@@ -45,26 +33,9 @@ const SUBJECTS = [
   { name: "hono-upstash", jobs: ["read"] },
 ];
 
-/** By the source that a function comes from, and there by its name; the first that fits counts, else `rest`. */
-const SORTED = /** @type {{ file: RegExp, name?: RegExp, part: Part }[]} */ ([
-  { file: /^target\/worker\//, part: "border" },
-  { file: /^src\/edge\.js$/, name: /^(read|head)/i, part: "request" },
-  { file: /^src\/edge\.js$/, name: /^(wait|ask|post|send|store)/, part: "store" },
-  { file: /^src\/edge\.js$/, name: /^(respond|internal|response|answer|reply)/, part: "response" },
-  { file: /node_modules\/hono\/.*(request|cookie|url|crypto)/, part: "request" },
-  { file: /node_modules\/hono\/.*context/, part: "response" },
-  { file: /node_modules\/(@upstash|uncrypto)\//, part: "store" },
-]);
-/** What workerd has built in; else it counts for the function that calls it. @type {Record<string, Part>} */
-const BUILT_IN = {
-  fetch: "store",
-  text: "store",
-  timeout: "store",
-  Response: "response",
-  Headers: "response",
-};
-
 const ROOT = fileURLToPath(new URL("../..", import.meta.url));
+/** Where the Worker's JavaScript begins: the first that there is. */
+const ENTRIES = ["src/entry.js", "src/edge.js"];
 const CONNECTIONS = 32;
 const WARM_UP_MS = 1500;
 /** Between samples, in microseconds. More often disturbs what is measured. */
@@ -152,13 +123,16 @@ async function readable(name, folder) {
   const plugin = /** @type {import("esbuild").Plugin} */ ({
     name: "parts",
     setup(bundler) {
-      bundler.onResolve({ filter: /^\.\/cloakroom\.js$/ }, () => ({ path: glue }));
+      bundler.onResolve({ filter: /\/cloakroom\.js$/ }, ({ kind }) =>
+        kind === "entry-point" ? undefined : { path: glue },
+      );
       bundler.onResolve({ filter: /\.wasm$/ }, ({ path }) => ({ path, external: true }));
     },
   });
+  const entry = ENTRIES.find((path) => existsSync(join(ROOT, path))) ?? "";
   await build({
     absWorkingDir: ROOT,
-    entryPoints: ["src/edge.js"],
+    entryPoints: [entry],
     outfile: join(built, "index.js"),
     bundle: true,
     format: "esm",
@@ -166,7 +140,7 @@ async function readable(name, folder) {
     logLevel: "silent",
     plugins: [plugin],
   }).catch((/** @type {Error} */ error) => {
-    throw new Error(`src/edge.js and target/worker do not fit, run npm run build: ${error.message}`);
+    throw new Error(`${entry} and target/worker do not fit, run npm run build: ${error.message}`);
   });
   return { ...candidate, built };
 }
@@ -246,23 +220,6 @@ function split({ nodes, samples, timeDeltas }, regions, requests) {
   }
   sums.workerd = 0;
   return sums;
-}
-
-/** @param {Node} leaf @param {Map<number, Node>} parents @param {Regions} regions @returns {Part} */
-function partOf(leaf, parents, regions) {
-  if (leaf.callFrame.functionName === "(garbage collector)") return "garbage";
-  for (let node = /** @type {Node | undefined} */ (leaf); node; node = parents.get(node.id)) {
-    const { functionName, url, lineNumber } = node.callFrame;
-    if (url.startsWith("wasm")) return "wasm";
-    if (url) {
-      const file = regions.findLast(({ line }) => line <= lineNumber)?.file ?? "";
-      const rule = SORTED.find((rule) => rule.file.test(file) && (rule.name?.test(functionName) ?? true));
-      return rule?.part ?? "rest";
-    }
-    const builtIn = BUILT_IN[functionName];
-    if (builtIn && parents.get(node.id)?.callFrame.url) return builtIn;
-  }
-  return "workerd";
 }
 
 /** @param {(part: Part) => number} of @returns {Split} */

@@ -1,7 +1,8 @@
 /** What was measured, as Markdown for people. */
+import { againstBefore } from "./against.mjs";
 import { median, TOLERANCE } from "./figures.mjs";
 import { CLOUDFLARE, LOOKED_UP, million, UPSTASH } from "./prices.mjs";
-import { PARTS } from "./profile.mjs";
+import { PARTS } from "./attribute.mjs";
 
 /** @typedef {import("./measure.mjs").Measurements} Measurements */
 /** @typedef {Measurements["candidates"][number]} Result */
@@ -36,7 +37,7 @@ const PEER = "hono-upstash";
 export function report({ comparison, growth, profile }) {
   /** @type {string[]} */
   const paragraphs = [];
-  if (comparison) paragraphs.push(...compared(comparison));
+  if (comparison) paragraphs.push(...againstBefore(comparison), ...compared(comparison));
   if (profile) paragraphs.push(...profiled(profile));
   if (growth) paragraphs.push(...grown(growth));
   if (comparison) paragraphs.push(...details(comparison));
@@ -196,8 +197,10 @@ function cpuTable(candidates) {
     const own = busy(result, job)?.rounds ?? [];
     return others && median(own.map(({ cpu }, round) => cpu / (others[round]?.cpu ?? NaN)));
   };
-  const shown = (/** @type {Result} */ result, /** @type {Job} */ job) =>
-    `${busy(result, job)?.cpu.toFixed(3)} (${times(result, job, floors[job])?.toFixed(2)})`;
+  const shown = (/** @type {Result} */ result, /** @type {Job} */ job) => {
+    const factor = times(result, job, floors[job]);
+    return `${busy(result, job)?.cpu.toFixed(3)}${factor === undefined ? "" : ` (${factor.toFixed(2)})`}`;
+  };
   return rows(
     ["", "read", "change", "forged", `read, of ${PEER}'s`],
     candidates.map((result) => [
@@ -255,9 +258,11 @@ function counted(used) {
 /** @param {number} value */
 const short = (value) => value.toFixed(1).replace(/\.0$/, "");
 
+/** @param {number} bytes */
+export const kilobytes = (bytes) => `${(bytes / 1024).toFixed(1)} KB`;
+
 /** @param {Result[]} candidates */
 function otherTable(candidates) {
-  const kilobytes = (/** @type {number} */ bytes) => `${(bytes / 1024).toFixed(1)} KB`;
   return rows(
     ["", "answered", "survived", "bundle", "gzip -9", "start", "memory"],
     candidates.map(({ title, increments, bundle, startup, memory }) => [
@@ -295,7 +300,7 @@ export function figures(result, { job, connections, latency }) {
 }
 
 /** @param {string[]} head @param {string[][]} lines */
-function rows(head, lines) {
+export function rows(head, lines) {
   const rule = head.map((_, at) => (at ? "---:" : "---"));
   return [head, rule, ...lines].map((line) => `| ${line.join(" | ")} |`).join("\n");
 }

@@ -1,42 +1,50 @@
-//! Accounts: who may log in by name and password, for sites with no server of their own.
+//! Accounts: usernames and passwords, for sites without a server of their own.
 //!
 //! `account:<name>` is one JSON string, changed by compare-and-set like a session:
 //! `{"v":1,"rev":"…","before":[],"id":"…","name":"…","hash":"$argon2id$…","roles":[],"created_at":…,"profile":{}}`.
-//! `user:<tag>:account` leads there from the account's id.
+//! `user:<tag>:account` holds the name, to find the account by its id.
 
-mod known;
+mod accounts;
+mod known_device;
 pub mod name;
 pub mod password;
-mod registry;
 
-use base64ct::{Base64UrlUnpadded, Encoding};
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
 pub use self::{
-    known::KnownDevice,
-    registry::{Kept, Registry},
+    accounts::{Accounts, StoredAccount},
+    known_device::KnownDevice,
 };
 use crate::{
-    json::{self, Members, Object},
-    session::{Revisions, User, change::no_data},
+    base64url,
+    http::Response,
+    id::Nonce,
+    json::{self, Version},
+    session::{User, change::empty_data, revision},
     time::Time,
 };
 
-const VERSION: u64 = 1;
-
 /// The stored account.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Account {
-    /// The names of the last states.
-    pub revisions: Revisions,
-    /// Opaque and stable, and never used again.
+    v: Version,
+    /// The name of this state.
+    #[serde(rename = "rev")]
+    pub revision: Nonce,
+    /// The names of the states before it, the latest first.
+    #[serde(rename = "before", default)]
+    pub previous_revisions: Vec<Nonce>,
+    /// Opaque, stable, never used again.
     pub id: String,
     /// As it was registered.
     pub name: String,
     /// The password's hash, as a PHC string.
     pub hash: String,
     /// What the user may do.
+    #[serde(default)]
     pub roles: Vec<String>,
     /// When it was registered.
     pub created_at: Time,
@@ -46,48 +54,56 @@ pub struct Account {
 
 impl Account {
     /// A new account, without roles and with an empty profile.
-    pub fn new(revisions: Revisions, id: String, name: String, hash: String, now: Time) -> Self {
-        Self { revisions, id, name, hash, roles: Vec::new(), created_at: now, profile: no_data() }
+    pub fn new(revision: Nonce, id: String, name: String, hash: String, now: Time) -> Self {
+        Self {
+            v: Version,
+            revision,
+            previous_revisions: Vec::new(),
+            id,
+            name,
+            hash,
+            roles: Vec::new(),
+            created_at: now,
+            profile: empty_data(),
+        }
     }
 
-    /// Who is logged in with it.
+    /// The user who is logged in with it.
     pub fn user(&self) -> User {
         User { id: self.id.clone(), name: self.name.clone(), roles: self.roles.clone() }
     }
 
-    /// The strong entity tag of the profile: another for each content, whatever else changes.
-    pub fn etag(&self) -> String {
+    /// The strong entity tag of the profile: it depends on the content alone.
+    pub fn profile_etag(&self) -> String {
         let digest = Sha256::digest(self.profile.get());
-        ["\"", &Base64UrlUnpadded::encode_string(digest.get(..12).unwrap_or_default()), "\""].concat()
+        ["\"", &base64url::encode(digest.get(..12).unwrap_or_default()), "\""].concat()
+    }
+
+    /// The answer that shows the profile.
+    pub fn profile_response(&self) -> Response {
+        Response::json(&self.profile).header("ETag", self.profile_etag())
+    }
+
+    /// The next state, under its own name.
+    pub fn with_revision(self, revision: Nonce) -> Self {
+        let previous_revisions = revision::history(self.revision, &self.previous_revisions);
+        Self { revision, previous_revisions, ..self }
+    }
+
+    /// Whether this is the state of that name, or one of those that followed it.
+    pub fn includes(&self, revision: &Nonce) -> bool {
+        self.revision == *revision || self.previous_revisions.contains(revision)
     }
 
     /// The stored form.
     pub fn to_json(&self) -> String {
-        let mut account = Object::default();
-        account.print("v", VERSION);
-        self.revisions.write(&mut account);
-        account
-            .text("id", &self.id)
-            .text("name", &self.name)
-            .text("hash", &self.hash)
-            .json("roles", &json::list(self.roles.iter().map(|role| json::quoted(role))))
-            .print("created_at", self.created_at.0)
-            .json("profile", self.profile.get())
-            .end()
+        json::to_string(self)
     }
 
-    /// Reads what the store holds; `None` when it is not ours.
-    pub fn parse(json: &str) -> Option<Self> {
-        let account = Members::parse(json).filter(|members| members.number("v") == Some(VERSION))?;
-        Some(Self {
-            revisions: Revisions::read(&account)?,
-            id: account.text("id")?,
-            name: account.text("name")?,
-            hash: account.text("hash")?,
-            roles: account.texts("roles")?,
-            created_at: Time(account.number("created_at")?),
-            profile: account.object("profile")?.to_owned(),
-        })
+    /// Parses what the store holds; `None` if it cannot be read.
+    pub fn parse(stored: &str) -> Option<Self> {
+        let account: Self = serde_json::from_str(stored).ok()?;
+        account.profile.get().starts_with('{').then_some(account)
     }
 }
 
@@ -95,7 +111,7 @@ impl Account {
 mod tests {
     use super::*;
 
-    /// Made by this code on 2026-11-21: deployments hold accounts like this one, and operators import them.
+    /// Written by 0.1.0 on 2026-11-21: deployments hold accounts like this one, and operators import them.
     const FROZEN: &str = r#"{"v":1,"rev":"AQEBAQEBAQEBAQEB","before":["BAQEBAQEBAQEBAQE"],"id":"u1","name":"Ada","hash":"$argon2id$v=19$m=8,t=1,p=1$AAAA$AAAA","roles":["admin"],"created_at":1767225600000,"profile":{"b":1, "a":0.1}}"#;
 
     #[test]
@@ -106,9 +122,15 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_ours_is_nothing() {
-        for json in ["", "null", "{}", &FROZEN.replace("\"v\":1", "\"v\":2"), &FROZEN.replace("\"u1\"", "1")]
-        {
+    fn what_cannot_be_read_is_nothing() {
+        for json in [
+            "",
+            "null",
+            "{}",
+            &FROZEN.replace("\"v\":1", "\"v\":2"),
+            &FROZEN.replace("\"u1\"", "1"),
+            &FROZEN.replace(r#"{"b":1, "a":0.1}"#, "[]"),
+        ] {
             assert!(Account::parse(json).is_none(), "{json}");
         }
     }

@@ -7,19 +7,24 @@ use crate::host::Host;
 /// A username.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Name {
-    /// As its owner writes it: NFKC, trimmed.
+    /// As its owner writes it: in NFKC, trimmed.
     pub shown: String,
-    /// What all its spellings have in common.
+    /// In NFKC and lower case: equal for all spellings of one name.
     pub folded: String,
 }
 
-/// A short one-way name of a username; the same for names that nobody has.
+/// A short one-way hash of a username, whether the account exists or not.
 pub type NameTag = [u8; 16];
 
 impl Name {
-    /// Reads a username; says what is wrong with it.
+    /// A name that no account can have.
+    pub fn impossible() -> Self {
+        Self { shown: String::new(), folded: String::new() }
+    }
+
+    /// Parses a username. The error is a text for its owner.
     pub fn parse(text: &str, host: &impl Host) -> Result<Self, &'static str> {
-        // Longer texts are not worth normalising: nothing shrinks to a twentieth.
+        // No need to normalise longer texts: none becomes that much shorter.
         if text.len() > 10_000 {
             return Err(LENGTH);
         }

@@ -3,11 +3,14 @@
 use std::alloc::{Layout, handle_alloc_error};
 
 use argon2::{Algorithm, Argon2, Version};
-use base64ct::{Base64UrlUnpadded, Encoding};
+use base64::{
+    Engine,
+    engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig, general_purpose::STANDARD_NO_PAD},
+};
 use sha2::Sha256;
 use subtle::ConstantTimeEq;
 
-/// How much work a hash is; OWASP's minimum by default.
+/// The cost parameters of Argon2id; OWASP's minimum by default.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Params {
     /// KiB of memory.
@@ -18,7 +21,9 @@ pub struct Params {
     pub parallelism: u32,
 }
 
-/// A password as it was given. Does not print.
+/// A password, as it was sent. Does not print.
+#[derive(serde::Deserialize)]
+#[serde(transparent)]
 pub struct Password(pub String);
 
 impl std::fmt::Debug for Password {
@@ -29,12 +34,12 @@ impl std::fmt::Debug for Password {
 
 /// A password that is right.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Right {
-    /// Whether its hash is not as today's are: it is to be made again.
+pub struct Verified {
+    /// Whether its hash was made with other parameters than today's, and must be renewed.
     pub is_outdated: bool,
 }
 
-/// What is wrong with a password that somebody chooses (NIST SP 800-63B: length, and not one that everybody tries first).
+/// What is wrong with a new password (NIST SP 800-63B: its length, and not a common one).
 pub fn fault(password: &str, folded_name: &str) -> Option<&'static str> {
     let lower = password.to_ascii_lowercase();
     if password.chars().count() < 8 {
@@ -43,7 +48,7 @@ pub fn fault(password: &str, folded_name: &str) -> Option<&'static str> {
         Some("a password has at most 1024 characters")
     } else if COMMON.split(' ').any(|common| common == lower) || is_monotonous(&lower) || lower == folded_name
     {
-        Some("this password is one that is tried first; choose another")
+        Some("this password is too common; choose another")
     } else {
         None
     }
@@ -74,8 +79,8 @@ pub fn hash(password: &str, salt: [u8; 16], params: Params) -> Option<String> {
     Some(format!("$argon2id$v=19$m={memory_kib},t={iterations},p={parallelism}${salt}${hash}"))
 }
 
-/// Whether the password is the one of this hash. Without a hash, that is for nobody's name, it is the same work, and wrong.
-pub fn verify(password: &str, phc: Option<&str>, params: Params) -> Option<Right> {
+/// Verifies a password. Without a hash (there is no such account) it does the same work, and fails.
+pub fn verify(password: &str, phc: Option<&str>, params: Params) -> Option<Verified> {
     let stored = phc.and_then(Stored::parse);
     let Some(stored) = stored else {
         argon2id(password, &[0; 16], params);
@@ -88,7 +93,7 @@ pub fn verify(password: &str, phc: Option<&str>, params: Params) -> Option<Right
         }
     };
     let is_right: bool = hash.ct_eq(&stored.hash).into();
-    is_right.then_some(Right { is_outdated: stored.work != Work::Argon2id(params) })
+    is_right.then_some(Verified { is_outdated: stored.work != Work::Argon2id(params) })
 }
 
 fn argon2id(password: &str, salt: &[u8], params: Params) -> Option<[u8; 32]> {
@@ -98,13 +103,13 @@ fn argon2id(password: &str, salt: &[u8], params: Params) -> Option<[u8; 32]> {
     let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
     match argon2.hash_password_into(password.as_bytes(), salt, &mut hash) {
         Ok(()) => Some(hash),
-        // The instance is at its end, as with any allocation that fails: that says nothing about the password.
+        // Out of memory says nothing about the password: as with any failed allocation, the instance is replaced.
         Err(argon2::Error::OutOfMemory) => handle_alloc_error(Layout::new::<argon2::Block>()),
         Err(_) => None,
     }
 }
 
-/// A hash taken apart.
+/// A hash, parsed.
 struct Stored {
     work: Work,
     salt: Vec<u8>,
@@ -138,12 +143,12 @@ impl Stored {
             ["pbkdf2_sha256", rounds, salt, hash] => (Work::Pbkdf2(rounds.parse().ok()?), salt.into(), hash),
             _ => return None,
         };
-        // No record asks for more work than a request may do.
-        let is_bearable = match work {
+        // No stored hash may ask for more work than a request can do.
+        let is_affordable = match work {
             Work::Argon2id(params) => params.memory_kib <= 65_536 && params.iterations <= 100,
             Work::Pbkdf2(rounds) => rounds <= 5_000_000,
         };
-        if !is_bearable {
+        if !is_affordable {
             return None;
         }
         Some(Self { work, salt, hash: decode(hash)?.try_into().ok()? })
@@ -154,15 +159,19 @@ fn param(params: &str, name: &str) -> Option<u32> {
     params.split(',').find_map(|param| param.strip_prefix(name))?.parse().ok()
 }
 
-/// Base64 without padding. (By the other alphabet's code, which is here anyway.)
+/// Base64 as PHC strings have it: without padding. Django and passlib also write padding.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &base64::alphabet::STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+
 fn encode(bytes: &[u8]) -> String {
-    Base64UrlUnpadded::encode_string(bytes).replace('-', "+").replace('_', "/")
+    STANDARD_NO_PAD.encode(bytes)
 }
 
-/// Base64, with padding or without; passlib writes `.` for `+`.
+/// Passlib writes `.` for `+`.
 fn decode(text: &str) -> Option<Vec<u8>> {
-    let text = text.trim_end_matches('=').replace(['+', '.'], "-").replace('/', "_");
-    Base64UrlUnpadded::decode_vec(&text).ok()
+    BASE64.decode(text.replace('.', "+")).ok()
 }
 
 #[cfg(test)]
@@ -175,12 +184,12 @@ mod tests {
     fn a_hash_is_a_phc_string_that_its_password_alone_opens() {
         let phc = hash("correct horse", [7; 16], LIGHT).expect("a hash");
         assert!(phc.starts_with("$argon2id$v=19$m=32,t=3,p=1$BwcHBwcHBwcHBwcHBwcHBw$"), "{phc}");
-        assert_eq!(verify("correct horse", Some(&phc), LIGHT), Some(Right { is_outdated: false }));
+        assert_eq!(verify("correct horse", Some(&phc), LIGHT), Some(Verified { is_outdated: false }));
         for wrong in ["Correct horse", "correct horse ", "", "correct hors"] {
             assert_eq!(verify(wrong, Some(&phc), LIGHT), None, "{wrong}");
         }
         let heavier = Params { iterations: 4, ..LIGHT };
-        assert_eq!(verify("correct horse", Some(&phc), heavier), Some(Right { is_outdated: true }));
+        assert_eq!(verify("correct horse", Some(&phc), heavier), Some(Verified { is_outdated: true }));
     }
 
     #[test]
@@ -206,7 +215,7 @@ mod tests {
         ] {
             assert_eq!(
                 verify("correct horse", Some(&phc), LIGHT),
-                Some(Right { is_outdated: true }),
+                Some(Verified { is_outdated: true }),
                 "{phc}"
             );
             assert_eq!(verify("wrong horse", Some(&phc), LIGHT), None, "{phc}");
@@ -232,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn a_chosen_password_is_long_enough_and_not_one_that_is_tried_first() {
+    fn a_chosen_password_is_long_enough_and_not_a_common_one() {
         for bad in ["short", "Password1", "aaaaaaaaaa", "abababababab", "adalovelace", &"x1y2z3".repeat(200)]
         {
             assert!(fault(bad, "adalovelace").is_some(), "{bad}");

@@ -1,28 +1,28 @@
 //! `If-Match` (RFC 9110 section 13.1.1).
 
-/// The condition of a request, by the strong comparison: a weak tag never matches.
+/// The condition of a request. Tags are compared strongly: a weak one never matches.
 #[derive(Debug, PartialEq, Eq)]
 pub enum IfMatch {
     /// No condition.
     None,
-    /// `*`: there is a current state.
+    /// `*`: there must be a current state.
     Any,
     /// One of these tags, quotes included.
     OneOf(Vec<String>),
 }
 
 impl IfMatch {
-    /// From the header's value; empty when it is absent.
+    /// From the header's value; empty when there is none.
     pub fn parse(header: &str) -> Self {
         match header.trim() {
             "" => Self::None,
             "*" => Self::Any,
-            // Our own tags hold no commas, so cutting others' in two does no harm.
+            // Our own tags hold no commas, so splitting others' at theirs does no harm.
             tags => Self::OneOf(tags.split(',').map(|tag| tag.trim().to_owned()).collect()),
         }
     }
 
-    /// Whether the request may go on, when `etag` is the current state's; `None` when there is none.
+    /// Whether the condition holds for the current state's `etag`; `None` when there is no state.
     pub fn holds(&self, etag: Option<&str>) -> bool {
         match (self, etag) {
             (Self::None, _) | (Self::Any, Some(_)) => true,

@@ -1,4 +1,4 @@
-//! Plain values for HTTP: no I/O, no knowledge of sessions.
+//! HTTP as plain values: no I/O, no knowledge of sessions.
 
 pub mod cors;
 pub mod cross_site;
@@ -10,6 +10,6 @@ mod response;
 pub use self::{
     if_match::IfMatch,
     problem::{Code, Problem},
-    request::{Body, HEADERS, MAX_BODY, Method, Request},
+    request::{Body, Headers, MAX_BODY, Method, Request},
     response::Response,
 };

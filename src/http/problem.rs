@@ -1,10 +1,14 @@
 //! Errors as callers see them: RFC 9457 problem details.
 
+use std::borrow::Cow;
+
+use serde::Serialize;
+
 use super::Response;
-use crate::json::Object;
 
 /// The codes of CONTRACT.md's table.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
 #[allow(missing_docs, reason = "the table documents them")]
 pub enum Code {
     BadRequest,
@@ -21,70 +25,207 @@ pub enum Code {
     UnsupportedMediaType,
     Unprocessable,
     RateLimited,
+    Internal,
     Misconfigured,
     StoreUnavailable,
 }
 
 impl Code {
-    fn row(self) -> (u16, &'static str, &'static str) {
+    fn status(self) -> (u16, &'static str) {
         match self {
-            Self::BadRequest => (400, "bad_request", "Bad Request"),
-            Self::Unauthenticated => (401, "unauthenticated", "Unauthorized"),
-            Self::InvalidCredentials => (401, "invalid_credentials", "Unauthorized"),
-            Self::Reauthenticate => (403, "reauthenticate", "Forbidden"),
-            Self::Forbidden => (403, "forbidden", "Forbidden"),
-            Self::CrossSite => (403, "cross_site", "Forbidden"),
-            Self::NotFound => (404, "not_found", "Not Found"),
-            Self::MethodNotAllowed => (405, "method_not_allowed", "Method Not Allowed"),
-            Self::Conflict => (409, "conflict", "Conflict"),
-            Self::PreconditionFailed => (412, "precondition_failed", "Precondition Failed"),
-            Self::TooLarge => (413, "too_large", "Content Too Large"),
-            Self::UnsupportedMediaType => (415, "unsupported_media_type", "Unsupported Media Type"),
-            Self::Unprocessable => (422, "unprocessable", "Unprocessable Content"),
-            Self::RateLimited => (429, "rate_limited", "Too Many Requests"),
-            Self::Misconfigured => (500, "misconfigured", "Internal Server Error"),
-            Self::StoreUnavailable => (503, "store_unavailable", "Service Unavailable"),
+            Self::BadRequest => (400, "Bad Request"),
+            Self::Unauthenticated | Self::InvalidCredentials => (401, "Unauthorized"),
+            Self::CrossSite | Self::Reauthenticate | Self::Forbidden => (403, "Forbidden"),
+            Self::NotFound => (404, "Not Found"),
+            Self::MethodNotAllowed => (405, "Method Not Allowed"),
+            Self::Conflict => (409, "Conflict"),
+            Self::PreconditionFailed => (412, "Precondition Failed"),
+            Self::TooLarge => (413, "Content Too Large"),
+            Self::UnsupportedMediaType => (415, "Unsupported Media Type"),
+            Self::Unprocessable => (422, "Unprocessable Content"),
+            Self::RateLimited => (429, "Too Many Requests"),
+            Self::Internal | Self::Misconfigured => (500, "Internal Server Error"),
+            Self::StoreUnavailable => (503, "Service Unavailable"),
         }
     }
 }
 
-/// A refusal or a failure, on its way to the caller.
+/// A refusal or a failure: what the caller is told, and what the operator's log says.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Problem {
     /// Which.
     pub code: Code,
     /// What is wrong and what to do, for people. Never holds a secret, a key, an id or a command.
-    pub detail: String,
+    pub detail: Cow<'static, str>,
     /// A header that goes with it.
-    pub header: Option<(&'static str, String)>,
+    pub header: Option<(&'static str, Cow<'static, str>)>,
+    /// A line for the operator.
+    pub log: Option<String>,
+    /// Whether the session that the request came with is known to have ended.
+    pub session_ended: bool,
 }
 
+type Detail = Cow<'static, str>;
+
 impl Problem {
-    /// A problem without a header of its own.
-    pub fn new(code: Code, detail: impl Into<String>) -> Self {
-        Self { code, detail: detail.into(), header: None }
+    fn new(code: Code, detail: impl Into<Detail>) -> Self {
+        Self { code, detail: detail.into(), header: None, log: None, session_ended: false }
     }
 
     /// The same with a header.
-    pub fn with_header(self, name: &'static str, value: impl Into<String>) -> Self {
+    pub fn with_header(self, name: &'static str, value: impl Into<Cow<'static, str>>) -> Self {
         Self { header: Some((name, value.into())), ..self }
+    }
+
+    /// The same with a line for the operator's log.
+    pub fn logged(self, line: String) -> Self {
+        Self { log: Some(line), ..self }
+    }
+
+    /// 400: the request is wrong in itself.
+    pub fn bad_request(detail: impl Into<Detail>) -> Self {
+        Self::new(Code::BadRequest, detail)
+    }
+
+    /// 401: the route needs a session, a logged-in one, or the admin token.
+    pub fn unauthenticated(detail: impl Into<Detail>) -> Self {
+        Self::new(Code::Unauthenticated, detail).with_header("WWW-Authenticate", "Bearer")
+    }
+
+    /// 401, because the session that the request came with has ended.
+    pub fn session_ended() -> Self {
+        Self { session_ended: true, ..Self::no_session() }
+    }
+
+    /// 401: the route needs a session.
+    pub fn no_session() -> Self {
+        Self::unauthenticated("there is no session, or it has ended")
+    }
+
+    /// 401: the username or the password is wrong.
+    pub fn invalid_credentials() -> Self {
+        Self::new(Code::InvalidCredentials, "the username or the password is wrong")
+    }
+
+    /// 403: the request was made by a page of another site.
+    pub fn cross_site(detail: impl Into<Detail>) -> Self {
+        Self::new(Code::CrossSite, detail)
+    }
+
+    /// 403: the login was too long ago.
+    pub fn reauthenticate() -> Self {
+        let detail =
+            "this needs a recent login: POST the password to reauthenticate, then repeat the request";
+        Self::new(Code::Reauthenticate, detail)
+    }
+
+    /// 403: the user does not have the role.
+    pub fn forbidden() -> Self {
+        Self::new(Code::Forbidden, "the user does not have this role")
+    }
+
+    /// 404.
+    pub fn not_found(detail: impl Into<Detail>) -> Self {
+        Self::new(Code::NotFound, detail)
+    }
+
+    /// 405, with the methods that are allowed.
+    pub fn method_not_allowed(method: &str, allowed: String) -> Self {
+        let detail = format!("{method} is not allowed here; allowed: {allowed}");
+        Self::new(Code::MethodNotAllowed, detail).with_header("Allow", allowed)
+    }
+
+    /// 409.
+    pub fn conflict(detail: impl Into<Detail>) -> Self {
+        Self::new(Code::Conflict, detail)
+    }
+
+    /// 412.
+    pub fn precondition_failed() -> Self {
+        let detail = "If-Match does not match the current ETag: read it again, then repeat the change";
+        Self::new(Code::PreconditionFailed, detail)
+    }
+
+    /// 413.
+    pub fn too_large(detail: impl Into<Detail>) -> Self {
+        Self::new(Code::TooLarge, detail)
+    }
+
+    /// 415.
+    pub fn unsupported_media_type(detail: impl Into<Detail>) -> Self {
+        Self::new(Code::UnsupportedMediaType, detail)
+    }
+
+    /// 422: right in itself, and not possible here.
+    pub fn unprocessable(detail: impl Into<Detail>) -> Self {
+        Self::new(Code::Unprocessable, detail)
+    }
+
+    /// 429. `seconds`: until a request can succeed.
+    pub fn rate_limited(detail: impl Into<Detail>, seconds: u64) -> Self {
+        Self::new(Code::RateLimited, detail).with_header("Retry-After", seconds.to_string())
+    }
+
+    /// 500: what is stored cannot be read.
+    pub fn internal(detail: impl Into<Detail>) -> Self {
+        Self::new(Code::Internal, detail)
+    }
+
+    /// 500: the configuration is wrong.
+    pub fn misconfigured() -> Self {
+        Self::new(Code::Misconfigured, "this Worker's configuration is wrong; its log says what to change")
+    }
+
+    /// 503: the store did not answer, or answered with an error. `failure` goes into the log.
+    pub fn store_unavailable(failure: impl std::fmt::Display) -> Self {
+        Self::new(Code::StoreUnavailable, "the session store did not answer as expected; try again")
+            .with_header("Retry-After", "1")
+            .logged(format!("the store failed: {failure}"))
     }
 }
 
+impl Problem {
+    /// The response.
+    pub fn into_response(self) -> Response {
+        self.into()
+    }
+}
+
+/// RFC 9457 section 3.1, and `code`.
+#[derive(Serialize)]
+struct Body<'a> {
+    r#type: &'a str,
+    title: &'a str,
+    status: u16,
+    detail: &'a str,
+    code: Code,
+}
+
 impl From<Problem> for Response {
-    fn from(problem: Problem) -> Self {
-        let (status, code, title) = problem.code.row();
-        let body = Object::default()
-            .text("type", "about:blank")
-            .text("title", title)
-            .print("status", status)
-            .text("detail", &problem.detail)
-            .text("code", code)
-            .end();
-        let mut response = Self::new(status).body("application/problem+json", body);
-        if let Some((name, value)) = problem.header {
+    fn from(Problem { code, detail, header, .. }: Problem) -> Self {
+        let (status, title) = code.status();
+        let body = Body { r#type: "about:blank", title, status, detail: &detail, code };
+        let mut response = Self::json(&body).status(status).media_type("application/problem+json");
+        if let Some((name, value)) = header {
             response = response.header(name, value);
         }
         response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_problem_is_answered_as_problem_json() {
+        let response = Response::from(Problem::rate_limited("too many requests", 7));
+        assert_eq!(response.status, 429);
+        assert_eq!(
+            response.body,
+            r#"{"type":"about:blank","title":"Too Many Requests","status":429,"detail":"too many requests","code":"rate_limited"}"#
+        );
+        let headers = [("Content-Type", "application/problem+json"), ("Retry-After", "7")];
+        assert_eq!(response.headers, headers.map(|(name, value)| (name, value.into())));
     }
 }

@@ -1,14 +1,16 @@
-//! A request as plain values.
+//! A request, as handlers see it. Its headers are read when they are asked for.
 
-use serde_json::Value;
+use std::cell::OnceCell;
 
-use super::{Code, Problem};
-use crate::json;
+use serde::de::DeserializeOwned;
+
+use super::Problem;
+use crate::document;
 
 /// The largest request body that is read, in bytes.
 pub const MAX_BODY: usize = 256 * 1024;
 
-/// The methods of HTTP that this Worker tells apart.
+/// The methods of HTTP that the routes use.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[allow(missing_docs, reason = "RFC 9110 documents them")]
 pub enum Method {
@@ -23,7 +25,7 @@ pub enum Method {
 }
 
 impl Method {
-    /// From the request line.
+    /// From the request line. Methods are case-sensitive (RFC 9110 section 9.1).
     pub fn parse(name: &str) -> Self {
         match name {
             "GET" => Self::Get,
@@ -47,7 +49,7 @@ impl Method {
             Self::Patch => "PATCH",
             Self::Delete => "DELETE",
             Self::Options => "OPTIONS",
-            Self::Other => "another method",
+            Self::Other => "this method",
         }
     }
 
@@ -57,7 +59,27 @@ impl Method {
     }
 }
 
-/// The body, read before the request came here.
+/// The request's headers.
+pub trait Headers {
+    /// The value of the header with this name, in lower case; `None` when the request has none. Several of one name
+    /// are joined by `, ` (Fetch standard).
+    fn get(&self, name: &'static str) -> Option<String>;
+}
+
+/// Headers out of a list, for tests and for programs without a platform of their own.
+impl Headers for [(&str, &str)] {
+    fn get(&self, name: &'static str) -> Option<String> {
+        self.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| (*value).to_owned())
+    }
+}
+
+impl<const N: usize> Headers for [(&str, &str); N] {
+    fn get(&self, name: &'static str) -> Option<String> {
+        Headers::get(self.as_slice(), name)
+    }
+}
+
+/// The body, read by the platform before the request is answered.
 #[derive(Debug, Default)]
 pub enum Body {
     /// No body.
@@ -65,113 +87,90 @@ pub enum Body {
     None,
     /// All of it.
     Bytes(Vec<u8>),
-    /// More than [`MAX_BODY`]; not read.
+    /// Longer than [`MAX_BODY`]; not read.
     TooLarge,
+    /// It broke off before its end.
+    Incomplete,
 }
 
-/// The headers a request is read for; see [`Request::parse`].
-pub const HEADERS: [&str; 9] = [
-    "cookie",
-    "origin",
-    "sec-fetch-site",
-    "content-type",
-    "if-match",
-    "access-control-request-method",
-    "authorization",
-    "user-agent",
-    "cf-connecting-ip",
-];
-
-/// A request. A header that is absent is empty.
-#[derive(Debug)]
+/// A request.
 pub struct Request<'a> {
     /// The method.
     pub method: Method,
-    /// Scheme, host and port: `https://example.com`.
+    /// Scheme, host and port of the URL: `https://example.com`.
     pub origin: &'a str,
     /// The path as sent, percent-encoded.
     pub path: &'a str,
     /// The query, without its question mark.
     pub query: &'a str,
-    /// `Cookie`.
-    pub cookie: &'a str,
-    /// `Origin`: the page that makes the request.
-    pub from_origin: &'a str,
-    /// `Sec-Fetch-Site`.
-    pub sec_fetch_site: &'a str,
-    /// `Content-Type`.
-    pub content_type: &'a str,
-    /// `If-Match`.
-    pub if_match: &'a str,
-    /// `Access-Control-Request-Method`: makes an OPTIONS request a preflight.
-    pub preflight_for: &'a str,
-    /// `Authorization`.
-    pub authorization: &'a str,
-    /// `User-Agent`.
-    pub user_agent: &'a str,
-    /// `CF-Connecting-IP`: the client's address, which Cloudflare sets and nobody else can.
-    pub address: &'a str,
-    /// The body.
-    pub body: &'a Body,
-    /// Whether it is over a limit that was counted before it came here.
-    pub is_over: bool,
+    headers: &'a dyn Headers,
+    body: &'a Body,
+    cookie: OnceCell<String>,
+    from_origin: OnceCell<String>,
 }
 
 impl<'a> Request<'a> {
-    /// From the method, the absolute URL and the values of [`HEADERS`], a line each (neither can hold a line
-    /// break), and the body. What is missing is empty.
-    pub fn parse(head: &'a str, body: &'a Body) -> Self {
-        let mut lines = head.split('\n');
-        let mut next = || lines.next().unwrap_or_default();
-        let method = Method::parse(next());
-        let (origin, path, query) = split_url(next());
+    /// From its method, its absolute URL in canonical form (WHATWG URL), its headers and its body.
+    pub fn new(method: &str, url: &'a str, headers: &'a dyn Headers, body: &'a Body) -> Self {
+        let (origin, path, query) = split_url(url);
         Self {
-            method,
+            method: Method::parse(method),
             origin,
             path,
             query,
-            cookie: next(),
-            from_origin: next(),
-            sec_fetch_site: next(),
-            content_type: next(),
-            if_match: next(),
-            preflight_for: next(),
-            authorization: next(),
-            user_agent: next(),
-            address: next(),
+            headers,
             body,
-            is_over: false,
+            cookie: OnceCell::new(),
+            from_origin: OnceCell::new(),
         }
     }
 
-    /// The body as JSON; refuses anything else.
-    pub fn json(&self) -> Result<Value, Problem> {
-        let media_type = self.content_type.split(';').next().unwrap_or_default().trim();
-        if !media_type.eq_ignore_ascii_case("application/json") {
-            return Err(Problem::new(Code::UnsupportedMediaType, "the body is application/json"));
-        }
-        json::document(self.body()?).map_err(|error| {
-            Problem::new(Code::BadRequest, format!("the body is not well-formed JSON: {error}"))
-        })
+    /// A header's value; empty when the request has none of this name, which is in lower case.
+    pub fn header(&self, name: &'static str) -> String {
+        self.headers.get(name).unwrap_or_default()
     }
 
-    /// The body's bytes; refuses one that is too large.
+    /// `Cookie`; empty when there is none.
+    pub fn cookie(&self) -> &str {
+        self.cookie.get_or_init(|| self.header("cookie"))
+    }
+
+    /// `Origin`: the origin of the page that makes the request; empty when there is none.
+    pub fn from_origin(&self) -> &str {
+        self.from_origin.get_or_init(|| self.header("origin"))
+    }
+
+    /// The client's address: `CF-Connecting-IP`, which Cloudflare sets and a client cannot. Empty if it is not known.
+    pub fn client_address(&self) -> String {
+        self.header("cf-connecting-ip")
+    }
+
+    /// The body's bytes. Errors: too large, incomplete.
     pub fn body(&self) -> Result<&'a [u8], Problem> {
         match self.body {
             Body::None => Ok(&[]),
             Body::Bytes(bytes) => Ok(bytes),
             Body::TooLarge => {
-                Err(Problem::new(Code::TooLarge, format!("a request body has at most {MAX_BODY} bytes")))
+                Err(Problem::too_large(format!("the request body is too large: at most {MAX_BODY} bytes")))
             }
+            Body::Incomplete => Err(Problem::bad_request("the request body ended before its end")),
         }
+    }
+
+    /// The body, from JSON. Errors: not JSON (its `Content-Type`, its syntax), or another shape than `T`'s.
+    pub fn json<T: DeserializeOwned>(&self) -> Result<T, Problem> {
+        let content_type = self.header("content-type");
+        let media_type = content_type.split(';').next().unwrap_or_default().trim();
+        if !media_type.eq_ignore_ascii_case("application/json") {
+            return Err(Problem::unsupported_media_type("send Content-Type: application/json"));
+        }
+        document::read(self.body()?)
     }
 }
 
-/// The origin, the path and the query of an absolute URL as the platform writes it: in its canonical form (WHATWG URL).
 fn split_url(url: &str) -> (&str, &str, &str) {
-    let authority = url.find(':').map_or(0, |colon| colon + "://".len());
-    let rest = url.get(authority..).unwrap_or_default();
-    let path = authority + rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let host = url.find("://").map_or(0, |scheme| scheme + 3);
+    let path = url.get(host..).and_then(|rest| rest.find(['/', '?', '#'])).map_or(url.len(), |at| host + at);
     let (origin, rest) = url.split_at_checked(path).unwrap_or((url, ""));
     let rest = rest.split('#').next().unwrap_or_default();
     let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
@@ -183,29 +182,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_head_becomes_a_request() {
-        let head = "PATCH\nhttps://a.example:8443/auth/x?y=/z#w\na=b\nhttps://o.example\ncross-site\ntext/plain\n\"e\"\nPUT";
-        let request = Request::parse(head, &Body::None);
-        assert_eq!(request.method, Method::Patch);
-        let url = (request.origin, request.path, request.query);
-        assert_eq!(url, ("https://a.example:8443", "/auth/x", "y=/z"));
-        assert_eq!(
-            (request.cookie, request.from_origin, request.sec_fetch_site),
-            ("a=b", "https://o.example", "cross-site")
-        );
-        assert_eq!(
-            (request.content_type, request.if_match, request.preflight_for),
-            ("text/plain", "\"e\"", "PUT")
-        );
+    fn a_url_becomes_origin_path_and_query() {
+        for (url, parts) in [
+            ("https://a.example:8443/auth/x?y=/z#w", ("https://a.example:8443", "/auth/x", "y=/z")),
+            ("http://a/", ("http://a", "/", "")),
+            ("http://a?b", ("http://a", "", "b")),
+            ("", ("", "", "")),
+        ] {
+            assert_eq!(split_url(url), parts, "{url}");
+        }
     }
 
     #[test]
-    fn whatever_is_missing_is_empty() {
-        let request = Request::parse("", &Body::None);
-        assert_eq!(
-            (request.method, request.origin, request.path, request.cookie),
-            (Method::Other, "", "", "")
-        );
-        assert_eq!(Request::parse("GET\nhttp://a?b", &Body::None).path, "");
+    fn a_missing_header_is_empty() {
+        let headers = [("Cookie", "a=b")];
+        let request = Request::new("PATCH", "https://a.example/", &headers, &Body::None);
+        assert_eq!((request.method, request.cookie(), request.from_origin()), (Method::Patch, "a=b", ""));
+        assert_eq!(request.body(), Ok(&[][..]));
     }
 }

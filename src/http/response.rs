@@ -2,12 +2,14 @@
 
 use std::borrow::Cow;
 
+use serde::Serialize;
+
 /// A response.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Response {
     /// The status.
     pub status: u16,
-    /// The headers, in order; a name may stand twice.
+    /// The headers, in order; a name may occur twice.
     pub headers: Vec<(&'static str, Cow<'static, str>)>,
     /// The body; empty for none.
     pub body: String,
@@ -16,26 +18,38 @@ pub struct Response {
 impl Response {
     /// A response with no headers and no body.
     pub fn new(status: u16) -> Self {
-        Self { status, headers: Vec::new(), body: String::new() }
+        Self { status, headers: Vec::with_capacity(12), body: String::new() }
     }
 
-    /// JSON, status 200.
-    pub fn json(body: String) -> Self {
-        Self::new(200).body("application/json", body)
+    /// 204: done, and nothing to say.
+    pub fn no_content() -> Self {
+        Self::new(204)
     }
 
-    /// With a body.
-    pub fn body(mut self, media_type: &'static str, body: String) -> Self {
-        self.body = body;
+    /// 200 with a value as JSON.
+    pub fn json(value: &impl Serialize) -> Self {
+        // Fails only for maps whose keys are no strings, which no answer has.
+        let body = serde_json::to_string(value).unwrap_or_default();
+        Self { body, ..Self::new(200) }.header("Content-Type", "application/json")
+    }
+
+    /// The same with another status.
+    pub fn status(self, status: u16) -> Self {
+        Self { status, ..self }
+    }
+
+    /// The same with another media type.
+    pub fn media_type(mut self, media_type: &'static str) -> Self {
+        self.headers.retain(|(name, _)| *name != "Content-Type");
         self.header("Content-Type", media_type)
     }
 
-    /// As every response leaves: for nobody but the one who asked.
-    pub fn not_for_caches(self) -> Self {
-        self.header("Cache-Control", "no-store").header("X-Content-Type-Options", "nosniff")
+    /// As every response of ours leaves: no cache may keep it, no proxy change it, no browser guess its type.
+    pub fn private(self) -> Self {
+        self.header("Cache-Control", "no-store, no-transform").header("X-Content-Type-Options", "nosniff")
     }
 
-    /// With a header more. A value that could end the header's line is left out: nothing of ours has one.
+    /// The same with one header more. A value that could end the header's line is left out: none of ours does.
     pub fn header(mut self, name: &'static str, value: impl Into<Cow<'static, str>>) -> Self {
         let value = value.into();
         if value.bytes().all(|byte| byte >= b' ' && byte != 0x7f) {

@@ -1,4 +1,4 @@
-//! What responses say of limits: `RateLimit-Policy` and `RateLimit` (draft-ietf-httpapi-ratelimit-headers, structured
+//! The response fields of rate limits: `RateLimit-Policy` and `RateLimit` (draft-ietf-httpapi-ratelimit-headers, structured
 //! fields of RFC 9651).
 
 use std::time::Duration;
@@ -6,26 +6,26 @@ use std::time::Duration;
 use super::Policy;
 use crate::http::Response;
 
-/// How a request stands with one limit.
-pub(super) struct Standing<'a> {
+/// The state of one limit after a request.
+pub(super) struct State<'a> {
     pub(super) policy: Policy<'a>,
     pub(super) remaining: u32,
-    /// Until there is more.
+    /// How long until more requests can pass.
     pub(super) reset: Duration,
 }
 
-/// Adds both fields, the tightest policy first.
-pub(super) fn write<'a>(response: Response, standings: impl Iterator<Item = Standing<'a>>) -> Response {
-    let mut sorted: Vec<Standing<'a>> = Vec::new();
-    for standing in standings {
-        let index = sorted.iter().position(|other| standing.remaining < other.remaining);
-        sorted.insert(index.unwrap_or(sorted.len()), standing);
+/// Adds both fields, the limit with the least remaining first.
+pub(super) fn write<'a>(response: Response, states: impl Iterator<Item = State<'a>>) -> Response {
+    let mut sorted: Vec<State<'a>> = Vec::new();
+    for state in states {
+        let index = sorted.iter().position(|other| state.remaining < other.remaining);
+        sorted.insert(index.unwrap_or(sorted.len()), state);
     }
     if sorted.is_empty() {
         return response;
     }
     let (mut policies, mut limits) = (String::new(), String::new());
-    for Standing { policy: Policy { name, quota }, remaining, reset } in sorted {
+    for State { policy: Policy { name, quota }, remaining, reset } in sorted {
         let separator = if policies.is_empty() { "\"" } else { ", \"" };
         let (count, window) = (quota.limit().to_string(), seconds(quota.window).to_string());
         policies.extend([separator, name, "\";q=", &count, ";w=", &window]);
@@ -35,7 +35,7 @@ pub(super) fn write<'a>(response: Response, standings: impl Iterator<Item = Stan
     response.header("RateLimit-Policy", policies).header("RateLimit", limits)
 }
 
-/// Whole seconds, rounded up: who waits that long has waited long enough.
+/// Whole seconds, rounded up: waiting that long is enough.
 pub(super) fn seconds(duration: Duration) -> u64 {
     duration.as_secs() + u64::from(duration.subsec_nanos() > 0)
 }
@@ -45,15 +45,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_tightest_policy_comes_first() {
+    fn the_limit_with_the_least_remaining_comes_first() {
         let policies =
             ["session", "ip"].map(|name| Policy { name, quota: "300/1m".parse().expect("a quota") });
-        let standings = policies.into_iter().zip([299, 12]).map(|(policy, remaining)| Standing {
+        let states = policies.into_iter().zip([299, 12]).map(|(policy, remaining)| State {
             policy,
             remaining,
             reset: Duration::from_millis(41_001),
         });
-        let response = write(Response::new(200), standings);
+        let response = write(Response::new(200), states);
         let expected = [
             ("RateLimit-Policy", "\"ip\";q=300;w=60, \"session\";q=300;w=60"),
             ("RateLimit", "\"ip\";r=12;t=42, \"session\";r=299;t=42"),

@@ -1,27 +1,28 @@
 //! Rate limits: exact sliding windows, counted in the store call that reads the session.
 //!
-//! A [`Policy`] says how much of what; a [`Meter`] counts one request by those that apply to it; a
-//! `Window` judges. What an isolate remembers, its [`Memory`], spares the store those it knows to be
-//! over a limit.
+//! A [`Policy`] is a quota with a name; a [`RateLimiter`] holds those that apply to one request; a `Window` judges; the
+//! [`CountingStore`] counts. What an isolate remembers, its [`Memory`], saves calls for callers known to be over a limit.
 
+mod counting_store;
 mod fields;
 mod memory;
-mod meter;
 mod quota;
+mod rate_limiter;
 mod route;
 mod subject;
 mod window;
 
 pub use self::{
-    memory::{Memory, tidy},
-    meter::{Meter, Refusal},
+    counting_store::CountingStore,
+    memory::{Memory, apply_corrections},
     quota::Quota,
+    rate_limiter::{RateLimiter, Refusal},
     route::{By, Pattern},
     subject::Subject,
 };
 
 use crate::{
-    http::{Code, Problem, Request},
+    http::{Problem, Request},
     ticket::Ticket,
 };
 
@@ -47,30 +48,30 @@ pub struct Limits {
 /// A limit for the requests that a pattern matches.
 #[derive(Debug)]
 pub struct RouteLimit {
-    /// Which.
+    /// Which requests.
     pub pattern: Pattern,
-    /// The pattern, as it stands in keys and fields.
+    /// The pattern, as it is written in keys and fields.
     pub name: String,
     /// How many.
     pub quota: Quota,
-    /// Of whom.
+    /// Whose requests are counted together.
     pub by: By,
 }
 
 impl Limits {
-    /// Says by which limits a request counts: what it carries, and where it comes from and goes to.
-    pub fn apply<'a>(&'a self, meter: &mut Meter<'a>, request: &Request<'_>, ticket: Option<&Ticket>) {
-        let address = || Subject::address(request.address);
-        let session = ticket.map(|ticket| Subject::Session(ticket.lineage.family));
+    /// Adds the limits that apply to a request, by its ticket, its address and its path.
+    pub fn apply(&self, limiter: &RateLimiter<'_>, request: &Request<'_>, ticket: Option<&Ticket>) {
+        let address = || Subject::address(&request.client_address());
+        let session = ticket.map(|ticket| Subject::Session(ticket.family));
         let user = ticket.and_then(|ticket| ticket.user).map(Subject::User);
         if self.ip.is_some() {
-            meter.add("ip", self.ip, address());
+            limiter.add("ip", self.ip, address());
         }
         if let Some(session) = session {
-            meter.add("session", self.session, session);
+            limiter.add("session", self.session, session);
         }
         if let Some(user) = user {
-            meter.add("user", self.user, user);
+            limiter.add("user", self.user, user);
         }
         let route = self.routes.iter().find(|route| route.pattern.matches(request.method, request.path));
         if let Some(RouteLimit { name, quota, by, .. }) = route {
@@ -79,38 +80,38 @@ impl Limits {
                 By::User => user.or(session),
                 By::Ip => None,
             };
-            meter.add(name, Some(*quota), subject.unwrap_or_else(address));
+            limiter.add(name.clone(), Some(*quota), subject.unwrap_or_else(address));
         }
     }
-}
 
-impl Limits {
-    /// An attempt to log in as `account` reserves one of its budget, and of the address's, which is ten times as large. A
-    /// known device has a budget of its own instead.
+    /// Adds the limits of an attempt to log in: the account's and, ten times as large, the address's. A known device has
+    /// a quota of its own instead.
     pub fn apply_login(
         &self,
-        meter: &mut Meter<'_>,
+        limiter: &RateLimiter<'_>,
         account: Subject,
         device: Option<Subject>,
         address: Subject,
     ) {
         match device {
-            Some(device) => meter.add("login", self.login, device),
+            Some(device) => limiter.add("login", self.login, device),
             None => {
-                meter.add("login", self.login, account);
-                meter.add("login-address", self.login.map(|quota| quota.times(10)), address);
+                limiter.add("login", self.login, account);
+                limiter.add("login-address", self.login.map(|quota| quota.times(10)), address);
             }
         }
     }
 }
 
-/// Cloudflare's own limit does not say how long it takes; its longest window is a minute.
-pub fn over_the_edge_limit() -> Problem {
-    let detail = "there are too many requests from this address; try again in 60 s";
-    Problem::new(Code::RateLimited, detail).with_header("Retry-After", "60")
+/// The limits that [`Limits::apply_login`] adds: a success gives back what the attempt took.
+pub const LOGIN_LIMITS: &[&str] = &["login", "login-address"];
+
+/// Over the platform's own limit. It does not say for how long; its longest window is a minute.
+pub fn over_platform_limit() -> Problem {
+    Problem::rate_limited("too many requests from this address; try again in 60 s", 60)
 }
 
-/// One limit as callers know it.
+/// One limit, as callers know it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Policy<'a> {
     /// `session`, `user`, `ip`, `mint`, or a route's pattern.

@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 
 use crate::http::Method;
 
-/// Of whom the requests are counted.
+/// Whose requests are counted together.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum By {
     /// The session; without one the address, so that nobody gains by dropping the cookie.

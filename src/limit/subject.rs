@@ -5,24 +5,22 @@ use std::{
     net::{IpAddr, Ipv6Addr},
 };
 
-use base64ct::{Base64UrlUnpadded, Encoding};
+use crate::{base64url, id::Family, ticket::UserTag};
 
-use crate::{id::Family, ticket::UserTag};
-
-/// One who has a quota. Prints as it stands in the counter's key.
+/// Who has a quota. Prints as in the counter's key.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Subject {
     /// A session, through all its rotations.
     Session(Family),
     /// A user.
     User(UserTag),
-    /// An account, by its name: also one that does not exist.
+    /// An account, by its name, whether it exists or not.
     Account([u8; 16]),
-    /// A device that an account was logged in to from before.
+    /// A device from which an account was logged in to before.
     Device(Family),
-    /// A client's address; the network of 64 bits of IPv6, which is what one subscriber has.
+    /// A client's address; of IPv6 the /64 network, which is what one subscriber has.
     Address(IpAddr),
-    /// All whose address is not known: those do not come through Cloudflare.
+    /// All clients whose address is not known: their requests do not come through Cloudflare.
     Unknown,
 }
 
@@ -41,7 +39,7 @@ impl fmt::Display for Subject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Session(family) | Self::Device(family) => family.fmt(f),
-            Self::User(tag) | Self::Account(tag) => f.write_str(&Base64UrlUnpadded::encode_string(tag)),
+            Self::User(tag) | Self::Account(tag) => base64url::write(tag, f),
             Self::Address(address) => address.fmt(f),
             Self::Unknown => f.write_str("unknown"),
         }

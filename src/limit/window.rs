@@ -1,8 +1,8 @@
-//! The sliding window, by two counters: those of the present fixed window and of the one before. Knows neither
-//! clock nor store.
+//! The sliding-window counter: approximated by the counters of the current fixed window and of the previous one. Knows
+//! neither clock nor store.
 //!
-//! The store hands each request its rank in the present window. What was let through in the window before counts by
-//! the part of it that a window sliding along now still covers, as if it had been spread evenly.
+//! The store gives each request its rank in the current window. What passed in the previous window counts by the part of
+//! it that the sliding window still covers, as if it had been spread evenly.
 
 use std::time::Duration;
 
@@ -25,12 +25,12 @@ pub(super) enum Verdict {
     Passed {
         /// How many more would, right now.
         remaining: u32,
-        /// When the present window ends.
+        /// When the current window ends.
         reset: Duration,
     },
     /// It does not.
     Refused {
-        /// When one would, if nobody else comes: as soon as that.
+        /// How long until one passes, if there are no others.
         retry: Duration,
     },
 }
@@ -42,9 +42,8 @@ impl Window {
         Self { quota, index: now.0 / length, elapsed_ms: now.0 % length }
     }
 
-    /// How long its counter is kept: for this window and the next, and so much longer that no call which is under way
-    /// when it is last needed arrives after it.
-    pub(super) fn kept(&self) -> Duration {
+    /// How long its counter is kept: for this window and the next, and longer than any call can be under way.
+    pub(super) fn ttl(&self) -> Duration {
         const MARGIN: Duration = Duration::from_secs(120);
         self.quota.window * 2 + MARGIN
     }
@@ -54,22 +53,22 @@ impl Window {
         Duration::from_millis(self.quota.window_ms() - self.elapsed_ms)
     }
 
-    /// Judges the request that is number `rank` in this window, after `before` in the one before.
-    pub(super) fn judge(&self, before: u64, rank: u64) -> Verdict {
+    /// Judges the request that is number `rank` in this window, after `previous` ones in the previous window.
+    pub(super) fn judge(&self, previous: u64, rank: u64) -> Verdict {
         let (limit, length) = (self.quota.limit(), self.quota.window_ms());
         let left_ms = length - self.elapsed_ms;
-        // Those refused then were given back, or soon will be: they don't count.
-        let before = before.min(limit);
-        let covered = before * left_ms / length;
+        // Refused requests are refunded, or soon will be: they do not count.
+        let previous = previous.min(limit);
+        let covered = previous * left_ms / length;
         if covered + rank <= limit {
             let remaining = u32::try_from(limit - covered - rank).unwrap_or(u32::MAX);
             return Verdict::Passed { remaining, reset: Duration::from_millis(left_ms) };
         }
-        // More than this cannot have passed in this window; whoever else has a rank is being refused, too.
+        // More cannot have passed in this window: other requests with a lower rank are being refused, too.
         let passed = (rank.saturating_sub(1)).min(limit - covered);
         let wait_ms = match limit.checked_sub(passed + 1) {
-            // When less of the window before is covered …
-            Some(room) => left_ms.saturating_sub(last_fit(room, before, length)),
+            // When less of the previous window is covered …
+            Some(room) => left_ms.saturating_sub(last_fit(room, previous, length)),
             // … or only in the next window.
             None => left_ms + length - last_fit(limit - 1, passed, length),
         };

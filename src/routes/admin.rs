@@ -1,189 +1,117 @@
-//! The service API, for back ends and operators: opened by `ADMIN_TOKEN`, and not there without one.
+//! The service API, for back ends and operators. [`crate::app`] lets nobody in without the `ADMIN_TOKEN`.
 
-use serde_json::{Value, value::RawValue};
+use serde::Deserialize;
+use serde_json::value::RawValue;
 
-use super::{Plan, Route};
 use crate::{
-    account::Registry,
-    config::{Config, Secret},
-    fields::Table,
+    context::Context,
     host::Host,
-    http::{Code, Method, Problem, Request, Response},
-    id::Handle,
-    session::{Desk, Device, Error, User, change::Unfit},
+    http::{Problem, Response},
+    session::{Error, User, change::empty_data},
     stats,
 };
 
-/// What the service API is asked for.
-#[derive(Debug)]
-pub enum Admin {
-    /// A session for a user authenticated elsewhere.
-    Admit {
-        /// Who.
-        user: User,
-        /// What it begins with: a JSON object.
-        data: Box<RawValue>,
-        /// Whether it is a "remember me" session.
-        remember: bool,
-    },
-    /// The sessions of the user with this id.
-    List(String),
-    /// The end of them.
-    EndAll(String),
-    /// A session, looked at.
-    Look(Handle),
-    /// Its end.
-    End(Handle),
-    /// Other roles for the user with this id.
-    SetRoles(String, Vec<String>),
-    /// The counters per day.
-    Stats,
-}
-
-/// The longest user id, name and role, and how many roles a user has.
+/// The longest user id, name and role, in bytes, and how many roles a user may have.
 const MAX_NAME: usize = 256;
 const MAX_ROLES: usize = 100;
 
-pub(super) const SESSIONS: Route = Route {
-    path: "/admin/sessions",
-    methods: "POST",
-    plan: |request, _| (request.method == Method::Post).then(|| admit(request).map(Plan::Admin)),
-};
-
-pub(super) const SESSION: Route = Route {
-    path: "/admin/sessions/*",
-    methods: "GET, HEAD, DELETE",
-    plan: |request, param| match request.method {
-        Method::Get | Method::Head => Some(param.handle().map(|handle| Plan::Admin(Admin::Look(handle)))),
-        Method::Delete => Some(param.handle().map(|handle| Plan::Admin(Admin::End(handle)))),
-        _ => None,
-    },
-};
-
-pub(super) const USER_SESSIONS: Route = Route {
-    path: "/admin/users/*/sessions",
-    methods: "GET, HEAD, DELETE",
-    plan: |request, param| match request.method {
-        Method::Get | Method::Head => Some(param.text().map(|id| Plan::Admin(Admin::List(id)))),
-        Method::Delete => Some(param.text().map(|id| Plan::Admin(Admin::EndAll(id)))),
-        _ => None,
-    },
-};
-
-pub(super) const USER_ROLES: Route = Route {
-    path: "/admin/users/*/roles",
-    methods: "PUT",
-    plan: |request, param| {
-        let plan = || Ok(Plan::Admin(Admin::SetRoles(param.text()?, roles(request)?)));
-        (request.method == Method::Put).then(plan)
-    },
-};
-
-pub(super) const STATS: Route = Route {
-    path: "/admin/stats",
-    methods: "GET, HEAD",
-    plan: |request, _| {
-        matches!(request.method, Method::Get | Method::Head).then_some(Ok(Plan::Admin(Admin::Stats)))
-    },
-};
-
-/// Lets only the holder of the token in. Without one configured there is nothing here.
-pub fn authorise(request: &Request<'_>, config: &Config) -> Result<(), Problem> {
-    let Some(token) = &config.admin_token else {
-        return Err(Problem::new(Code::NotFound, "there is nothing at this path"));
-    };
-    let given =
-        request.authorization.split_once(' ').filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
-    match given {
-        Some((_, given)) if *token == Secret::new(given.trim()) => Ok(()),
-        _ => {
-            let detail = "this needs Authorization: Bearer with the ADMIN_TOKEN";
-            Err(Problem::new(Code::Unauthenticated, detail).with_header("WWW-Authenticate", "Bearer"))
-        }
-    }
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NewSession {
+    user: NewUser,
+    data: Option<Box<RawValue>>,
+    #[serde(default)]
+    remember: bool,
 }
 
-/// Carries such a plan out.
-pub async fn serve<H: Host>(
-    plan: Admin,
-    request: &Request<'_>,
-    config: &Config,
-    desk: &Desk<'_, H>,
-) -> Result<Response, Error> {
-    match plan {
-        Admin::Admit { user, data, remember } => {
-            let max_bytes = config.session.max_bytes;
-            if data.get().len() > max_bytes {
-                return Err(Error::Unfit(Unfit::TooLarge(format!(
-                    "data has at most {max_bytes} bytes of JSON"
-                ))));
-            }
-            let device = Device::new(request.user_agent, request.address, config.session.record_ip);
-            let session = desk.admit(user, data, remember, device).await?;
-            let set_cookie = config.set_ticket(&session.ticket, desk.host.now());
-            let json = session.to_json(&config.session.lifetimes, Some(&set_cookie));
-            Ok(Response { status: 201, ..Response::json(json) })
-        }
-        Admin::List(id) => Ok(Response::json(desk.list(&User::tag_of(&id), None).await?)),
-        Admin::EndAll(id) => {
-            desk.end_all(&User::tag_of(&id), None).await?;
-            Ok(Response::new(204))
-        }
-        Admin::SetRoles(id, roles) => {
-            Registry { desk, params: config.passwords }.set_roles(&id, &roles).await?;
-            Ok(Response::new(204))
-        }
-        Admin::Look(handle) => Ok(Response::json(desk.find(&handle).await?.to_json(desk.host.now()))),
-        Admin::Stats => {
-            let key_prefix = &config.session.key_prefix;
-            Ok(Response::json(stats::report(desk.host, desk.store, &config.keyring, key_prefix).await?))
-        }
-        Admin::End(handle) => {
-            desk.end_by_handle(&handle, None).await?;
-            Ok(Response::new(204))
-        }
-    }
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NewUser {
+    id: String,
+    name: Option<String>,
+    #[serde(default)]
+    roles: Vec<String>,
 }
 
-/// `{roles}`
-fn roles(request: &Request<'_>) -> Result<Vec<String>, Problem> {
-    let body = request.json()?;
-    let mut table = Table::new("the body", Some(&body));
-    let roles = table.list("roles");
-    if roles.len() > MAX_ROLES || roles.iter().any(|role| role.len() > MAX_NAME) {
-        table.fault("roles", "a user has at most 100 roles, of at most 256 bytes each");
-    }
-    if body.get("roles").is_none() {
-        table.fault("roles", "is missing: a list of strings");
-    }
-    table.done()?;
-    Ok(roles)
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Roles {
+    roles: Vec<String>,
 }
 
-/// `{user: {id, name?, roles?}, data?, remember?}`
-fn admit(request: &Request<'_>) -> Result<Admin, Problem> {
-    let body = request.json()?;
-    let mut table = Table::new("the body", Some(&body));
-    let mut inner = table.table("user");
-    let id = inner.text("id", "");
+/// `POST /auth/admin/sessions`: a session for a user who was authenticated elsewhere.
+pub(super) async fn create_session<H: Host>(cx: &Context<'_, H>) -> Result<Response, Problem> {
+    let NewSession { user: NewUser { id, name, roles }, data, remember } = cx.request.json()?;
     if id.is_empty() {
-        inner.fault("id", "a string that names the user, and is not empty");
+        return Err(Problem::bad_request("\"user.id\" must not be empty"));
     }
-    let name = inner.text("name", &id);
-    let roles = inner.list("roles");
-    let is_long = |text: &String| text.len() > MAX_NAME;
-    if is_long(&id) || is_long(&name) || roles.len() > MAX_ROLES || roles.iter().any(is_long) {
-        inner
-            .fault("roles", "ids, names and roles have at most 256 bytes each, and a user at most 100 roles");
+    let name = name.unwrap_or_else(|| id.clone());
+    for (field, text) in [("user.id", &id), ("user.name", &name)] {
+        if text.len() > MAX_NAME {
+            return Err(Problem::bad_request(format!("\"{field}\" must have at most {MAX_NAME} bytes")));
+        }
     }
-    table.include(inner);
-    let data = table.get("data").cloned().unwrap_or_else(|| Value::Object(serde_json::Map::new()));
-    if !data.is_object() {
-        table.fault("data", "a JSON object");
+    check_roles("user.roles", &roles)?;
+    let data = data.unwrap_or_else(empty_data);
+    if !data.get().starts_with('{') {
+        return Err(Problem::bad_request("\"data\" must be an object"));
     }
-    let remember = table.flag("remember", false);
-    table.done()?;
-    let data = RawValue::from_string(data.to_string())
-        .map_err(|_| Problem::new(Code::BadRequest, "data is a JSON object"))?;
-    Ok(Admin::Admit { user: User { id, name, roles }, data, remember })
+    let max_bytes = cx.app.config.session.max_bytes;
+    if data.get().len() > max_bytes {
+        return Err(Problem::too_large(format!("\"data\" must have at most {max_bytes} bytes of JSON")));
+    }
+    let user = User { id, name, roles };
+    let session = cx.sessions().create_for_user(user, data, remember, cx.device()).await?;
+    let set_cookie = cx.app.config.set_ticket(&session.ticket, cx.app.host.now());
+    Ok(session.response_with_cookie(&cx.app.config.session.lifetimes, &set_cookie).status(201))
+}
+
+/// `GET /auth/admin/sessions/{handle}`
+pub(super) async fn show_session<H: Host>(cx: &Context<'_, H>) -> Result<Response, Problem> {
+    let stored = cx.sessions().find(&cx.handle_param()?).await?;
+    Ok(stored.response(cx.app.host.now()))
+}
+
+/// `DELETE /auth/admin/sessions/{handle}`
+pub(super) async fn end_session<H: Host>(cx: &Context<'_, H>) -> Result<Response, Problem> {
+    match cx.sessions().end_by_handle(&cx.handle_param()?, None).await {
+        Err(Error::Unreadable(handle)) => cx.sessions().delete_unreadable(&handle).await?,
+        outcome => outcome?,
+    }
+    Ok(Response::no_content())
+}
+
+/// `GET /auth/admin/users/{id}/sessions`
+pub(super) async fn list_sessions<H: Host>(cx: &Context<'_, H>) -> Result<Response, Problem> {
+    Ok(cx.sessions().list(&User::tag_of(&cx.text_param()?), None).await?)
+}
+
+/// `DELETE /auth/admin/users/{id}/sessions`
+pub(super) async fn end_sessions<H: Host>(cx: &Context<'_, H>) -> Result<Response, Problem> {
+    cx.sessions().end_all(&User::tag_of(&cx.text_param()?), None).await?;
+    Ok(Response::no_content())
+}
+
+/// `PUT /auth/admin/users/{id}/roles`: an account's roles; they hold from its next request.
+pub(super) async fn set_roles<H: Host>(cx: &Context<'_, H>) -> Result<Response, Problem> {
+    let (id, Roles { roles }) = (cx.text_param()?, cx.request.json()?);
+    check_roles("roles", &roles)?;
+    cx.accounts().set_roles(&id, &roles).await?;
+    Ok(Response::no_content())
+}
+
+/// `GET /auth/admin/stats`
+pub(super) async fn stats<H: Host>(cx: &Context<'_, H>) -> Result<Response, Problem> {
+    let config = &cx.app.config;
+    let report = stats::report(cx.app.host.now(), &cx.store, &config.keyring, &config.session.key_prefix);
+    Ok(report.await.map_err(Error::Store)?)
+}
+
+fn check_roles(field: &str, roles: &[String]) -> Result<(), Problem> {
+    if roles.len() > MAX_ROLES || roles.iter().any(|role| role.len() > MAX_NAME) {
+        let detail =
+            format!("\"{field}\" must be at most {MAX_ROLES} roles of at most {MAX_NAME} bytes each");
+        return Err(Problem::bad_request(detail));
+    }
+    Ok(())
 }

@@ -1,74 +1,46 @@
 //! A user's own sessions: the device list and its "end" buttons.
 
-use super::{Done, Param, Plan, Route};
 use crate::{
+    context::Context,
     host::Host,
-    http::{Code, Method, Problem, Request, Response},
-    id::Handle,
-    session::{Desk, Error, Session},
+    http::{Problem, Response},
 };
 
-pub(super) const SESSIONS: Route = Route {
-    path: "/sessions",
-    methods: "GET, HEAD, DELETE",
-    plan: |request, _| match request.method {
-        Method::Get | Method::Head => Some(Ok(Plan::List)),
-        Method::Delete => Some(keep(request).map(|keep_current| Plan::EndAll { keep_current })),
-        _ => None,
-    },
-};
-
-pub(super) const ONE: Route = Route {
-    path: "/sessions/*",
-    methods: "DELETE",
-    plan: |request, param| (request.method == Method::Delete).then(|| param.handle().map(Plan::EndOne)),
-};
-
-/// `?keep=current`; anything else would be a mistake with consequences.
-fn keep(request: &Request<'_>) -> Result<bool, Problem> {
-    match request.query {
-        "" => Ok(false),
-        "keep=current" => Ok(true),
-        _ => Err(Problem::new(Code::BadRequest, "the only query here is ?keep=current")),
-    }
+/// `GET /auth/sessions`
+pub(super) async fn list<H: Host>(cx: &Context<'_, H>) -> Result<Response, Problem> {
+    let (session, user) = cx.require_user().await?;
+    Ok(cx.sessions().list(&user.tag(), Some(&session.ticket.id.handle())).await?)
 }
 
-/// Carries such a plan out, for the user of `session`.
-pub async fn serve<H: Host>(plan: Plan, session: Session, desk: &Desk<'_, H>) -> Result<Done, Error> {
-    let user = session.ticket.user.ok_or(Error::NoUser)?;
-    let current = session.ticket.id.handle();
-    let mut response = Response::new(204);
-    let session = match plan {
-        Plan::EndOne(handle) if handle == current => {
-            desk.end(session).await?;
-            None
-        }
-        Plan::EndOne(handle) => {
-            desk.check_fresh(&session)?;
-            desk.end_by_handle(&handle, Some(&user)).await?;
-            Some(session)
-        }
-        Plan::EndAll { keep_current: true } => {
-            desk.check_fresh(&session)?;
-            Some(desk.end_others(&user, session).await?)
-        }
-        Plan::EndAll { keep_current: false } => {
-            desk.check_fresh(&session)?;
-            desk.end_all(&user, Some(&session.record)).await?;
-            None
-        }
-        _ => {
-            response = Response::json(desk.list(&user, Some(&current)).await?);
-            Some(session)
-        }
+/// `DELETE /auth/sessions/{handle}`: ends one session of the user. The current one needs no recent login: that is a logout.
+pub(super) async fn end_one<H: Host>(cx: &Context<'_, H>) -> Result<Response, Problem> {
+    let handle = cx.handle_param()?;
+    let (session, user) = cx.require_user().await?;
+    if handle == session.ticket.id.handle() {
+        cx.sessions().end(session).await?;
+        cx.remove_cookie();
+        return Ok(Response::no_content());
+    }
+    cx.sessions().check_fresh(&session)?;
+    cx.sessions().end_by_handle(&handle, Some(&user.tag())).await?;
+    Ok(Response::no_content())
+}
+
+/// `DELETE /auth/sessions`, `?keep=current`: ends all sessions of the user, or all others.
+pub(super) async fn end_all<H: Host>(cx: &Context<'_, H>) -> Result<Response, Problem> {
+    let keep_current = match cx.request.query {
+        "" => false,
+        "keep=current" => true,
+        // Ignoring it could end the session that was to be kept.
+        _ => return Err(Problem::bad_request("unknown query; the only one here is ?keep=current")),
     };
-    Ok(Done { response: Some(response), session, device: None })
-}
-
-impl Param<'_> {
-    /// A handle. Something that has not its form names no session.
-    pub(super) fn handle(&self) -> Result<Handle, Problem> {
-        Handle::parse(self.0)
-            .ok_or_else(|| Problem::new(Code::NotFound, "there is no session with this handle"))
+    let (session, user) = cx.require_fresh_user().await?;
+    if keep_current {
+        let session = cx.sessions().end_others(&user.tag(), session).await?;
+        cx.keep(&session);
+    } else {
+        cx.sessions().end_all(&user.tag(), Some(&session.record)).await?;
+        cx.remove_cookie();
     }
+    Ok(Response::no_content())
 }

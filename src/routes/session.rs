@@ -1,86 +1,53 @@
-//! The session itself: look, change, rotate, end.
+//! The session itself: show, change, rotate, log out.
 
-use super::{Done, Plan, Route};
 use crate::{
-    config::Config,
+    context::Context,
     host::Host,
-    http::{Code, IfMatch, Method, Problem, Request},
-    limit::{Meter, Subject},
-    session::{
-        Desk, Error, Session,
-        change::{Change, Invalid},
-    },
-    ticket::Verified,
+    http::{IfMatch, Problem, Response},
+    session::{Error, change::Change, no_session},
 };
 
-pub(super) const SESSION: Route = Route {
-    path: "/session",
-    methods: "GET, HEAD, DELETE",
-    plan: |request, _| match request.method {
-        Method::Get | Method::Head => Some(Ok(Plan::Look)),
-        Method::Delete => Some(Ok(Plan::End)),
-        _ => None,
-    },
-};
-
-pub(super) const DATA: Route = Route {
-    path: "/session/data",
-    methods: "PATCH",
-    plan: |request, _| {
-        (request.method == Method::Patch)
-            .then(|| change(request).map(|(change, if_match)| Plan::Change(change, if_match)))
-    },
-};
-
-pub(super) const ROTATE: Route = Route {
-    path: "/session/rotate",
-    methods: "POST",
-    plan: |request, _| (request.method == Method::Post).then_some(Ok(Plan::Rotate)),
-};
-
-/// A change and its condition.
-pub(super) fn change(request: &Request<'_>) -> Result<(Change, IfMatch), Problem> {
-    const ACCEPTED: &str = "application/json, application/merge-patch+json, application/json-patch+json";
-    let change = Change::parse(request.content_type, request.body()?).map_err(|invalid| match invalid {
-        Invalid::Malformed(detail) => Problem::new(Code::BadRequest, detail),
-        Invalid::TooLarge(detail) => Problem::new(Code::TooLarge, detail),
-        Invalid::MediaType => {
-            Problem::new(Code::UnsupportedMediaType, format!("a change is one of {ACCEPTED}"))
-                .with_header("Accept-Patch", ACCEPTED)
-        }
-    })?;
-    Ok((change, IfMatch::parse(request.if_match)))
+/// `GET /auth/session`
+pub(super) async fn show<H: Host>(cx: &Context<'_, H>) -> Result<Response, Problem> {
+    Ok(match cx.session().await? {
+        Some(session) => cx.show(&session),
+        None => no_session(),
+    })
 }
 
-/// Changes the session, gives it a new id or ends it. Without one, a change begins one.
-pub async fn serve<H: Host>(
-    plan: Plan,
-    session: Option<Session>,
-    presented: Option<&Verified<'_>>,
-    request: &Request<'_>,
-    config: &Config,
-    desk: &Desk<'_, H>,
-    meter: &mut Meter<'_>,
-) -> Result<Done, Error> {
-    match (plan, session, presented) {
-        (Plan::Change(change, if_match), Some(session), _) => {
-            Ok(desk.change(session, &change, &if_match).await?.into())
+/// `PATCH /auth/session/data`. Without a session it begins an anonymous one, subject to `limits.mint`.
+pub(super) async fn change<H: Host>(cx: &Context<'_, H>) -> Result<Response, Problem> {
+    let change = Change::parse(&cx.request.header("content-type"), cx.request.body()?)?;
+    let if_match = IfMatch::parse(&cx.request.header("if-match"));
+    let session = match cx.session().await? {
+        Some(session) => cx.sessions().change(session, &change, &if_match).await?,
+        None => {
+            let data = cx.sessions().initial_data(&change, &if_match)?;
+            cx.store.limiter.add("mint", cx.app.config.limits.mint, cx.address());
+            cx.sessions().create(data).await?
         }
-        (Plan::Change(change, if_match), None, _) => {
-            let data = desk.draft(&change, &if_match)?;
-            meter.add("mint", config.limits.mint, Subject::address(request.address));
-            meter.recall(desk.host.now())?;
-            desk.count(meter).await?;
-            Ok(desk.create(data).await?.into())
-        }
-        (Plan::Rotate, Some(session), Some(carried)) => {
-            Ok(desk.rotate(session, &carried.ticket.id).await?.into())
-        }
-        (Plan::End, Some(session), _) => {
-            desk.end(session).await?;
-            desk.isolate.count("logouts", desk.host.now());
-            Ok(Done::default())
-        }
-        _ => Err(Error::Ended),
+    };
+    Ok(cx.show(&session))
+}
+
+/// `POST /auth/session/rotate`
+pub(super) async fn rotate<H: Host>(cx: &Context<'_, H>) -> Result<Response, Problem> {
+    let session = cx.require_session().await?;
+    let Some(presented) = &cx.presented else { return Err(Problem::no_session()) };
+    // If its rotation was due, it has a new id already.
+    let session = cx.sessions().rotate(session, &presented.ticket.id).await?;
+    Ok(cx.show(&session))
+}
+
+/// `DELETE /auth/session` and `POST /auth/logout`. Without a session there is nothing to do.
+pub(super) async fn log_out<H: Host>(cx: &Context<'_, H>) -> Result<Response, Problem> {
+    match cx.load().await {
+        Ok(None) => return Ok(Response::no_content()),
+        Ok(Some(session)) => cx.sessions().end(session).await?,
+        Err(Error::Unreadable(handle)) => cx.sessions().delete_unreadable(&handle).await?,
+        Err(error) => return Err(error.into()),
     }
+    cx.app.isolate.count("logouts", cx.app.host.now());
+    cx.remove_cookie();
+    Ok(Response::no_content())
 }

@@ -2,14 +2,17 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::json::{Members, Object};
+use serde::{Deserialize, Serialize};
 
 /// Where a login came from.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Device {
-    /// `User-Agent`, the first 256 characters of it.
+    /// The first 256 characters of `User-Agent`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user_agent: Option<String>,
-    /// The client's address, as coarse as [`RecordIp`] asks for.
+    /// The client's address, shortened as [`RecordIp`] says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ip: Option<String>,
 }
 
@@ -34,22 +37,6 @@ impl Device {
     /// Whether nothing is known.
     pub fn is_unknown(&self) -> bool {
         self.user_agent.is_none() && self.ip.is_none()
-    }
-
-    /// The stored form: what is known.
-    pub(super) fn to_json(&self) -> String {
-        let mut device = Object::default();
-        for (name, text) in [("user_agent", &self.user_agent), ("ip", &self.ip)] {
-            if let Some(text) = text {
-                device.text(name, text);
-            }
-        }
-        device.end()
-    }
-
-    pub(super) fn parse(json: &str) -> Option<Self> {
-        let device = Members::parse(json)?;
-        Some(Self { user_agent: device.text("user_agent"), ip: device.text("ip") })
     }
 }
 

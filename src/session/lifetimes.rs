@@ -52,7 +52,7 @@ impl Lifetimes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::id::{Family, Id, Lineage};
+    use crate::id::{Family, Id};
 
     const MINUTE: u64 = 60_000;
     const NOW: Time = Time(1_767_225_600_000);
@@ -69,8 +69,8 @@ mod tests {
 
     fn ticket(remember: bool, ends_in: u64) -> Ticket {
         let ends = Time(NOW.0 + ends_in * MINUTE);
-        let lineage = Lineage { family: Family([0; 9]), generation: 0 };
-        Ticket { id: Id::from_bytes([0; 32]), issued: NOW, ends, remember, user: None, lineage }
+        let (id, family) = (Id::from_bytes([0; 32]), Family([0; 9]));
+        Ticket { id, issued: NOW, ends, remember, user: None, family, generation: 0 }
     }
 
     #[test]

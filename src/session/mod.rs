@@ -1,36 +1,46 @@
 //! The session: its identity, its record in the store, and what can be done to it.
 //!
-//! At the [`Desk`] the session behind a ticket is found (`load`), and every change is made by compare-and-set
-//! (`commit`), so that none is lost and none brings an ended session back. The rest are plain values.
+//! [`Sessions`] finds the session behind a ticket (`load`) and changes it (`update`, `rotate`, `login`, `end`, `revoke`).
+//! Every change is a compare-and-set (`write`), so that none is lost and none brings an ended session back. The rest
+//! are plain values.
 
 pub mod change;
-mod commit;
 mod device;
+mod end;
+mod error;
 mod lifetimes;
+mod list;
 mod load;
+mod login;
 mod record;
-mod standing;
-mod users;
+mod revoke;
+mod rotate;
+mod update;
+mod user_state;
 mod view;
+mod write;
 
-use std::{cell::Cell, time::Duration};
+use std::time::Duration;
 
-use base64ct::{Base64UrlUnpadded, Encoding};
 use sha2::{Digest, Sha256};
 
+pub(crate) use self::record::revision;
 pub use self::{
-    commit::{Error, Lost},
     device::{Device, RecordIp},
+    end::StoredSession,
+    error::{Error, Retry},
     lifetimes::Lifetimes,
-    record::{Entry, Moved, Newest, Record, Revisions, User},
-    standing::Standing,
-    users::Kept,
-    view::NO_SESSION,
+    record::{Entry, FamilyHead, Record, Redirect, User},
+    user_state::UserState,
+    view::no_session,
 };
 use crate::{
-    id::{Family, Handle, Id},
+    base64url,
+    host::{Host, random},
+    id::{Family, Handle, Id, Nonce},
     isolate::Isolate,
-    store::Store,
+    json,
+    limit::CountingStore,
     ticket::{Ticket, UserTag},
     time::Time,
 };
@@ -42,64 +52,74 @@ pub struct Rules {
     pub lifetimes: Lifetimes,
     /// How often a session gets a new id by itself.
     pub rotate_every: Option<Duration>,
-    /// Whether an id that is used after its rotation's grace ends the session.
+    /// Whether the use of an old id after its grace ends the session.
     pub end_on_reuse: bool,
-    /// How recent a password must be for sensitive routes.
+    /// How recent a login must be for sensitive routes.
     pub fresh_for: Duration,
-    /// How many sessions a user may have; the oldest goes when a login exceeds it.
+    /// How many sessions a user may have; the oldest ends when a login exceeds it.
     pub max_per_user: usize,
     /// How much of a client's address the device list keeps.
     pub record_ip: RecordIp,
     /// The largest `data`, in bytes of JSON.
     pub max_bytes: usize,
-    /// What stands before every key.
+    /// Prepended to every key.
     pub key_prefix: String,
 }
 
-/// Where sessions are read and changed during one request.
-pub struct Desk<'a, H> {
+/// The sessions of a deployment, as one request reads and changes them.
+pub struct Sessions<'a, H> {
     /// Time and randomness.
     pub host: &'a H,
     /// The store.
-    pub store: &'a Store<'a, H>,
-    /// What was done before, here.
+    pub store: &'a CountingStore<'a, H>,
+    /// What this isolate remembers.
     pub isolate: &'a Isolate,
     /// The rules.
     pub rules: &'a Rules,
     /// When the request began.
     pub began: Time,
-    /// When to give up applying a change again.
+    /// When to give up re-applying a change.
     pub deadline: Time,
-    /// How often the request's change came too late.
-    pub races_lost: Cell<u32>,
 }
 
-/// Rotations that one request follows: so many can be made within the grace, by one who means it.
-const MAX_HOPS: usize = 64;
+/// How many redirects one request follows.
+const MAX_REDIRECTS: usize = 64;
 
-impl<H> Desk<'_, H> {
-    /// Where the store keeps a session.
-    fn key(&self, ticket: &Ticket) -> String {
-        self.key_of(&ticket.id.handle())
-    }
-
-    fn key_of(&self, handle: &Handle) -> String {
+impl<H> Sessions<'_, H> {
+    /// The key of a session.
+    fn key(&self, handle: &Handle) -> String {
         [&self.rules.key_prefix, "sess:", &handle.to_string()].concat()
     }
 
-    /// Where it keeps what holds for all of a user's sessions.
-    fn standing_key(&self, user: &UserTag) -> String {
-        [&self.rules.key_prefix, "user:", &Base64UrlUnpadded::encode_string(user), ":standing"].concat()
+    /// The key of a user's [`UserState`].
+    fn state_key(&self, user: &UserTag) -> String {
+        [&self.rules.key_prefix, "user:", &base64url::encode(user), ":standing"].concat()
     }
 
-    /// Where it keeps the newest id of a family, once there was a rotation.
+    /// The key of a family's [`FamilyHead`], which exists once there was a rotation.
     fn family_key(&self, family: Family) -> String {
         [&self.rules.key_prefix, "family:", &family.to_string()].concat()
     }
 
-    /// Where it lists a user's sessions: the family of each handle. For looking, never for deciding.
-    fn index_key(&self, user: &UserTag) -> String {
-        [&self.rules.key_prefix, "user:", &Base64UrlUnpadded::encode_string(user), ":sessions"].concat()
+    /// The key of a user's list of sessions: the family of each handle. For showing, never for deciding.
+    fn list_key(&self, user: &UserTag) -> String {
+        [&self.rules.key_prefix, "user:", &base64url::encode(user), ":sessions"].concat()
+    }
+}
+
+impl<H: Host> Sessions<'_, H> {
+    /// Refuses what needs a recent login.
+    pub fn check_fresh(&self, session: &Session) -> Result<(), Error> {
+        let is_fresh = |at: Time| self.host.now() - at <= self.rules.fresh_for;
+        if session.record.authenticated_at.is_some_and(is_fresh) { Ok(()) } else { Err(Error::NotFresh) }
+    }
+
+    pub(crate) fn check_deadline(&self) -> Result<(), Error> {
+        if self.host.now() < self.deadline { Ok(()) } else { Err(Error::Conflict) }
+    }
+
+    pub(crate) fn nonce(&self) -> Nonce {
+        Nonce(random(self.host))
     }
 }
 
@@ -108,14 +128,14 @@ impl<H> Desk<'_, H> {
 pub struct Session {
     /// The ticket that leads to it; not always the one that came with the request.
     pub ticket: Ticket,
-    /// What the store holds, taken apart.
+    /// What the store holds.
     pub record: Box<Record>,
     /// The same to the letter: what compare-and-set compares with.
     pub stored: String,
 }
 
 impl Session {
-    /// A session just begun or moved here: its time to live starts anew.
+    /// A session under a new id: its time to live begins anew.
     fn begin(id: Id, record: Record, now: Time) -> Self {
         let ticket = Ticket {
             id,
@@ -123,34 +143,31 @@ impl Session {
             ends: record.expires_at,
             remember: record.remember,
             user: record.user.as_ref().map(User::tag),
-            lineage: record.lineage,
+            family: record.family,
+            generation: record.generation,
         };
         let stored = record.to_json();
         Self { ticket, record: Box::new(record), stored }
     }
 
     /// The same session with another record.
-    fn changed(self, change: impl FnOnce(Record) -> Record) -> Self {
-        let record = change(*self.record);
+    fn with_record(self, record: Record) -> Self {
         Self { stored: record.to_json(), record: Box::new(record), ..self }
     }
 
     /// Whether it is time for a new id.
-    pub fn is_due(&self, rotate_every: Option<Duration>, now: Time) -> bool {
+    pub fn is_rotation_due(&self, rotate_every: Option<Duration>, now: Time) -> bool {
         rotate_every.is_some_and(|rotate_every| now - self.record.rotated_at >= rotate_every)
     }
 
-    /// The strong entity tag. Covers user, data and time of login; every write of those makes a new one, and so does
-    /// every change of the user's roles, which are not written here.
+    /// The strong entity tag: another one whenever user, data or login time change. Roles are part of it although a
+    /// change of them is not written here.
     pub fn etag(&self) -> String {
-        let revision = self.record.revisions.newest;
+        let revision = self.record.revision;
         match &self.record.user {
             Some(user) if !user.roles.is_empty() => {
-                let roles = Sha256::digest(user.to_json());
-                format!(
-                    "\"{revision}.{}\"",
-                    Base64UrlUnpadded::encode_string(roles.get(..6).unwrap_or_default())
-                )
+                let roles = Sha256::digest(json::to_string(user));
+                format!("\"{revision}.{}\"", base64url::encode(roles.get(..6).unwrap_or_default()))
             }
             _ => ["\"", &revision.to_string(), "\""].concat(),
         }

@@ -1,49 +1,93 @@
 //! A session as callers see it.
 
-use super::{Kept, Lifetimes, Record, Session, User};
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use super::{Lifetimes, Record, Session, StoredSession, User};
 use crate::{
+    http::Response,
     id::Handle,
-    json::{self, Object},
-    time::Time,
+    time::{Time, as_rfc3339},
 };
 
-/// The public form of no session.
-pub const NO_SESSION: &str = r#"{"session":null}"#;
-
-fn view(handle: Handle, record: &Record, idle_expires_at: Time) -> Object {
-    let authenticated_at = record.authenticated_at.map(|time| json::quoted(&time.rfc3339()));
-    let mut view = Object::of_about(record.data.get().len() + 512);
-    view.text("handle", &handle.to_string())
-        .json("user", record.user.as_ref().map(User::to_json).as_deref().unwrap_or("null"))
-        .json("data", record.data.get())
-        .text("created_at", &record.created_at.rfc3339())
-        .json("authenticated_at", authenticated_at.as_deref().unwrap_or("null"))
-        .text("expires_at", &record.expires_at.rfc3339())
-        .text("idle_expires_at", &idle_expires_at.rfc3339())
-        .print("remember", record.remember);
-    view
+/// `{"session": …}`, with `set_cookie` beside it if the caller is to pass cookies on.
+#[derive(Serialize)]
+struct Body<'a> {
+    session: Option<View<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    set_cookie: Option<&'a str>,
 }
 
-impl Session {
-    /// `{"session": {…}}`, with `set_cookie` beside it when the caller is to pass the cookie on.
-    pub fn to_json(&self, lifetimes: &Lifetimes, set_cookie: Option<&str>) -> String {
-        let session = view(self.ticket.id.handle(), &self.record, lifetimes.idle_end(&self.ticket)).end();
-        let mut body = Object::of_about(session.len() + 16);
-        body.json("session", &session);
-        if let Some(set_cookie) = set_cookie {
-            body.text("set_cookie", set_cookie);
+#[derive(Serialize)]
+struct View<'a> {
+    handle: Handle,
+    user: Option<&'a User>,
+    data: &'a RawValue,
+    #[serde(serialize_with = "as_rfc3339")]
+    created_at: Time,
+    authenticated_at: Option<Rfc3339>,
+    #[serde(serialize_with = "as_rfc3339")]
+    expires_at: Time,
+    #[serde(serialize_with = "as_rfc3339")]
+    idle_expires_at: Time,
+    remember: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ttl_seconds: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stored_bytes: Option<usize>,
+}
+
+#[derive(Serialize)]
+#[serde(transparent)]
+struct Rfc3339(#[serde(serialize_with = "as_rfc3339")] Time);
+
+impl<'a> View<'a> {
+    fn new(handle: Handle, record: &'a Record, idle_expires_at: Time) -> Self {
+        Self {
+            handle,
+            user: record.user.as_ref(),
+            data: &record.data,
+            created_at: record.created_at,
+            authenticated_at: record.authenticated_at.map(Rfc3339),
+            expires_at: record.expires_at,
+            idle_expires_at,
+            remember: record.remember,
+            ttl_seconds: None,
+            stored_bytes: None,
         }
-        body.end()
     }
 }
 
-impl Kept {
-    /// `{"session": {…}}`, with what the store says of it.
-    pub fn to_json(&self, now: Time) -> String {
-        let session = view(self.handle, &self.record, Time(now.0.saturating_add(self.ttl_ms)))
-            .print("ttl_seconds", self.ttl_ms / 1000)
-            .print("stored_bytes", self.stored.len())
-            .end();
-        Object::default().json("session", &session).end()
+/// The answer to a request without a session.
+pub fn no_session() -> Response {
+    Response::json(&Body { session: None, set_cookie: None })
+}
+
+impl Session {
+    /// The answer that shows the session, with its ETag.
+    pub fn response(&self, lifetimes: &Lifetimes) -> Response {
+        Response::json(&self.body(lifetimes, None)).header("ETag", self.etag())
+    }
+
+    /// The answer to a back end that is to pass the session's cookie on.
+    pub fn response_with_cookie(&self, lifetimes: &Lifetimes, set_cookie: &str) -> Response {
+        Response::json(&self.body(lifetimes, Some(set_cookie)))
+    }
+
+    fn body<'a>(&'a self, lifetimes: &Lifetimes, set_cookie: Option<&'a str>) -> Body<'a> {
+        let view = View::new(self.ticket.id.handle(), &self.record, lifetimes.idle_end(&self.ticket));
+        Body { session: Some(view), set_cookie }
+    }
+}
+
+impl StoredSession {
+    /// The answer that shows the session, with what the store says of it.
+    pub fn response(&self, now: Time) -> Response {
+        let view = View {
+            ttl_seconds: Some(self.ttl_ms / 1000),
+            stored_bytes: Some(self.stored.len()),
+            ..View::new(self.handle, &self.record, Time(now.0.saturating_add(self.ttl_ms)))
+        };
+        Response::json(&Body { session: Some(view), set_cookie: None })
     }
 }

@@ -1,232 +1,259 @@
-//! A batch of commands, written straight into the JSON of `POST /pipeline`.
+//! A batch of commands: the body of one `POST /pipeline` or `POST /multi-exec`.
 
-use std::time::Duration;
+use std::{borrow::Cow, time::Duration};
 
-use crate::{json, time};
+use serde::Serialize;
 
-/// Commands to be sent in one call. They run in order, but not as one: others' commands may come between.
-#[derive(Debug)]
-pub struct Batch {
-    json: String,
-    /// How many commands.
-    length: usize,
+use crate::time;
+
+/// A command: its name and its arguments.
+type Command<'a> = Vec<Cow<'a, str>>;
+
+/// Commands to be sent in one call. They run in order; unless it is [`Batch::atomic`], commands of others may run in
+/// between.
+#[derive(Clone, Debug, Default)]
+pub struct Batch<'a> {
+    commands: Vec<Command<'a>>,
+    is_atomic: bool,
     writes: bool,
     counts: bool,
-    path: &'static str,
 }
 
-impl Default for Batch {
-    fn default() -> Self {
-        let mut json = String::with_capacity(512);
-        json.push('[');
-        Self { json, length: 0, writes: false, counts: false, path: "/pipeline" }
+/// Written as the array of its commands.
+impl Serialize for Batch<'_> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.commands.serialize(serializer)
     }
 }
 
-impl Batch {
-    /// `DEL`.
-    pub fn delete(self, keys: &[&str]) -> Self {
-        self.write(&[&["DEL"], keys].concat())
+impl<'a> Batch<'a> {
+    /// `DEL`: replies with how many keys there were.
+    pub fn delete(self, keys: impl IntoIterator<Item = impl Into<Cow<'a, str>>>) -> Self {
+        self.write_many("DEL", None, keys)
     }
 
-    /// `DELEX … IFEQ`: compare-and-delete; replies 1, or 0 when the value is not `old` or is gone.
-    pub fn delete_if(self, key: &str, old: &str) -> Self {
-        self.write(&["DELEX", key, "IFEQ", old])
+    /// `DELEX … IFEQ`: compare-and-delete; replies 1, or 0 if the value is not `old` or there is no such key.
+    pub fn delete_if(self, key: &'a str, old: &'a str) -> Self {
+        self.write(["DELEX", key, "IFEQ", old])
     }
 
-    /// `MGET`: replies with a list, null for what is absent or not a string.
-    pub fn get(self, keys: &[&str]) -> Self {
-        let mut words = vec!["MGET"];
-        words.extend(keys);
-        self.command(&words)
+    /// `MGET`: replies with a list, null for a key that does not exist or is no string.
+    pub fn get(mut self, keys: impl IntoIterator<Item = impl Into<Cow<'a, str>>>) -> Self {
+        let command = std::iter::once("MGET".into()).chain(keys.into_iter().map(Into::into));
+        self.commands.push(command.collect());
+        self
     }
 
-    /// `SET … NX`: writes what is not there yet; replies OK or null.
-    pub fn create(self, key: &str, value: &str, ttl: Duration) -> Self {
-        self.write(&["SET", key, value, "NX", "PX", &milliseconds(ttl)])
+    /// `SET … NX`: creates a key; replies OK, or null if it exists.
+    pub fn create(self, key: &'a str, value: &'a str, ttl: Duration) -> Self {
+        self.write(["SET".into(), key.into(), value.into(), "NX".into(), "PX".into(), milliseconds(ttl)])
     }
 
-    /// `MSETNX`: keys and values in turn, without an end, all or none; replies 1, or 0 when one is there already.
-    pub fn claim(self, pairs: &[&str]) -> Self {
-        self.write(&[&["MSETNX"], pairs].concat())
+    /// `MSETNX`: creates several keys without expiry, all or none; replies 1, or 0 if one of them exists.
+    pub fn create_all(self, pairs: [(&'a str, &'a str); 2]) -> Self {
+        let [(a, b), (c, d)] = pairs;
+        self.write(["MSETNX", a, b, c, d])
     }
 
-    /// `SET … XX KEEPTTL`: writes over what is there; replies OK, or null when it is gone.
-    pub fn overwrite(self, key: &str, value: &str) -> Self {
-        self.write(&["SET", key, value, "XX", "KEEPTTL"])
+    /// `SET … XX KEEPTTL`: overwrites a key that exists; replies OK, or null if it does not.
+    pub fn overwrite(self, key: &'a str, value: &'a str) -> Self {
+        self.write(["SET", key, value, "XX", "KEEPTTL"])
     }
 
-    /// `SET`: writes, whatever is there; replies OK.
-    pub fn put(self, key: &str, value: &str, ttl: Duration) -> Self {
-        self.write(&["SET", key, value, "PX", &milliseconds(ttl)])
+    /// `SET … PX`: writes a key, whether it exists or not; replies OK.
+    pub fn set(self, key: &'a str, value: &'a str, ttl: Duration) -> Self {
+        self.write(["SET".into(), key.into(), value.into(), "PX".into(), milliseconds(ttl)])
     }
 
-    /// `SET … IFEQ … KEEPTTL`: compare-and-set; replies OK, or null when the value is not `old` or is gone.
-    pub fn replace(self, key: &str, old: &str, new: &str) -> Self {
-        self.write(&["SET", key, new, "IFEQ", old, "KEEPTTL"])
-    }
-
-    /// The same with a new time to live.
-    pub fn replace_for(self, key: &str, old: &str, new: &str, ttl: Duration) -> Self {
-        self.write(&["SET", key, new, "IFEQ", old, "PX", &milliseconds(ttl)])
-    }
-
-    /// `PEXPIRE … GT`: a longer time to live; replies 1, or 0 when the key is gone or has as long already.
-    pub fn extend(self, key: &str, ttl: Duration) -> Self {
-        self.command(&["PEXPIRE", key, &milliseconds(ttl), "GT"])
-    }
-
-    /// The same for a key and its time to live, if there is one to extend.
-    pub fn extend_some(self, touch: Option<(&str, Duration)>) -> Self {
-        match touch {
-            Some((key, ttl)) => self.extend(key, ttl),
-            None => self,
+    /// `SET … IFEQ`: compare-and-set; replies OK, or null if the value is not `old` or there is no such key. Without a
+    /// `ttl` the key keeps its time to live.
+    pub fn replace(self, key: &'a str, old: &'a str, new: &'a str, ttl: Option<Duration>) -> Self {
+        match ttl {
+            None => self.write(["SET", key, new, "IFEQ", old, "KEEPTTL"]),
+            Some(ttl) => self.write([
+                "SET".into(),
+                key.into(),
+                new.into(),
+                "IFEQ".into(),
+                old.into(),
+                "PX".into(),
+                milliseconds(ttl),
+            ]),
         }
     }
 
-    /// `SET … 0 … NX`: a counter with its time to live; replies OK, or null when it is there already.
-    pub fn create_counter(self, key: &str, ttl: Duration) -> Self {
-        self.command(&["SET", key, "0", "NX", "PX", &milliseconds(ttl)])
+    /// `PEXPIRE … GT`: extends a time to live; replies 1, or 0 if it is longer already or there is no such key.
+    pub fn extend_ttl(self, key: impl Into<Cow<'a, str>>, ttl: Duration) -> Self {
+        self.command(["PEXPIRE".into(), key.into(), milliseconds(ttl), "GT".into()])
     }
 
-    /// `INCR`: replies with the count.
-    pub fn increment(mut self, key: &str) -> Self {
+    /// `SET … 0 … NX`: creates a counter together with its time to live; replies OK, or null if it exists.
+    pub fn create_counter(self, key: impl Into<Cow<'a, str>>, ttl: Duration) -> Self {
+        self.command(["SET".into(), key.into(), "0".into(), "NX".into(), "PX".into(), milliseconds(ttl)])
+    }
+
+    /// `INCR`: replies with the new count.
+    pub fn increment(mut self, key: impl Into<Cow<'a, str>>) -> Self {
         self.counts = true;
-        self.command(&["INCR", key])
+        self.command(["INCR".into(), key.into()])
     }
 
-    /// `DECRBY`, after `SET … NX`, so that it never comes to less than nothing, and never without a time to live.
-    pub fn refund(mut self, key: &str, count: u32, ttl: Duration) -> Self {
+    /// `SET … NX`, then `DECRBY`: takes `count` off a counter, which so never falls below zero and never exists without
+    /// a time to live.
+    pub fn refund(mut self, key: &'a str, count: u32, ttl: Duration) -> Self {
         self.counts = true;
         let count = count.to_string();
-        self.command(&["SET", key, &count, "NX", "PX", &milliseconds(ttl)]).command(&["DECRBY", key, &count])
+        let create: [Cow<'a, str>; 6] =
+            ["SET".into(), key.into(), count.clone().into(), "NX".into(), "PX".into(), milliseconds(ttl)];
+        self.command(create).command(["DECRBY".into(), key.into(), Cow::from(count)])
     }
 
-    /// `PEXPIRE … NX`: a time to live for what has none.
-    pub fn expire_endless(self, key: &str, ttl: Duration) -> Self {
-        self.command(&["PEXPIRE", key, &milliseconds(ttl), "NX"])
+    /// `PEXPIRE … NX`: a time to live for a key that has none.
+    pub fn ensure_ttl(self, key: &'a str, ttl: Duration) -> Self {
+        self.command(["PEXPIRE".into(), key.into(), milliseconds(ttl), "NX".into()])
     }
 
-    /// `TIME`: seconds and microseconds since 1970, as texts.
+    /// `TIME`: the store's clock, as seconds and microseconds.
     pub fn time(self) -> Self {
-        self.command(&["TIME"])
+        self.command(["TIME"])
     }
 
-    /// `GETEX`: a value, asked of the primary and never of a replica: Redis counts it among the writes.
-    pub fn get_from_primary(self, key: &str) -> Self {
-        self.command(&["GETEX", key])
+    /// `GETEX`: a value. Redis counts it among the writes, so that the primary answers and never a replica.
+    pub fn get_from_primary(self, key: &'a str) -> Self {
+        self.command(["GETEX", key])
     }
 
     /// `HSET`, and a time to live for the whole hash; two replies, numbers.
-    pub fn list(self, key: &str, name: &str, value: &str, ttl: Duration) -> Self {
-        self.write(&["HSET", key, name, value]).expire(key, ttl)
+    pub fn hash_set(self, key: &'a str, field: &'a str, value: &'a str, ttl: Duration) -> Self {
+        self.write(["HSET", key, field, value]).expire(key, ttl)
     }
 
-    /// `HDEL`: replies with how many were there.
-    pub fn unlist(self, key: &str, names: &[&str]) -> Self {
-        self.write(&[&["HDEL", key], names].concat())
+    /// `HDEL`: replies with how many fields there were.
+    pub fn hash_delete(
+        self,
+        key: &'a str,
+        fields: impl IntoIterator<Item = impl Into<Cow<'a, str>>>,
+    ) -> Self {
+        self.write_many("HDEL", Some(key), fields)
     }
 
-    /// `HLEN`.
-    pub fn count(self, key: &str) -> Self {
-        self.command(&["HLEN", key])
+    /// `HLEN`: how many fields a hash has.
+    pub fn hash_length(self, key: &'a str) -> Self {
+        self.command(["HLEN", key])
     }
 
-    /// `PTTL`: milliseconds, negative when there is no key or no end.
-    pub fn time_to_live(self, key: &str) -> Self {
-        self.command(&["PTTL", key])
+    /// `HGETALL`: fields and values in turn.
+    pub fn hash(self, key: impl Into<Cow<'a, str>>) -> Self {
+        self.command(["HGETALL".into(), key.into()])
     }
 
-    /// `PEXPIRE … 1 GT`, which changes nothing and counts as a write: as one with it, what follows is asked of the
-    /// primary and never of a replica. Replies with a number.
-    pub fn at_primary(self, key: &str) -> Self {
-        self.command(&["PEXPIRE", key, "1", "GT"]).as_one()
+    /// `HINCRBY`: adds to a number in a hash; replies with the sum.
+    pub fn hash_add(self, key: &'a str, field: &'a str, count: u32) -> Self {
+        self.write(["HINCRBY".into(), key.into(), field.into(), Cow::from(count.to_string())])
     }
 
-    /// All of it as one: nothing of others' comes between (`POST /multi-exec`).
-    pub fn as_one(self) -> Self {
-        Self { path: "/multi-exec", ..self }
+    /// `PTTL`: milliseconds; negative if there is no key or no expiry.
+    pub fn ttl(self, key: &'a str) -> Self {
+        self.command(["PTTL", key])
     }
 
-    /// `HINCRBY`: counts in a hash; replies with the sum.
-    pub fn add(self, key: &str, field: &str, count: u32) -> Self {
-        self.write(&["HINCRBY", key, field, &count.to_string()])
+    /// `PEXPIRE … 1 GT`, which changes nothing and counts as a write: in one transaction with it, what follows is read
+    /// from the primary and never from a replica. Replies with a number.
+    pub fn at_primary(self, key: &'a str) -> Self {
+        self.command(["PEXPIRE", key, "1", "GT"]).atomic()
     }
 
-    /// `PFADD`: counts different names; replies with a number.
-    pub fn count_different(self, key: &str, names: &[&str]) -> Self {
-        self.write(&[&["PFADD", key], names].concat())
+    /// As one transaction (`POST /multi-exec`).
+    pub fn atomic(self) -> Self {
+        Self { is_atomic: true, ..self }
     }
 
-    /// `PFCOUNT`: how many different names there were.
-    pub fn different(self, key: &str) -> Self {
-        self.command(&["PFCOUNT", key])
+    /// `PFADD`: counts distinct names; replies with a number.
+    pub fn count_distinct(
+        self,
+        key: &'a str,
+        names: impl IntoIterator<Item = impl Into<Cow<'a, str>>>,
+    ) -> Self {
+        self.write_many("PFADD", Some(key), names)
     }
 
-    /// `HGETALL`: names and values in turn.
-    pub fn hash(self, key: &str) -> Self {
-        self.command(&["HGETALL", key])
+    /// `PFCOUNT`: how many distinct names there were.
+    pub fn distinct(self, key: impl Into<Cow<'a, str>>) -> Self {
+        self.command(["PFCOUNT".into(), key.into()])
     }
 
-    /// `PEXPIRE`: a new time to live.
-    pub fn expire(self, key: &str, ttl: Duration) -> Self {
-        self.write(&["PEXPIRE", key, &milliseconds(ttl)])
+    /// `PEXPIRE`: sets the time to live.
+    pub fn expire(self, key: &'a str, ttl: Duration) -> Self {
+        self.write(["PEXPIRE".into(), key.into(), milliseconds(ttl)])
     }
 
     /// `PING`.
     pub fn ping(self) -> Self {
-        self.command(&["PING"])
+        self.command(["PING"])
     }
 
-    /// Whether it changes what its sender may look for next.
-    pub(super) fn writes(&self) -> bool {
+    /// Reads more keys: in the batch's first command if that is an `MGET`, which costs no command more, else in one
+    /// that comes first. Says whether that was the case.
+    pub(crate) fn get_also(&mut self, keys: impl Iterator<Item = Cow<'a, str>>) -> bool {
+        match self.commands.first_mut() {
+            Some(command) if command.first().is_some_and(|name| name == "MGET") => {
+                command.extend(keys);
+                true
+            }
+            _ => {
+                let command = std::iter::once(Cow::from("MGET")).chain(keys);
+                self.commands.insert(0, command.collect());
+                false
+            }
+        }
+    }
+
+    /// Whether it changes what its sender may read next.
+    pub(crate) fn writes(&self) -> bool {
         self.writes
     }
 
-    /// Whether sending it twice is different from sending it once, or leaves a doubt what it did.
+    /// Whether sending it twice has the same effect as sending it once, and leaves no doubt about it.
     pub(super) fn is_repeatable(&self) -> bool {
         !self.writes && !self.counts
     }
 
-    fn write(mut self, words: &[&str]) -> Self {
-        self.writes = true;
-        self.command(words)
-    }
-
-    fn command(mut self, words: &[&str]) -> Self {
-        self.length += 1;
-        if self.json.len() > 1 {
-            self.json.push(',');
-        }
-        let mut separator = '[';
-        for word in words {
-            self.json.push(separator);
-            json::push_text(&mut self.json, word);
-            separator = ',';
-        }
-        self.json.push(']');
-        self
-    }
-
-    /// How many replies it gets.
-    pub(super) fn length(&self) -> usize {
-        self.length
+    /// How many commands it has, and so replies.
+    pub(crate) fn len(&self) -> usize {
+        self.commands.len()
     }
 
     /// Where it is sent.
     pub(super) fn path(&self) -> &'static str {
-        self.path
+        if self.is_atomic { "/multi-exec" } else { "/pipeline" }
     }
 
-    /// The body of the call.
-    pub(super) fn to_json(&self) -> String {
-        [&self.json, "]"].concat()
+    fn write(mut self, words: impl IntoIterator<Item = impl Into<Cow<'a, str>>>) -> Self {
+        self.writes = true;
+        self.command(words)
+    }
+
+    fn write_many(
+        mut self,
+        name: &'static str,
+        key: Option<&'a str>,
+        rest: impl IntoIterator<Item = impl Into<Cow<'a, str>>>,
+    ) -> Self {
+        self.writes = true;
+        let words = std::iter::once(name).chain(key).map(Cow::from).chain(rest.into_iter().map(Into::into));
+        self.commands.push(words.collect());
+        self
+    }
+
+    fn command(mut self, words: impl IntoIterator<Item = impl Into<Cow<'a, str>>>) -> Self {
+        self.commands.push(words.into_iter().map(Into::into).collect());
+        self
     }
 }
 
-/// At least 1, which the store asks for.
-fn milliseconds(ttl: Duration) -> String {
-    time::milliseconds(ttl).max(1).to_string()
+/// At least 1: the store refuses less, or deletes the key.
+fn milliseconds(ttl: Duration) -> Cow<'static, str> {
+    time::milliseconds(ttl).max(1).to_string().into()
 }
 
 #[cfg(test)]
@@ -236,12 +263,22 @@ mod tests {
     #[test]
     fn a_batch_is_the_json_of_a_pipeline() {
         let batch = Batch::default()
-            .get(&["a", "b"])
+            .get(["a", "b"])
             .create("k", "a \"quoted\"\nline", Duration::from_secs(1))
-            .extend("k", Duration::ZERO);
+            .extend_ttl("k", Duration::ZERO);
         assert_eq!(
-            batch.to_json(),
-            r#"[["MGET","a","b"],["SET","k","a \"quoted\"\u000aline","NX","PX","1000"],["PEXPIRE","k","1","GT"]]"#
+            serde_json::to_string(&batch).expect("JSON"),
+            r#"[["MGET","a","b"],["SET","k","a \"quoted\"\nline","NX","PX","1000"],["PEXPIRE","k","1","GT"]]"#
         );
+    }
+
+    #[test]
+    fn more_keys_are_read_by_the_first_command_if_that_reads_keys() {
+        let mut batch = Batch::default().get(["a"]);
+        assert!(batch.get_also(["b".into()].into_iter()));
+        assert_eq!(serde_json::to_string(&batch).expect("JSON"), r#"[["MGET","a","b"]]"#);
+        let mut batch = Batch::default().ping();
+        assert!(!batch.get_also(["b".into()].into_iter()));
+        assert_eq!(serde_json::to_string(&batch).expect("JSON"), r#"[["MGET","b"],["PING"]]"#);
     }
 }

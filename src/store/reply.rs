@@ -1,13 +1,18 @@
-//! One reply of the store. It owns its text: a record is JSON within JSON, and comes escaped.
+//! The replies of a batch, as the store sends them.
 
-use serde_json::Value;
+use std::fmt;
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{SeqAccess, Visitor},
+};
 
 use super::Failure;
 
 /// What a command replied.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Reply {
-    /// Nothing there, or a condition not met.
+    /// No such key, or a condition that was not met.
     Null,
     /// A number.
     Integer(i64),
@@ -17,10 +22,10 @@ pub enum Reply {
     List(Vec<Reply>),
 }
 
-/// A reply of the wrong kind is no reply: it is never taken for "nothing there".
+/// A reply of the wrong kind is an error: it is never taken for "not found".
 impl Reply {
-    /// Whether a conditional write was done.
-    pub fn is_done(&self) -> Result<bool, Failure> {
+    /// Whether a conditional write was made.
+    pub fn is_ok(&self) -> Result<bool, Failure> {
         match self {
             Self::Text(text) if text == "OK" => Ok(true),
             Self::Null => Ok(false),
@@ -28,9 +33,9 @@ impl Reply {
         }
     }
 
-    /// How many keys were concerned.
-    pub fn count(&self) -> Result<i64, Failure> {
-        if let Self::Integer(count) = self { Ok(*count) } else { Err(Failure::Garbled) }
+    /// A number.
+    pub fn integer(&self) -> Result<i64, Failure> {
+        if let Self::Integer(number) = self { Ok(*number) } else { Err(Failure::Garbled) }
     }
 
     /// A text.
@@ -44,30 +49,73 @@ impl Reply {
         list.into_iter().map(Self::text).collect()
     }
 
-    /// A hash: names and values.
+    /// A hash: fields and values.
     pub fn pairs(self) -> Result<Vec<(String, String)>, Failure> {
         let mut texts = self.texts()?.into_iter();
         Ok(std::iter::from_fn(|| texts.next().zip(texts.next())).collect())
     }
 
-    /// A text, `None` for what is not there.
-    pub fn optional_text(self) -> Result<Option<String>, Failure> {
+    /// A value; `None` if there is no such key.
+    pub fn value(self) -> Result<Option<String>, Failure> {
         if self == Self::Null { Ok(None) } else { self.text().map(Some) }
     }
 
-    /// The values of so many keys, `None` for what is not there.
-    pub fn values<const N: usize>(self) -> Result<[Option<String>; N], Failure> {
-        self.all_values(N)?.try_into().map_err(|_| Failure::Garbled)
-    }
-
-    /// The same for as many keys as the caller says.
-    pub fn all_values(self, length: usize) -> Result<Vec<Option<String>>, Failure> {
+    /// The values of `count` keys; `None` for each that does not exist.
+    pub fn values(self, count: usize) -> Result<Vec<Option<String>>, Failure> {
         let Self::List(list) = self else { return Err(Failure::Garbled) };
-        if list.len() != length {
+        if list.len() != count {
             return Err(Failure::Garbled);
         }
-        list.into_iter().map(Self::optional_text).collect()
+        list.into_iter().map(Self::value).collect()
     }
+}
+
+impl<'de> Deserialize<'de> for Reply {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(ReplyVisitor)
+    }
+}
+
+struct ReplyVisitor;
+
+impl<'de> Visitor<'de> for ReplyVisitor {
+    type Value = Reply;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a reply of Redis")
+    }
+
+    fn visit_unit<E>(self) -> Result<Reply, E> {
+        Ok(Reply::Null)
+    }
+
+    fn visit_i64<E>(self, number: i64) -> Result<Reply, E> {
+        Ok(Reply::Integer(number))
+    }
+
+    fn visit_u64<E: serde::de::Error>(self, number: u64) -> Result<Reply, E> {
+        number.try_into().map(Reply::Integer).map_err(|_| E::custom("beyond 64 bits"))
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Reply, E> {
+        Ok(Reply::Text(text.to_owned()))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Reply, A::Error> {
+        let mut list = Vec::new();
+        while let Some(item) = items.next_element()? {
+            list.push(item);
+        }
+        Ok(Reply::List(list))
+    }
+}
+
+/// `{"result": …}` or `{"error": "ERR …"}`.
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Entry {
+    Result(Reply),
+    Error(String),
 }
 
 /// The kinds of errors that Redis and Upstash have names for.
@@ -90,32 +138,18 @@ const KINDS: [&str; 16] = [
     "WRONGTYPE",
 ];
 
-/// The replies of a batch; some may be errors.
+/// The replies of a batch; each may be an error. Of an error's text only its kind is kept: it may hold keys and values.
 pub(super) fn parse(body: &str) -> Result<Vec<Result<Reply, Failure>>, Failure> {
-    match serde_json::from_str(body) {
-        Ok(Value::Array(entries)) => Ok(entries.into_iter().map(entry).collect()),
-        _ => Err(Failure::Garbled),
-    }
-}
-
-/// `{"result": …}` or `{"error": …}`. Of an error only the kind is kept: its text may hold keys and values.
-fn entry(mut entry: Value) -> Result<Reply, Failure> {
-    if let Some(Value::String(text)) = entry.get("error") {
-        let word = text.split(' ').next().unwrap_or_default();
-        let kind = KINDS.into_iter().find(|kind| *kind == word);
-        return Err(Failure::Refused(kind.unwrap_or("unnamed error")));
-    }
-    result(entry.get_mut("result").ok_or(Failure::Garbled)?.take())
-}
-
-fn result(value: Value) -> Result<Reply, Failure> {
-    match value {
-        Value::Null => Ok(Reply::Null),
-        Value::Number(number) => number.as_i64().map(Reply::Integer).ok_or(Failure::Garbled),
-        Value::String(text) => Ok(Reply::Text(text)),
-        Value::Array(list) => list.into_iter().map(result).collect::<Result<_, _>>().map(Reply::List),
-        _ => Err(Failure::Garbled),
-    }
+    let entries: Vec<Entry> = serde_json::from_str(body).map_err(|_| Failure::Garbled)?;
+    let reply = |entry| match entry {
+        Entry::Result(reply) => Ok(reply),
+        Entry::Error(text) => {
+            let kind = text.split(' ').next().unwrap_or_default();
+            let known = KINDS.into_iter().find(|known| *known == kind);
+            Err(Failure::Refused(known.unwrap_or("unnamed error")))
+        }
+    };
+    Ok(entries.into_iter().map(reply).collect())
 }
 
 #[cfg(test)]
@@ -145,13 +179,17 @@ mod tests {
             "[{}]",
             r#"[{"result""#,
             r#"[{"result":1.5}]"#,
+            r#"[{"result":18446744073709551615}]"#,
+            r#"[{"result":true}]"#,
+            r#"[{"result":{}}]"#,
+            r#"["result"]"#,
         ] {
             assert_eq!(parse(body), Err(Failure::Garbled), "{body}");
         }
     }
 
     #[test]
-    fn an_entry_in_error_shows_its_kind_only() {
+    fn only_the_kind_of_an_error_is_kept() {
         let body = r#"[{"result":1},{"error":"ERR max requests limit exceeded. key sess:abc"}]"#;
         assert_eq!(parse(body), Err(Failure::Refused("ERR")));
         assert_eq!(parse(r#"[{"error":"sess:abc"}]"#), Err(Failure::Refused("unnamed error")));

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// The header lines of one cookie, put together once from validated settings (see [`crate::config`]).
+/// The header lines of one cookie, built once from validated settings (see [`crate::config`]).
 #[derive(Debug)]
 pub struct Cookie {
     name: String,

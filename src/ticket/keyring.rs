@@ -3,7 +3,7 @@
 use std::fmt;
 
 use hmac::{Hmac, KeyInit, Mac};
-use sha2::{Digest, Sha256};
+use sha2::Sha256;
 
 use super::Rejected;
 
@@ -14,13 +14,13 @@ pub(super) const KEY_ID_LEN: usize = 4;
 
 type KeyId = [u8; KEY_ID_LEN];
 
-/// The keys of one cookie, ready to use. Never empty.
+/// The keys of one cookie. Never empty.
 pub struct Keyring {
     signing: Key,
     older: Vec<Key>,
 }
 
-/// A key, with what is the same in every MAC already absorbed.
+/// A key, with the part that all its MACs begin with already hashed.
 struct Key {
     id: KeyId,
     fingerprint: String,
@@ -34,7 +34,7 @@ impl Keyring {
         Self { signing: keys.next().unwrap_or_else(|| Key::new("", cookie_name)), older: keys.collect() }
     }
 
-    /// The keys' fingerprints, first the one that signs: public names, which say nothing of the secrets.
+    /// The keys' fingerprints, first the one that signs. They are public and do not reveal the secrets.
     pub fn fingerprints(&self) -> Vec<String> {
         std::iter::once(&self.signing).chain(&self.older).map(|key| key.fingerprint.clone()).collect()
     }
@@ -67,7 +67,7 @@ impl fmt::Debug for Keyring {
 }
 
 impl Key {
-    /// Each use of a secret has a key of its own, told apart by a label (NIST SP 800-108).
+    /// Each use of a secret has its own key, derived with its own label (NIST SP 800-108).
     fn new(secret: &str, cookie_name: &str) -> Self {
         let [a, b, c, d, ..] = derive(secret, b"cloakroom key id v1");
         let mut mac = hmac(&derive(secret, b"cloakroom ticket key v1"));
@@ -83,19 +83,7 @@ fn derive(secret: &str, label: &[u8]) -> [u8; 32] {
     hmac(secret.as_bytes()).chain_update(label).finalize().into_bytes().into()
 }
 
-/// HMAC takes a key of any length: one longer than its block is hashed first (RFC 2104), which is done here,
-/// where it cannot fail.
+#[allow(clippy::expect_used, reason = "HMAC takes a key of any length (RFC 2104)")]
 fn hmac(key: &[u8]) -> Hmac<Sha256> {
-    let mut block = [0; 64];
-    let hashed: [u8; 32];
-    let key = if key.len() > block.len() {
-        hashed = Sha256::digest(key).into();
-        &hashed
-    } else {
-        key
-    };
-    for (to, from) in block.iter_mut().zip(key) {
-        *to = *from;
-    }
-    Hmac::new(&block.into())
+    Hmac::new_from_slice(key).expect("HMAC takes a key of any length")
 }

@@ -1,8 +1,8 @@
 //! The ticket: what the visitor keeps of a session.
 //!
-//! A cookie value of 148 characters, base64url of 111 bytes, all of it under a MAC. It is the only thing that
-//! lets someone into a session: the store holds hashes of ids, never an id. It also carries what saves a
-//! round trip: how long the session can last at the most, and when its time to live was last renewed.
+//! A cookie value of 148 characters: base64url of 111 bytes, all of it under a MAC. Nothing else lets anyone into a
+//! session: the store holds hashes of ids, never an id. The ticket also carries what saves a round trip: when the
+//! session ends at the latest, and when its time to live was last renewed.
 //!
 //! ```text
 //! version 1 | key id 4 | session id 32 | issued 6 | ends 6 | flags 2 | user tag 16 | family 9 | generation 3 | HMAC-SHA-256 32
@@ -13,38 +13,37 @@
 
 pub mod cookie;
 mod keyring;
-pub mod sealed;
+pub mod signed_text;
 pub mod sync;
 
 use std::fmt;
 
-use base64ct::{Base64UrlUnpadded, Encoding};
-
 pub use self::keyring::Keyring;
 use self::keyring::{KEY_ID_LEN, MAC_LEN};
 use crate::{
-    id::{Family, Id, Lineage},
+    base64url,
+    id::{Family, Generation, Id, MAX_GENERATION},
     time::Time,
 };
 
 const VERSION: u8 = 1;
 const BODY_LEN: usize = 79;
 const TICKET_LEN: usize = BODY_LEN + MAC_LEN;
-/// The length of a ticket as text. A multiple of three bytes: no bit of the text is without meaning.
+/// The length of a ticket as text. The bytes are a multiple of three, so every bit of the text has a meaning.
 const TEXT_LEN: usize = TICKET_LEN / 3 * 4;
 
 const REMEMBER: u16 = 1;
 const HAS_USER: u16 = 2;
 
-/// A short one-way name of a user, equal for all of the user's tickets.
+/// A short one-way hash of a user's id, equal in all of the user's tickets.
 pub type UserTag = [u8; 16];
 
-/// A ticket as this Worker made it. One exists only if it was made here or its MAC was verified.
+/// A ticket. A value exists only if it was made here or its MAC was verified.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Ticket {
     /// The session's secret id.
     pub id: Id,
-    /// When the session's time to live was last renewed through this ticket's holder.
+    /// When the session's time to live was last renewed, as far as this ticket's holder knows.
     pub issued: Time,
     /// The absolute end of the session.
     pub ends: Time,
@@ -52,8 +51,10 @@ pub struct Ticket {
     pub remember: bool,
     /// Whose session it is.
     pub user: Option<UserTag>,
-    /// The session through all its rotations, and which of its ids this is.
-    pub lineage: Lineage,
+    /// The family of the session's ids.
+    pub family: Family,
+    /// The position of this id in its family.
+    pub generation: Generation,
 }
 
 /// Never shows the id.
@@ -69,15 +70,15 @@ impl fmt::Debug for Ticket {
 /// A verified ticket.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Verified<'a> {
-    /// What it says.
+    /// The ticket.
     pub ticket: Ticket,
-    /// Whether an older secret than today's signed it: it is to be issued again.
+    /// Whether another secret than the first signed it: it must be issued again.
     pub outdated: bool,
     /// The fingerprint of the key that signed it.
     pub key: &'a str,
 }
 
-/// Why a ticket is refused. None of these needs the store.
+/// Why a ticket is refused; found out without the store.
 #[derive(Debug, PartialEq, Eq, Clone, Copy)]
 pub enum Rejected {
     /// Not the text of a ticket: wrong length, characters or version.
@@ -103,27 +104,27 @@ impl Ticket {
         bytes.extend(self.ends.six_bytes());
         bytes.extend(flags.to_be_bytes());
         bytes.extend(self.user.unwrap_or_default());
-        bytes.extend(self.lineage.family.0);
-        let [_, generation @ ..] = self.lineage.generation.min(Lineage::MAX_GENERATION).to_be_bytes();
+        bytes.extend(self.family.0);
+        let [_, generation @ ..] = self.generation.min(MAX_GENERATION).to_be_bytes();
         bytes.extend(generation);
         bytes.extend(keyring.sign(&bytes));
-        Base64UrlUnpadded::encode_string(&bytes)
+        base64url::encode(&bytes)
     }
 
     /// Verifies a cookie's value: its form, then its MAC, then its end.
     pub fn open<'a>(text: &str, keyring: &'a Keyring, now: Time) -> Result<Verified<'a>, Rejected> {
         // 1. The form.
-        let mut bytes = [0; TICKET_LEN];
-        if text.len() != TEXT_LEN || Base64UrlUnpadded::decode(text, &mut bytes).is_err() {
+        if text.len() != TEXT_LEN {
             return Err(Rejected::Malformed);
         }
+        let bytes: [u8; TICKET_LEN] = base64url::decode_array(text).ok_or(Rejected::Malformed)?;
         let (body, mac) = bytes.split_at(BODY_LEN);
         let mut rest = body;
         let [version] = take(&mut rest)?;
         if version != VERSION {
             return Err(Rejected::Malformed);
         }
-        // 2. The MAC, before anything else is believed.
+        // 2. The MAC, before anything else is used.
         let key_id = take(&mut rest)?;
         let (outdated, key) = keyring.verify(key_id, body, mac)?;
         // 3. The fields.
@@ -134,8 +135,8 @@ impl Ticket {
         let user = (flags & HAS_USER != 0).then_some(take(&mut rest)?);
         let family = Family(take(&mut rest)?);
         let [a, b, c] = take(&mut rest)?;
-        let lineage = Lineage { family, generation: u32::from_be_bytes([0, a, b, c]) };
-        let ticket = Self { id, issued, ends, remember: flags & REMEMBER != 0, user, lineage };
+        let generation = u32::from_be_bytes([0, a, b, c]);
+        let ticket = Self { id, issued, ends, remember: flags & REMEMBER != 0, user, family, generation };
         if ticket.ends <= now { Err(Rejected::Expired) } else { Ok(Verified { ticket, outdated, key }) }
     }
 }
@@ -168,11 +169,12 @@ mod tests {
             ends: Time(NOW.0 + 86_400_000),
             remember: true,
             user: Some([9; 16]),
-            lineage: Lineage { family: Family([5; 9]), generation: 0x01_0203 },
+            family: Family([5; 9]),
+            generation: 0x01_0203,
         }
     }
 
-    /// Made by hand with Python's hmac on 2026-11-21. When it fails, every visitor of every deployment is logged out.
+    /// Made by hand with Python's hmac on 2026-11-21. If this fails, every visitor of every deployment is logged out.
     #[test]
     fn the_frozen_ticket_is_still_made_and_still_opens() {
         let frozen = "AROJ4GIHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwGbdtqoAAGbfAEEAAADCQkJCQkJCQkJCQkJCQkJCQUFBQUFBQUFBQECAxjMraCOieq4SAdCTmICT7C9mJSQf1zdrW9Pn3AKXaE9";
@@ -186,12 +188,12 @@ mod tests {
     fn every_flipped_bit_of_the_bytes_and_every_other_character_of_the_text_is_refused() {
         let keyring = keyring(&[NEW, OLD]);
         let text = ticket().seal(&keyring);
-        let bytes = Base64UrlUnpadded::decode_vec(&text).expect("base64url");
+        let bytes = base64url::decode(&text).expect("base64url");
         for index in 0..bytes.len() {
             for bit in 0..8 {
                 let mut tampered = bytes.clone();
                 tampered[index] ^= 1 << bit;
-                let tampered = Base64UrlUnpadded::encode_string(&tampered);
+                let tampered = base64url::encode(&tampered);
                 assert!(Ticket::open(&tampered, &keyring, NOW).is_err(), "byte {index}, bit {bit}");
             }
         }
@@ -258,14 +260,14 @@ mod tests {
         #[test]
         fn what_is_sealed_opens_the_same(
             id: [u8; 32], issued in 0..1_u64 << 48, life in 1..1_u64 << 40, remember: bool, user: Option<[u8; 16]>,
-            family: [u8; 9], generation in 0..=Lineage::MAX_GENERATION,
+            family: [u8; 9], generation in 0..=MAX_GENERATION,
         ) {
             let ends = Time((issued + life).min((1 << 48) - 1));
             prop_assume!(issued < ends.0);
-            let lineage = Lineage { family: Family(family), generation };
-            let ticket = Ticket { id: Id::from_bytes(id), issued: Time(issued), ends, remember, user, lineage };
+            let (id, family, issued) = (Id::from_bytes(id), Family(family), Time(issued));
+            let ticket = Ticket { id, issued, ends, remember, user, family, generation };
             let keyring = keyring(&[NEW]);
-            let verified = Ticket::open(&ticket.seal(&keyring), &keyring, Time(issued));
+            let verified = Ticket::open(&ticket.seal(&keyring), &keyring, issued);
             prop_assert_eq!(verified.map(|verified| (verified.ticket, verified.outdated)), Ok((ticket, false)));
         }
 

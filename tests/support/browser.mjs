@@ -1,11 +1,15 @@
-/** One Chromium for a test file: started once, a fresh profile, nothing fetched behind our backs. */
+/** One Chromium for a test file, with a fresh profile and without requests of its own; and what tests read on the page. */
 
+import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import { fileURLToPath } from "node:url";
 import { chromium } from "playwright-core";
 import { findChromium, NO_CHROMIUM } from "../../tools/chromium.mjs";
 
 /** @import { Browser, BrowserContext, BrowserContextOptions, Page } from "playwright-core" */
+
+/** Why tests with a browser are skipped here, or false. */
+export const skip = (await findChromium({ log: console.error })) ? false : NO_CHROMIUM;
 
 const FLAGS = [
   "--headless",
@@ -31,7 +35,7 @@ export async function launch({ log = console.error } = {}) {
 }
 
 /**
- * Somebody with an empty cookie jar, whose console is listened to.
+ * A visitor with an empty cookie jar, whose console is recorded.
  * @param {Browser} browser
  * @param {string[]} complaints
  * @param {BrowserContextOptions} [options]
@@ -44,7 +48,7 @@ export async function newVisitor(browser, complaints, options = {}) {
   return context;
 }
 
-/** Opens the page, and waits until it has had its first answer. @param {BrowserContext} context @param {string} at */
+/** Opens the page, and waits for its first answer. @param {BrowserContext} context @param {string} at */
 export async function openPage(context, at) {
   const page = await context.newPage();
   await page.goto(at);
@@ -52,11 +56,43 @@ export async function openPage(context, at) {
   return page;
 }
 
-/** Nothing is under way any more. @param {Page} page */
+/** Waits until no request is under way. @param {Page} page */
 export const settled = (page) => page.locator("#look[aria-disabled=false]").waitFor();
 
-/** All have gone. @param {Browser} browser */
+/** Closes the windows of all visitors. @param {Browser} browser */
 export const closeAll = (browser) => Promise.all(browser.contexts().map((context) => context.close()));
+
+/** Presses a button, and waits for the answers. @param {Page} page  @param {string} name */
+export async function press(page, name) {
+  await page.getByRole("button", { name, exact: true }).first().click();
+  await settled(page);
+}
+
+/** @param {Page} page  @param {string} id */
+export const textOf = async (page, id) => (await page.locator(`#${id}`).innerText()).trim();
+
+/** The session's data. @param {Page} page */
+export const dataOf = async (page) => JSON.parse(await textOf(page, "data"));
+
+/**
+ * Presses Tab until an element has the focus, and checks that this is visible.
+ * @param {Page} page
+ * @param {string} selector
+ * @param {number} [presses]  at most
+ */
+export async function tabTo(page, selector, presses = 60) {
+  for (let i = 0; i < presses; i++) {
+    await page.keyboard.press("Tab");
+    const [is, outline] = await page.evaluate((selector) => {
+      const element = document.activeElement ?? document.body;
+      return [element.matches(selector), getComputedStyle(element).outlineStyle];
+    }, selector);
+    if (!is) continue;
+    assert.equal(outline, "solid", `focus on ${selector} is visible`);
+    return;
+  }
+  assert.fail(`${selector} cannot be reached with Tab`);
+}
 
 /**
  * Collects what a visitor's console shows that it should not: exceptions, CSP violations, warnings, dialogs.

@@ -63,6 +63,15 @@ WebAssembly.Instance = /** @type {any} */ (
   }
 );
 
+/** Lets the next attempt to get random bytes fail, which no Worker survives: it panics. */
+export function breakRandomness() {
+  const real = crypto.getRandomValues;
+  crypto.getRandomValues = () => {
+    crypto.getRandomValues = real;
+    throw new Error("a text that could hold data");
+  };
+}
+
 /** Takes every page of memory that is left, so that the next larger allocation fails. */
 export function fillMemory() {
   let pages = 32_768;

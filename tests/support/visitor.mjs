@@ -31,7 +31,7 @@ export class Visitor {
     else this.cookies.set("__Host-session", value);
   }
 
-  /** Someone else with the same cookies. @param {string} [url] at another isolate */
+  /** Another visitor with the same cookies. @param {string} [url] at another isolate */
   clone(url = this.url) {
     const other = new Visitor(url);
     other.cookies = new Map(this.cookies);

@@ -1,7 +1,11 @@
 /**
  * The built Worker in workerd, through Miniflare, in front of the local store and its real Valkey.
  */
+import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { Log, LogLevel, Miniflare } from "miniflare";
 import { startLocalStore } from "../../tools/local-store/index.mjs";
@@ -10,9 +14,15 @@ import { Visitor } from "./visitor.mjs";
 /** @typedef {Awaited<ReturnType<typeof startWorker>>} Worker */
 /** @typedef {Awaited<ReturnType<typeof startLocalStore>>} LocalStore */
 /** @typedef {import("./rigging.mjs").Crossings} Crossings */
+/**
+ * What an isolate is started with; `region`: at that region's endpoint of the store.
+ * @typedef {Omit<Parameters<typeof startWorker>[0], "store"> & { region?: number }} Isolate
+ */
 
-/** Tests are in a hurry. Those of limits say which. */
-const NO_LIMITS = { session: "", mint: "", login: "" };
+/** Most tests are faster than any limit allows. */
+export const NO_LIMITS = { session: "", mint: "", login: "" };
+/** The cheapest parameters of Argon2id that there are. */
+export const FAST_HASH = { memory_kib: 64, iterations: 1 };
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
 
@@ -23,8 +33,15 @@ const root = fileURLToPath(new URL("../..", import.meta.url));
  * @param {object} [options.settings] The CLOAKROOM table.
  * @param {Record<string, unknown>} [options.secrets] More of the environment, or other values; undefined removes one.
  * @param {import("miniflare").WorkerOptions["ratelimits"]} [options.ratelimits] Cloudflare's own, by their bindings.
+ * @param {string} [options.build] The folder of another build.
  */
-export async function startWorker({ store, settings = {}, secrets = {}, ratelimits }) {
+export async function startWorker({
+  store,
+  settings = {},
+  secrets = {},
+  ratelimits,
+  build = join(root, "build"),
+}) {
   /** @type {string[]} What the Worker has logged. */
   const logs = [];
   const environment = {
@@ -40,8 +57,12 @@ export async function startWorker({ store, settings = {}, secrets = {}, ratelimi
     modules: [
       { type: "ESModule", path: "tests/support/entry.mjs" },
       { type: "ESModule", path: "tests/support/rigging.mjs" },
-      { type: "ESModule", path: "build/index.js" },
-      { type: "CompiledWasm", path: "build/cloakroom_bg.wasm" },
+      { type: "ESModule", path: "build/index.js", contents: await readFile(join(build, "index.js")) },
+      {
+        type: "CompiledWasm",
+        path: "build/cloakroom_bg.wasm",
+        contents: await readFile(join(build, "cloakroom_bg.wasm")),
+      },
     ],
     compatibilityDate: "2026-04-01",
     bindings: /** @type {any} */ (
@@ -66,7 +87,7 @@ export async function startWorker({ store, settings = {}, secrets = {}, ratelimi
     logs,
     /** The secret that signs. */
     secret: environment.SESSION_SECRET,
-    /** Someone new, with an empty cookie jar. */
+    /** A new visitor, with an empty cookie jar. */
     visitor: () => new Visitor(url),
     /**
      * Moves the Worker's clock; the store's stays. What that makes due in the background is done at once, unless
@@ -77,21 +98,52 @@ export async function startWorker({ store, settings = {}, secrets = {}, ratelimi
       tell(`clock?by=${milliseconds}${settle ? "&settle" : ""}`),
     /** Uses up the memory of the wasm instance, so that it traps. */
     fillMemory: () => tell("memory"),
+    /** Lets the next attempt to get random bytes fail, so that it panics. */
+    breakRandomness: () => tell("randomness"),
     /** What has crossed the border of wasm since the last look. @returns {Promise<Crossings>} */
     crossings: async () => JSON.parse(await tell("crossings")),
     stop: () => miniflare.dispose(),
   };
 }
 
-/** A Worker with a store of its own, stopped together. @param {Omit<Parameters<typeof startWorker>[0], "store">} [options] */
-export async function startBoth(options = {}) {
+/**
+ * Isolates of the Worker in front of a store of their own, all stopped together.
+ * @param {Isolate[]} isolates  those to begin with
+ * @param {Pick<Isolate, "settings" | "secrets">} [common]  what all isolates have, unless they say otherwise
+ */
+export async function startDeployment(isolates, { settings, secrets } = {}) {
   const store = await startLocalStore();
-  const worker = await startWorker({ store, ...options });
-  const stop = async () => {
-    await worker.stop();
+  const launch = async (/** @type {Isolate} */ { region, ...own }) =>
+    startWorker({
+      store: region === undefined ? store : { ...store, url: await store.urlOf(region) },
+      ratelimits: own.ratelimits,
+      settings: typeof own.settings === "string" ? own.settings : { ...settings, ...own.settings },
+      secrets: { ...secrets, ...own.secrets },
+    });
+  const workers = await Promise.all(isolates.map(launch)).catch(async (error) => {
     await store.stop();
+    throw error;
+  });
+  return {
+    store,
+    workers,
+    /** One more isolate. @param {Isolate} [isolate] */
+    async start(isolate = {}) {
+      const worker = await launch(isolate);
+      workers.push(worker);
+      return worker;
+    },
+    async stop() {
+      await Promise.all(workers.map((worker) => worker.stop()));
+      await store.stop();
+    },
   };
-  return { store, worker, stop };
+}
+
+/** A Worker with a store of its own, stopped together. @param {Isolate} [options] */
+export async function startBoth(options = {}) {
+  const { store, workers, stop } = await startDeployment([options]);
+  return { store, worker: workers[0], stop };
 }
 
 /**
@@ -117,3 +169,16 @@ export async function moveToWindow(store, workers, { length = 60_000, part = 0.1
 }
 
 export const randomSecret = () => randomBytes(32).toString("base64url");
+
+/**
+ * Waits until a condition holds that becomes true after an answer, such as a line in the log.
+ * @param {() => boolean | Promise<boolean>} condition
+ * @param {() => string} [explain]  what to say when it does not become true
+ */
+export async function until(condition, explain = () => "it did not happen") {
+  for (let tries = 0; tries < 300; tries += 1) {
+    if (await condition()) return;
+    await sleep(10);
+  }
+  assert.fail(explain());
+}

@@ -1,0 +1,160 @@
+//! JSON that callers send, and stored JSON that is about to be changed.
+//!
+//! Both become a [`Value`] by way of a visitor of our own, because `serde_json`'s gives two member names a meaning:
+//! with its feature `raw_value` the value of `$serde_json::private::RawValue` is parsed as JSON. Here no name means
+//! anything. Of members with the same name the last one counts, as in JavaScript. 64-bit integers keep every digit;
+//! other numbers are doubles.
+
+mod fields;
+
+use std::fmt;
+
+use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Number, Value};
+
+use crate::http::Problem;
+
+/// The most JSON values in one request body. 256 KiB of `{"":0},{"":0},…` would take dozens of times that in memory.
+pub(crate) const MAX_VALUES: usize = 10_000;
+
+/// The longest name or path of the caller's that an error repeats, in characters.
+const MAX_SHOWN: usize = 100;
+
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
+/// Parses a request body: one JSON document in UTF-8, with or without a byte order mark.
+///
+/// 400 `bad_request` when it is malformed or holds a number that no double can, 422 `unprocessable` when it has more
+/// than [`MAX_VALUES`] values. Neither text repeats any of the document.
+pub(crate) fn parse(bytes: &[u8]) -> Result<Value, Problem> {
+    let bytes = bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes);
+    let mut count = 0;
+    read_value(serde_json::Deserializer::from_slice(bytes), &mut count, MAX_VALUES).map_err(|error| {
+        if count > MAX_VALUES {
+            Problem::unprocessable(format!(
+                "the body has more than {MAX_VALUES} JSON values (each string, number, true, false, null, array and \
+                 object counts)"
+            ))
+        } else {
+            Problem::bad_request(format!("the body is not valid JSON: {error}"))
+        }
+    })
+}
+
+/// Parses a request body into `T`, a struct with `#[serde(deny_unknown_fields)]`.
+///
+/// Fails as [`parse`] does, and with 400 `bad_request` when a field is missing, unknown or of the wrong type. The
+/// text names the field and what it takes, never its value. Messages of `T`'s own (`Error::custom`) are passed on as
+/// they are. A free-form member is a `Box<RawValue>`; a `Value` would give names a meaning again.
+pub(crate) fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    fields::read(&parse(bytes)?).map_err(Problem::bad_request)
+}
+
+/// Parses JSON from the store; `None` when it is not readable.
+pub(crate) fn from_stored(text: &str) -> Option<Value> {
+    read_value(serde_json::Deserializer::from_str(text), &mut 0, usize::MAX).ok()
+}
+
+/// Whether this build reads numbers as numbers. Any crate of the same build can turn on `serde_json`'s feature
+/// `arbitrary_precision`; numbers then arrive as maps, and documents would change their meaning.
+pub(crate) fn is_sound() -> bool {
+    ["1", "-1", "1.5"].iter().all(|text| from_stored(text).is_some_and(|value| value.is_number()))
+}
+
+/// A name or path as an error repeats it: at most [`MAX_SHOWN`] characters.
+pub(crate) fn shorten(text: &str) -> String {
+    match text.char_indices().nth(MAX_SHOWN) {
+        None => text.to_owned(),
+        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
+    }
+}
+
+fn read_value<'de, R: serde_json::de::Read<'de>>(
+    mut json: serde_json::Deserializer<R>,
+    count: &mut usize,
+    limit: usize,
+) -> serde_json::Result<Value> {
+    let value = Tree { count, limit }.deserialize(&mut json)?;
+    json.end()?;
+    Ok(value)
+}
+
+/// Builds a [`Value`], and stops before there are more than `limit`.
+struct Tree<'a> {
+    count: &'a mut usize,
+    limit: usize,
+}
+
+impl Tree<'_> {
+    /// For a value inside this one.
+    fn inside(&mut self) -> Tree<'_> {
+        Tree { count: self.count, limit: self.limit }
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Tree<'_> {
+    type Value = Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        *self.count += 1;
+        if *self.count > self.limit {
+            return Err(D::Error::custom("too many values"));
+        }
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Tree<'_> {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(Value::Bool(value))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(Value::Number(value.into()))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(Value::Number(value.into()))
+    }
+
+    fn visit_f64<E: Error>(self, value: f64) -> Result<Value, E> {
+        Number::from_f64(value).map(Value::Number).ok_or_else(|| E::custom("number out of range"))
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+        Ok(Value::String(value.to_owned()))
+    }
+
+    fn visit_string<E>(self, value: String) -> Result<Value, E> {
+        Ok(Value::String(value))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(mut self, mut items: A) -> Result<Value, A::Error> {
+        let mut array = Vec::new();
+        while let Some(item) = items.next_element_seed(self.inside())? {
+            array.push(item);
+        }
+        Ok(Value::Array(array))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(mut self, mut members: A) -> Result<Value, A::Error> {
+        let mut object = Map::new();
+        while let Some(name) = members.next_key::<String>()? {
+            object.insert(name, members.next_value_seed(self.inside())?);
+        }
+        Ok(Value::Object(object))
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

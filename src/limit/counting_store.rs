@@ -1,0 +1,195 @@
+//! The store, as one request calls it: the first call also counts the request in its rate limits.
+//!
+//! Whatever the first call reads, the counters ride in it, so that counting costs no call of its own. A batch that
+//! writes is not sent before the request is known to be within its limits.
+
+use std::cell::Cell;
+
+use super::{
+    RateLimiter, Refusal,
+    rate_limiter::{Counts, WindowKeys},
+};
+use crate::{
+    host::Host,
+    store::{Batch, Failure, Replies, Reply, Store},
+    time::Time,
+};
+
+/// The store and the rate limits of one request.
+pub struct CountingStore<'a, H> {
+    store: Store<'a, H>,
+    /// The request's rate limits.
+    pub limiter: RateLimiter<'a>,
+    /// Whether requests pass uncounted when the store fails.
+    fails_open: bool,
+    uncounted: Cell<Option<Failure>>,
+}
+
+impl<'a, H: Host> CountingStore<'a, H> {
+    /// The store, with the limits that [`CountingStore::limiter`] is given.
+    pub fn new(store: Store<'a, H>, limiter: RateLimiter<'a>, fails_open: bool) -> Self {
+        Self { store, limiter, fails_open, uncounted: Cell::new(None) }
+    }
+
+    /// Sends a batch of `N` commands in one call. Errors: no answer, one of the replies is an error, or the request is
+    /// over a limit ([`Failure::RateLimited`]).
+    pub async fn run<const N: usize>(&self, batch: Batch<'_>) -> Result<[Reply; N], Failure> {
+        self.run_all(batch).await?.try_into().map_err(|_| Failure::Garbled)
+    }
+
+    /// The same for any number of commands.
+    pub async fn run_all(&self, batch: Batch<'_>) -> Result<Vec<Reply>, Failure> {
+        if batch.writes() {
+            self.count().await?;
+        }
+        self.send(batch).await?.into_iter().collect()
+    }
+
+    /// Counts the request in a call of its own, if no other call has counted it.
+    pub async fn count(&self) -> Result<(), Failure> {
+        if self.limiter.is_due() { self.send(Batch::default()).await.map(drop) } else { Ok(()) }
+    }
+
+    /// The first limit that the request is over.
+    pub fn check(&self) -> Result<(), Refusal> {
+        self.limiter.check()
+    }
+
+    /// Why the request passed without being counted (`store.on_failure = "open"`).
+    pub fn uncounted(&self) -> Option<Failure> {
+        self.uncounted.get()
+    }
+
+    /// The token by which a later request reads what this one wrote; `None` if it wrote nothing.
+    pub fn written(&self) -> Option<String> {
+        self.store.written()
+    }
+
+    /// Waits a short random time, longer with every attempt.
+    pub async fn backoff(&self, attempts: u32) {
+        self.store.backoff(attempts).await;
+    }
+
+    /// Sends the batch; if the request is not counted yet, with its counters.
+    async fn send(&self, batch: Batch<'_>) -> Result<Replies, Failure> {
+        let (sent, deadline) = (self.store.now(), self.store.deadline());
+        if !self.limiter.is_due() {
+            return self.store.send(&batch, deadline).await;
+        }
+        // 1. Without a call, if this isolate knows the answer.
+        self.limiter.check_blocked(sent).map_err(|_| Failure::RateLimited)?;
+        // 2. Counted.
+        let memory = self.limiter.memory();
+        let now = memory.store_time(sent);
+        let mut keys = self.limiter.window_keys(now);
+        let mut outcome = self.send_counting(batch.clone(), &keys, deadline).await;
+        // 3. Counted again, if the store's clock shows that it is another window.
+        let corrected = memory.store_time(sent);
+        if outcome.is_ok() && corrected != now {
+            let right = self.limiter.window_keys(corrected);
+            if keys.iter().zip(&right).any(|(keys, right)| keys.current != right.current) {
+                for WindowKeys { current, window, .. } in &keys {
+                    memory.refund(current, window.ttl());
+                }
+                keys = right;
+                outcome = self.send_counting(batch.clone(), &keys, deadline).await;
+            }
+        }
+        let Err(failure) = outcome else {
+            self.limiter.record_outcome(&keys, memory.store_time(sent));
+            self.check().map_err(|_| Failure::RateLimited)?;
+            return outcome;
+        };
+        // 4. Whether it was counted is not known: a counter may exist without its time to live.
+        for WindowKeys { current, window, .. } in &keys {
+            memory.ensure_ttl(current, window.ttl());
+        }
+        self.limiter.set_counted();
+        if !self.fails_open {
+            return Err(failure);
+        }
+        self.uncounted.set(Some(failure));
+        if batch.len() == 0 { Ok(Vec::new()) } else { self.store.send(&batch, deadline).await }
+    }
+
+    /// Sends the batch together with the counters; the replies are those of the batch alone. Never repeated: that would
+    /// count twice.
+    async fn send_counting(
+        &self,
+        mut batch: Batch<'_>,
+        keys: &[WindowKeys],
+        deadline: Time,
+    ) -> Result<Replies, Failure> {
+        let (sent, own) = (self.store.now(), batch.len());
+        // 1. The neighbouring windows; in one transaction, so that the primary reads them, where the counters are.
+        let around = keys.iter().flat_map(|keys| [&keys.previous, &keys.next]).map(|key| key.clone().into());
+        let is_joined = batch.get_also(around);
+        batch = batch.atomic();
+        // 2. The store's clock, now and then.
+        let memory = self.limiter.memory();
+        let is_clock_due = memory.is_clock_due(sent);
+        if is_clock_due {
+            batch = batch.time();
+        }
+        // 3. The counters. One that is not known to exist is created first, so that none lacks a time to live.
+        for WindowKeys { current, window, is_open, .. } in keys {
+            if !is_open {
+                batch = batch.create_counter(current.clone(), window.ttl());
+            }
+            batch = batch.increment(current.clone());
+        }
+        let mut replies = self.store.send(&batch, deadline).await?;
+        // 4. The replies, taken apart in the same order.
+        let mut counted = replies.split_off(own + usize::from(!is_joined)).into_iter();
+        let mut next = || counted.next().unwrap_or(Err(Failure::Garbled));
+        let around = match replies.first_mut() {
+            Some(Ok(Reply::List(values))) if values.len() >= keys.len() * 2 => {
+                values.split_off(values.len() - keys.len() * 2)
+            }
+            Some(Err(failure)) => return Err(*failure),
+            _ => return Err(Failure::Garbled),
+        };
+        if !is_joined {
+            drop(replies.remove(0));
+        }
+        if is_clock_due && let Ok(time) = next().and_then(Reply::texts) {
+            memory.set_clock(store_time(&time), sent, self.store.now());
+        }
+        let now = memory.store_time(sent);
+        let mut around = around.into_iter().map(count);
+        let mut counts = Vec::with_capacity(keys.len());
+        for WindowKeys { window, current, is_open, .. } in keys {
+            let was_created = !is_open && next().and_then(|reply| reply.is_ok()).unwrap_or(false);
+            let rank = next()?.integer()?.unsigned_abs();
+            if rank == 1 && !was_created {
+                memory.ensure_ttl(current, window.ttl());
+            }
+            memory.set_open(current, now + window.reset());
+            let (previous, next) = (around.next().unwrap_or(0), around.next().unwrap_or(0));
+            counts.push(Counts { previous, current: rank, next });
+        }
+        self.limiter.judge(keys, &counts);
+        Ok(replies)
+    }
+}
+
+/// A counter's value; zero if it does not exist.
+fn count(reply: Reply) -> u64 {
+    if let Reply::Text(text) = reply { text.parse().unwrap_or(0) } else { 0 }
+}
+
+/// The reply to `TIME`: seconds and microseconds.
+fn store_time(texts: &[String]) -> Time {
+    let number = |index: usize| texts.get(index).and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);
+    Time(number(0).saturating_mul(1000) + number(1) / 1000)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_store_s_time_is_seconds_and_microseconds() {
+        assert_eq!(store_time(&["1767225600".to_owned(), "123456".to_owned()]), Time(1_767_225_600_123));
+    }
+}

@@ -1,0 +1,269 @@
+//! [`Host`] on Cloudflare Workers: store calls, clock, randomness, log and request headers, through the platform's own
+//! interfaces. It exports nothing, so a Worker that uses this crate as a library can have one too.
+
+use std::{cell::Cell, fmt::Display, time::Duration};
+
+use js_sys::{Date, JSON, JsString, Object, Promise, Reflect, Uint8Array};
+use wasm_bindgen::{JsCast, JsValue};
+use wasm_bindgen_futures::JsFuture;
+use web_sys::{
+    AbortSignal, ReadableStream, ReadableStreamDefaultReader, RequestInit, RequestRedirect, ResponseInit,
+    WorkerGlobalScope,
+};
+use worker::{Delay, Env, RateLimiter, console_error};
+
+use crate::{
+    host::{Answer, Call, Host, Unreachable},
+    http::{Body, Headers, MAX_BODY, Response},
+    time::{Time, milliseconds},
+};
+
+/// What [`crate::config::Config::from_json`] reads of the environment.
+const SETTINGS: [&str; 5] =
+    ["CLOAKROOM", "SESSION_SECRET", "ADMIN_TOKEN", "UPSTASH_REDIS_REST_URL", "UPSTASH_REDIS_REST_TOKEN"];
+
+/// The name under which Cloudflare's own rate limit is bound.
+const RATE_LIMITER: &str = "RATE_LIMITER";
+
+const SYNC_TOKEN: &str = "upstash-sync-token";
+
+/// One isolate of a Worker.
+#[derive(Debug)]
+pub struct Platform {
+    global: WorkerGlobalScope,
+    store_url: String,
+    /// Both are used for every call to the store: what differs is set anew, and `fetch` reads them before it returns.
+    store_headers: web_sys::Headers,
+    store_request: RequestInit,
+    rate_limiter: Option<RateLimiter>,
+    now: Cell<Time>,
+}
+
+impl Platform {
+    /// From the Worker's environment, of which a configuration has been read: [`environment_json`]. Errors: the store's
+    /// token cannot be sent in a header.
+    pub fn new(env: &Env) -> Result<Self, JsValue> {
+        let secret = |name| binding(env, name).and_then(|value| value.as_string()).unwrap_or_default();
+        let store_headers = web_sys::Headers::new()?;
+        store_headers.set("authorization", &format!("Bearer {}", secret("UPSTASH_REDIS_REST_TOKEN")))?;
+        let store_request = RequestInit::new();
+        store_request.set_method("POST");
+        store_request.set_redirect(RequestRedirect::Manual);
+        store_request.set_headers_headers(&store_headers);
+        Ok(Self {
+            global: js_sys::global().unchecked_into(),
+            store_url: secret("UPSTASH_REDIS_REST_URL").trim_end_matches('/').to_owned(),
+            store_headers,
+            store_request,
+            rate_limiter: rate_limiter(env),
+            now: Cell::new(read_clock()),
+        })
+    }
+
+    /// Reads the clock again. Call it when a request arrives: [`Host::now`] answers from memory, as the clock of a
+    /// Worker moves only while it waits.
+    pub fn refresh_clock(&self) {
+        self.now.set(read_clock());
+    }
+
+    async fn wait_for(&self, promise: Promise) -> Result<JsValue, JsValue> {
+        let result = JsFuture::from(promise).await;
+        self.refresh_clock();
+        result
+    }
+
+    /// `Err` is whatever JavaScript has thrown. Its text could hold data, so it goes no further than [`Host::send`].
+    async fn post(&self, call: Call) -> Result<Answer, JsValue> {
+        self.store_headers.set(SYNC_TOKEN, &call.sync_token)?;
+        self.store_request.set_body_opt_str(Some(&call.body));
+        let timeout = u32::try_from(milliseconds(call.timeout)).unwrap_or(u32::MAX);
+        self.store_request.set_signal(Some(&AbortSignal::timeout_with_u32(timeout)));
+
+        let url = [&self.store_url, call.path].concat();
+        let sent = self.global.fetch_with_str_and_init(&url, &self.store_request);
+        let response = self.wait_for(sent).await?;
+        let response: web_sys::Response = response.unchecked_into();
+        let body = self.wait_for(response.text()?).await?;
+        Ok(Answer {
+            status: response.status(),
+            body: body.as_string().unwrap_or_default(),
+            sync_token: response.headers().get(SYNC_TOKEN)?.unwrap_or_default(),
+        })
+    }
+
+    /// Reads a request's body: at most [`MAX_BODY`] bytes of it.
+    pub async fn read_body(&self, request: &web_sys::Request) -> Body {
+        let Some(stream) = request.body() else { return Body::None };
+        let length = request.headers().get("content-length").ok().flatten();
+        let read = match length.map(|length| length.parse::<usize>()) {
+            Some(Ok(length)) if length <= MAX_BODY => self.read_whole(request).await,
+            Some(Ok(_)) => Ok(None),
+            _ => self.read_chunks(&stream).await,
+        };
+        match read {
+            Ok(Some(bytes)) => Body::Bytes(bytes),
+            Ok(None) => Body::TooLarge,
+            Err(_) => Body::Incomplete,
+        }
+    }
+
+    /// `None`: too large.
+    async fn read_whole(&self, request: &web_sys::Request) -> Result<Option<Vec<u8>>, JsValue> {
+        let buffer = self.wait_for(request.array_buffer()?).await?;
+        let bytes = Uint8Array::new(&buffer);
+        Ok((length(&bytes) <= MAX_BODY).then(|| bytes.to_vec()))
+    }
+
+    /// `None`: too large. Reads no more chunks than it takes to see that.
+    async fn read_chunks(&self, stream: &ReadableStream) -> Result<Option<Vec<u8>>, JsValue> {
+        let reader: ReadableStreamDefaultReader = stream.get_reader().unchecked_into();
+        let mut bytes = Vec::new();
+        loop {
+            let read = self.wait_for(reader.read()).await?;
+            if Reflect::get(&read, &"done".into())?.is_truthy() {
+                return Ok(Some(bytes));
+            }
+            let chunk: Uint8Array = Reflect::get(&read, &"value".into())?.dyn_into()?;
+            if bytes.len() + length(&chunk) > MAX_BODY {
+                // Whether the rest could be cancelled makes no difference to the answer.
+                drop(self.wait_for(reader.cancel()).await);
+                return Ok(None);
+            }
+            bytes.append(&mut chunk.to_vec());
+        }
+    }
+}
+
+impl Host for Platform {
+    fn now(&self) -> Time {
+        self.now.get()
+    }
+
+    #[allow(clippy::expect_used, reason = "without randomness there are no session ids, and no way to go on")]
+    fn fill_random(&self, bytes: &mut [u8]) {
+        getrandom::fill(bytes).expect("the platform provides randomness");
+    }
+
+    fn nfkc(&self, text: &str) -> String {
+        if text.is_ascii() {
+            return text.to_owned();
+        }
+        // A Rust string comes back as one: it has no lone surrogates.
+        JsString::from(text).normalize("NFKC").into()
+    }
+
+    fn lower_case(&self, text: &str) -> String {
+        if text.is_ascii() {
+            return text.to_ascii_lowercase();
+        }
+        JsString::from(text).to_lower_case().into()
+    }
+
+    async fn sleep(&self, duration: Duration) {
+        Delay::from(duration).await;
+        self.refresh_clock();
+    }
+
+    async fn send(&self, call: Call) -> Result<Answer, Unreachable> {
+        self.post(call).await.map_err(|_| Unreachable)
+    }
+
+    fn has_platform_limit(&self) -> bool {
+        self.rate_limiter.is_some()
+    }
+
+    async fn is_over_platform_limit(&self, key: &str) -> bool {
+        let Some(rate_limiter) = &self.rate_limiter else { return false };
+        let outcome = rate_limiter.limit(key.to_owned()).await;
+        self.refresh_clock();
+        match outcome {
+            Ok(outcome) => !outcome.success,
+            Err(error) => {
+                self.log(&format_args!("{RATE_LIMITER} failed ({})", name(&error)));
+                false
+            }
+        }
+    }
+
+    fn log(&self, line: &dyn Display) {
+        console_error!("cloakroom: {line}");
+    }
+}
+
+/// The headers of a request, read when they are asked for.
+#[derive(Debug)]
+pub struct RequestHeaders(web_sys::Headers);
+
+impl RequestHeaders {
+    /// Of this request.
+    pub fn new(request: &web_sys::Request) -> Self {
+        Self(request.headers())
+    }
+}
+
+impl Headers for RequestHeaders {
+    fn get(&self, name: &'static str) -> Option<String> {
+        self.0.get(name).ok().flatten()
+    }
+}
+
+/// The environment as [`crate::config::Config::from_json`] takes it. Only the bindings that it knows, as others may be
+/// of any kind.
+pub fn environment_json(env: &Env) -> String {
+    let settings = Object::new();
+    for name in SETTINGS {
+        if let Some(value) = binding(env, name) {
+            // A new object refuses no property.
+            drop(Reflect::set(&settings, &name.into(), &value));
+        }
+    }
+    JSON::stringify(&settings).ok().and_then(|json| json.as_string()).unwrap_or_default()
+}
+
+/// The response as the platform takes it. Errors: a status or a header that the platform refuses.
+pub fn write_response(response: &Response) -> Result<web_sys::Response, JsValue> {
+    let headers = web_sys::Headers::new()?;
+    for (name, value) in &response.headers {
+        headers.append(name, value)?;
+    }
+    let init = ResponseInit::new();
+    init.set_status(response.status);
+    init.set_headers_headers(&headers);
+    // 204 and 304 are refused with a body, however empty.
+    let body = (!response.body.is_empty()).then_some(response.body.as_str());
+    web_sys::Response::new_with_opt_str_and_init(body, &init)
+}
+
+fn rate_limiter(env: &Env) -> Option<RateLimiter> {
+    binding(env, RATE_LIMITER)?;
+    let rate_limiter = env.rate_limiter(RATE_LIMITER);
+    if rate_limiter.is_err() {
+        console_error!("cloakroom: {RATE_LIMITER} is ignored: it is no rate limit binding");
+    }
+    rate_limiter.ok()
+}
+
+fn binding(env: &Env, name: &str) -> Option<JsValue> {
+    Reflect::get(env, &name.into()).ok().filter(|value| !value.is_undefined())
+}
+
+/// An error's name. Its text could hold data.
+fn name(error: &worker::Error) -> &str {
+    match error {
+        worker::Error::UnknownJsError { name: Some(name), .. } => name,
+        _ => "Error",
+    }
+}
+
+fn length(bytes: &Uint8Array) -> usize {
+    usize::try_from(bytes.length()).unwrap_or(usize::MAX)
+}
+
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a float becomes an integer by saturating, and this one is a date"
+)]
+fn read_clock() -> Time {
+    Time(Date::now() as u64)
+}

@@ -1,0 +1,211 @@
+//! Accounts: register, log in, and what needs the password again.
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::{
+    account::{
+        Account, KnownDevice, StoredAccount,
+        name::{Name, NameTag},
+        password::{self, Password},
+    },
+    context::Context,
+    host::{Host, random},
+    http::{Problem, Response},
+    id::Family,
+    limit::LOGIN_LIMITS,
+    session::{Error, Session, User, change::empty_data},
+    ticket::Ticket,
+};
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Registration {
+    username: String,
+    password: Password,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Credentials {
+    username: String,
+    password: Password,
+    #[serde(default)]
+    remember: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Confirmation {
+    password: Password,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PasswordChange {
+    current: Password,
+    new: Password,
+}
+
+/// `POST /auth/register`: an account, and a session that is logged in to it. Three calls.
+pub(super) async fn register<H: Host>(cx: &Context<'_, H>) -> Result<Response, Problem> {
+    let Registration { username, password } = cx.request.json()?;
+    // 1. What can be refused without the store.
+    let name = Name::parse(&username, &cx.app.host).map_err(Problem::unprocessable)?;
+    check_new_password(&password, &name)?;
+    // 2. Whether the name is taken, with the present session. The attempt is counted as one to log in.
+    let device = cx.limit_attempt(&name);
+    let (old, existing) = load_with_account(cx, &name).await?;
+    let outcome = match existing {
+        Some(_) => Err(Error::NameTaken),
+        None => cx.accounts().create(&name, &password.0).await,
+    };
+    let account = outcome.inspect_err(|_| cx.store.limiter.refund(&["mint"]))?;
+    cx.store.limiter.refund(LOGIN_LIMITS);
+    // 3. The session.
+    begin_session(cx, old, &account, &name, false, device).await.map(|response| response.status(201))
+}
+
+/// `POST /auth/login`: always a new id; what an anonymous session holds is carried over. Two calls.
+pub(super) async fn log_in<H: Host>(cx: &Context<'_, H>) -> Result<Response, Problem> {
+    let Credentials { username, password, remember } = cx.request.json()?;
+    // 1. The account, with the present session. A name that no account can have behaves like one that none has.
+    let name = Name::parse(&username, &cx.app.host).unwrap_or_else(|_| Name::impossible());
+    let device = cx.limit_attempt(&name);
+    let (old, stored) = load_with_account(cx, &name).await?;
+    // 2. The password. A failed attempt stays counted; no session was created.
+    let outcome = cx.accounts().verify_password(stored, &password.0).await;
+    let stored = outcome.inspect_err(|_| cx.store.limiter.refund(&["mint"]))?;
+    cx.store.limiter.refund(LOGIN_LIMITS);
+    // 3. The session.
+    begin_session(cx, old, &stored.account, &name, remember, device).await
+}
+
+/// `POST /auth/reauthenticate`: renews `authenticated_at`; a new id.
+pub(super) async fn reauthenticate<H: Host>(cx: &Context<'_, H>) -> Result<Response, Problem> {
+    let Confirmation { password } = cx.request.json()?;
+    let (session, user) = cx.require_user().await?;
+    confirm(cx, &user, &name_of(cx, &user)?, &password).await?;
+    let session = cx.sessions().reauthenticate(session).await?;
+    Ok(cx.show(&session))
+}
+
+/// `POST /auth/password`: another password; a new id; every other session of the user ends.
+pub(super) async fn change_password<H: Host>(cx: &Context<'_, H>) -> Result<Response, Problem> {
+    let PasswordChange { current, new } = cx.request.json()?;
+    let (session, user) = cx.require_fresh_user().await?;
+    let name = name_of(cx, &user)?;
+    check_new_password(&new, &name)?;
+    let stored = confirm(cx, &user, &name, &current).await?;
+    // The others end before the change, so that none is left if it breaks off; and after it, for logins in between.
+    let tag = user.tag();
+    let session = cx.sessions().end_others(&tag, session).await?;
+    cx.accounts().set_password(stored, &new.0).await?;
+    let session = cx.sessions().end_others(&tag, session).await?;
+    let session = cx.sessions().reauthenticate(session).await?;
+    Ok(cx.show(&session))
+}
+
+/// `DELETE /auth/account`: the account, its profile and all its sessions.
+pub(super) async fn delete<H: Host>(cx: &Context<'_, H>) -> Result<Response, Problem> {
+    let Confirmation { password } = cx.request.json()?;
+    let (session, user) = cx.require_fresh_user().await?;
+    let stored = confirm(cx, &user, &name_of(cx, &user)?, &password).await?;
+    // Sessions end before it and after it, as with a change of the password.
+    let tag = user.tag();
+    cx.sessions().end_all(&tag, Some(&session.record)).await?;
+    cx.accounts().delete(stored).await?;
+    cx.sessions().end_all(&tag, None).await?;
+    cx.remove_cookie();
+    Ok(Response::no_content())
+}
+
+/// The present session and the account of a name, in one call, counted by `limits.mint`, too.
+async fn load_with_account<H: Host>(
+    cx: &Context<'_, H>,
+    name: &Name,
+) -> Result<(Option<Session>, Option<StoredAccount>), Error> {
+    cx.store.limiter.add("mint", cx.app.config.limits.mint, cx.address());
+    let key = cx.accounts().key(name);
+    let ticket: Option<Ticket> = cx.presented.as_ref().map(|presented| presented.ticket.clone());
+    let (session, stored) = cx.sessions().load_with(ticket, &key).await?;
+    Ok((session, StoredAccount::parse(key, stored)?))
+}
+
+/// Begins a session for the owner of an account, in exchange for the present one.
+async fn begin_session<H: Host>(
+    cx: &Context<'_, H>,
+    old: Option<Session>,
+    account: &Account,
+    name: &Name,
+    remember: bool,
+    device: Option<KnownDevice>,
+) -> Result<Response, Problem> {
+    let sessions = cx.sessions();
+    let (user, client) = (account.user(), cx.device());
+    let make = |old: Option<&Session>| {
+        sessions.new_session(Some(user.clone()), carried_data(old, account), remember, client.clone())
+    };
+    let session = sessions.log_in(old, &make).await?;
+    if !session.record.marks.is_empty() {
+        // All sessions were ended not long ago: perhaps by a change of the password, or with the account.
+        let accounts = cx.accounts();
+        let current = accounts.read(&accounts.key(name)).await?;
+        if current.is_none_or(|current| current.account.hash != account.hash) {
+            sessions.discard(&session, &user.tag()).await?;
+            return Err(Error::Conflict.into());
+        }
+    }
+    cx.app.isolate.count("logins", cx.app.host.now());
+    let response = cx.show(&session);
+    Ok(match device_cookie(cx, device, &name.tag()) {
+        Some(cookie) => response.header("Set-Cookie", cookie),
+        None => response,
+    })
+}
+
+/// What the new session begins with: the old one's data, unless that is another user's.
+fn carried_data(old: Option<&Session>, account: &Account) -> Box<RawValue> {
+    let is_theirs =
+        |session: &&Session| session.record.user.as_ref().is_none_or(|user| user.id == account.id);
+    old.filter(is_theirs).map_or_else(empty_data, |session| session.record.data.clone())
+}
+
+/// The account of a user whose password this is. The attempt is counted, as one to log in.
+async fn confirm<H: Host>(
+    cx: &Context<'_, H>,
+    user: &User,
+    name: &Name,
+    password: &Password,
+) -> Result<StoredAccount, Problem> {
+    cx.limit_attempt(name);
+    let accounts = cx.accounts();
+    let stored = accounts.of_user(user, name).await?;
+    let stored = accounts.verify_password(Some(stored), &password.0).await?;
+    cx.store.limiter.refund(LOGIN_LIMITS);
+    Ok(stored)
+}
+
+fn name_of<H: Host>(cx: &Context<'_, H>, user: &User) -> Result<Name, Problem> {
+    Name::parse(&user.name, &cx.app.host).map_err(|_| Error::NoAccount.into())
+}
+
+fn check_new_password(password: &Password, name: &Name) -> Result<(), Problem> {
+    password::fault(&password.0, &name.folded).map_or(Ok(()), |fault| Err(Problem::unprocessable(fault)))
+}
+
+/// The cookie by which the account knows the device from now on; `None` if it does already.
+fn device_cookie<H: Host>(
+    cx: &Context<'_, H>,
+    device: Option<KnownDevice>,
+    account: &NameTag,
+) -> Option<String> {
+    let (cookie, keyring) = &cx.app.config.device;
+    let name = match device {
+        Some(device) if !device.is_due => return None,
+        Some(device) => device.name,
+        None => Family(random(&cx.app.host)),
+    };
+    let value = KnownDevice::sign(name, account, keyring, cx.app.host.now())?;
+    Some(cookie.set(&value, Some(KnownDevice::LIFETIME)))
+}

@@ -1,0 +1,23 @@
+//! The health check.
+
+use serde::Serialize;
+
+use crate::{
+    context::Context,
+    host::Host,
+    http::{Problem, Response},
+    session::Error,
+    store::Batch,
+};
+
+#[derive(Serialize)]
+struct Health {
+    status: &'static str,
+}
+
+/// `GET /auth/health`: asks the store.
+pub(super) async fn check<H: Host>(cx: &Context<'_, H>) -> Result<Response, Problem> {
+    let [pong] = cx.store.run(Batch::default().ping()).await.map_err(Error::Store)?;
+    pong.text().map_err(Error::Store)?;
+    Ok(Response::json(&Health { status: "ok" }))
+}

@@ -1,0 +1,44 @@
+//! The profile: the user's own document, which outlives sessions.
+
+use crate::{
+    account::{Account, StoredAccount, name::Name},
+    context::Context,
+    host::Host,
+    http::{IfMatch, Problem, Response},
+    session::{Error, Session, User, change::Change},
+};
+
+/// `GET /auth/profile`
+pub(super) async fn show<H: Host>(cx: &Context<'_, H>) -> Result<Response, Problem> {
+    let (session, user) = cx.require_user().await?;
+    let stored = account_of(cx, &user).await?;
+    Ok(answer(cx, &session, &stored))
+}
+
+/// `PATCH /auth/profile`: the same rules as for session data.
+pub(super) async fn change<H: Host>(cx: &Context<'_, H>) -> Result<Response, Problem> {
+    let change = Change::parse(&cx.request.header("content-type"), cx.request.body()?)?;
+    let if_match = IfMatch::parse(&cx.request.header("if-match"));
+    let (session, user) = cx.require_user().await?;
+    let max_bytes = cx.app.config.session.max_bytes;
+    let apply = |account: &mut Account| {
+        if !if_match.holds(Some(&account.profile_etag())) {
+            return Err(Error::PreconditionFailed);
+        }
+        account.profile = change.apply(&account.profile, max_bytes)?;
+        Ok(())
+    };
+    let stored = account_of(cx, &user).await?;
+    let stored = cx.accounts().update(stored, &apply).await?;
+    Ok(answer(cx, &session, &stored))
+}
+
+async fn account_of<H: Host>(cx: &Context<'_, H>, user: &User) -> Result<StoredAccount, Problem> {
+    let name = Name::parse(&user.name, &cx.app.host).map_err(|_| Error::NoAccount)?;
+    Ok(cx.accounts().of_user(user, &name).await?)
+}
+
+fn answer<H: Host>(cx: &Context<'_, H>, session: &Session, stored: &StoredAccount) -> Response {
+    cx.keep(session);
+    stored.account.profile_response()
+}

@@ -1,0 +1,55 @@
+//! Forward-auth: a proxy asks who is logged in.
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
+use crate::{
+    context::{Context, decode, no_user},
+    host::Host,
+    http::{Problem, Response},
+    session::{Session, User},
+};
+
+/// `GET /auth/verify`, `?role=NAME`. Never rotates, and leaves the cookie alone: the visitor does not see this answer.
+pub(super) async fn verify<H: Host>(cx: &Context<'_, H>) -> Result<Response, Problem> {
+    let role = role(cx.request.query)?;
+    let session = cx.load().await?;
+    cx.leave_cookie();
+    let session = session.ok_or_else(Problem::no_session)?;
+    let user = session.record.user.as_ref().ok_or_else(no_user)?;
+    if role.is_some_and(|role| !user.roles.contains(&role)) {
+        return Err(Problem::forbidden());
+    }
+    Ok(identity(user, &session))
+}
+
+/// `role=NAME`, or nothing.
+fn role(query: &str) -> Result<Option<String>, Problem> {
+    match query.split_once('=') {
+        None if query.is_empty() => Ok(None),
+        Some(("role", role)) if !role.is_empty() && !role.contains(['&', '=']) => decode(role).map(Some),
+        _ => Err(Problem::bad_request("unknown query; the only one here is ?role=NAME")),
+    }
+}
+
+/// The user, in headers. One without a value is left out.
+fn identity(user: &User, session: &Session) -> Response {
+    let roles: Vec<String> = user.roles.iter().map(|role| encode(role)).collect();
+    let authenticated_at = session.record.authenticated_at.map(|time| time.rfc3339()).unwrap_or_default();
+    let headers = [
+        ("X-Session-User", encode(&user.id)),
+        ("X-Session-Name", encode(&user.name)),
+        ("X-Session-Roles", roles.join(",")),
+        ("X-Session-Handle", session.ticket.id.handle().to_string()),
+        ("X-Session-Authenticated-At", authenticated_at),
+    ];
+    let present = headers.into_iter().filter(|(_, value)| !value.is_empty());
+    present.fold(Response::new(200), |response, (name, value)| response.header(name, value))
+}
+
+/// What is not encoded: RFC 3986's unreserved characters. Nothing else can end a header or a list.
+const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// Percent-encoded UTF-8.
+fn encode(text: &str) -> String {
+    utf8_percent_encode(text, RESERVED).to_string()
+}

@@ -1,0 +1,98 @@
+//! Why an operation on a session or an account was not carried out.
+
+use super::change::ApplyError;
+use crate::{host::Host, http::Problem, id::Handle, limit::CountingStore, store::Failure};
+
+/// Why an operation was not carried out.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Error {
+    /// The store failed: whether a write was made is not known.
+    Store(Failure),
+    /// The session has ended meanwhile.
+    Ended,
+    /// What is stored under this session's key cannot be read. It is left as it is.
+    Unreadable(Handle),
+    /// An account cannot be read. It is left as it is.
+    UnreadableAccount,
+    /// Others kept changing the same thing until the deadline.
+    Conflict,
+    /// The username is taken.
+    NameTaken,
+    /// There is no such user, or the password is wrong.
+    InvalidCredentials,
+    /// The login was too long ago for this.
+    NotFresh,
+    /// The user has no account here.
+    NoAccount,
+    /// `If-Match` names another state.
+    PreconditionFailed,
+    /// The change does not fit the data.
+    NotApplicable(ApplyError),
+    /// No session has this handle, or it is another user's.
+    NotFound,
+}
+
+impl From<Failure> for Error {
+    fn from(failure: Failure) -> Self {
+        Self::Store(failure)
+    }
+}
+
+impl From<ApplyError> for Error {
+    fn from(error: ApplyError) -> Self {
+        Self::NotApplicable(error)
+    }
+}
+
+impl From<Error> for Problem {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Store(failure) => Self::store_unavailable(failure),
+            Error::Ended => Self::session_ended(),
+            Error::Unreadable(handle) => unreadable(&format!("session {handle}")),
+            Error::UnreadableAccount => unreadable("an account"),
+            Error::Conflict => Self::conflict(
+                "others kept changing this until the deadline, or it ended in the meantime; try again",
+            ),
+            Error::NameTaken => Self::conflict("this username is taken; choose another"),
+            Error::InvalidCredentials => Self::invalid_credentials(),
+            Error::NotFresh => Self::reauthenticate(),
+            Error::NoAccount => Self::not_found("the user has no account here"),
+            Error::PreconditionFailed => Self::precondition_failed(),
+            Error::NotApplicable(ApplyError::Unprocessable(detail)) => Self::unprocessable(detail),
+            Error::NotApplicable(ApplyError::TooLarge(detail)) => Self::too_large(detail),
+            Error::NotApplicable(ApplyError::Unreadable) => unreadable("the data of a session or a profile"),
+            Error::NotFound => Self::not_found("there is no session with this handle"),
+        }
+    }
+}
+
+fn unreadable(what: &str) -> Problem {
+    Problem::internal("what is stored here cannot be read; it was left as it is")
+        .logged(format!("{what} cannot be read: it is not JSON of this version; it was left as it is"))
+}
+
+/// How often an operation may lose the answer to a write.
+const MAX_LOST: u32 = 2;
+
+/// The retries of one operation whose writes were not answered.
+#[derive(Default)]
+pub struct Retry {
+    lost: u32,
+}
+
+impl Retry {
+    /// Waits before the next attempt. Errors: a failure that leaves no doubt, or too many of the others.
+    pub(crate) async fn after<H: Host>(
+        &mut self,
+        failure: Failure,
+        store: &CountingStore<'_, H>,
+    ) -> Result<(), Error> {
+        self.lost += 1;
+        if !failure.is_in_doubt() || self.lost > MAX_LOST {
+            return Err(failure.into());
+        }
+        store.backoff(self.lost).await;
+        Ok(())
+    }
+}

@@ -1,0 +1,114 @@
+//! The device list: a user's sessions.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::{Entry, Error, Record, Sessions, StoredSession, User, UserState};
+use crate::{
+    host::Host,
+    http::Response,
+    id::{Family, Handle},
+    store::{Batch, Failure},
+    ticket::UserTag,
+    time::{Time, as_rfc3339},
+};
+
+#[derive(Serialize)]
+struct Body {
+    sessions: Vec<Item>,
+}
+
+#[derive(Serialize)]
+struct Item {
+    handle: Handle,
+    current: bool,
+    #[serde(serialize_with = "as_rfc3339")]
+    created_at: Time,
+    #[serde(serialize_with = "as_rfc3339")]
+    last_seen_at: Time,
+    remember: bool,
+    user_agent: Option<String>,
+    ip: Option<String>,
+}
+
+impl<H: Host> Sessions<'_, H> {
+    /// The answer that lists a user's sessions, the oldest first. Two calls, and one more if some have expired.
+    pub async fn list(&self, user: &UserTag, current: Option<&Handle>) -> Result<Response, Error> {
+        let now = self.host.now();
+        let item = |stored: StoredSession| {
+            let StoredSession { handle, record, ttl_ms, .. } = stored;
+            // Use renews the time to live: what is missing of it is how long ago that was.
+            let full = self.rules.lifetimes.ttl(record.expires_at, record.remember, now);
+            let unused_for = full.saturating_sub(Duration::from_millis(ttl_ms));
+            Item {
+                handle,
+                current: current == Some(&handle),
+                created_at: record.created_at,
+                last_seen_at: now - unused_for,
+                remember: record.remember,
+                user_agent: record.device.user_agent,
+                ip: record.device.ip,
+            }
+        };
+        let sessions = self.of_user(user, current).await?.into_iter().map(item).collect();
+        Ok(Response::json(&Body { sessions }))
+    }
+
+    /// The sessions in a user's list that live, the oldest first; and `current`, if the list has lost it.
+    pub(super) async fn of_user(
+        &self,
+        user: &UserTag,
+        current: Option<&Handle>,
+    ) -> Result<Vec<StoredSession>, Error> {
+        // 1. The handles, as the primary has them: a session that is missing here is shown as ended.
+        let list_key = self.list_key(user);
+        let [_, listed] = self.store.run(Batch::default().at_primary(&list_key).hash(&*list_key)).await?;
+        let listed = listed.pairs()?;
+        let mut handles: Vec<Handle> = listed.iter().filter_map(|(name, _)| Handle::parse(name)).collect();
+        handles.extend(current.filter(|current| !handles.contains(current)).copied());
+        if handles.is_empty() {
+            return Ok(Vec::new());
+        }
+        // 2. Their records.
+        let keys: Vec<String> = handles.iter().map(|handle| self.key(handle)).collect();
+        let all = keys.iter().cloned().chain([self.state_key(user)]);
+        let batch = Batch::default().at_primary(&list_key).get(all);
+        let batch = keys.iter().fold(batch, |batch, key| batch.ttl(key));
+        let mut replies = self.store.run_all(batch).await?.into_iter().skip(1);
+        let mut values = replies.next().ok_or(Failure::Garbled)?.values(keys.len() + 1)?;
+        let state = UserState::parse(values.pop().flatten().as_deref());
+        if replies.len() != handles.len() {
+            return Err(Failure::Garbled.into());
+        }
+        let (mut alive, mut gone) = (Vec::new(), Vec::new());
+        for ((handle, value), ttl) in handles.into_iter().zip(values).zip(replies) {
+            let ttl_ms = u64::try_from(ttl.integer()?).unwrap_or(0);
+            match (value.as_deref().and_then(Entry::parse), value) {
+                (Some(Entry::Session(record)), Some(stored)) if self.is_alive(&record, user, &state) => {
+                    alive.push(StoredSession { handle, record, stored, ttl_ms });
+                }
+                (Some(Entry::Session(_)), _) | (_, None) => gone.push(handle.to_string()),
+                // A redirect stays in the list while it exists, and what cannot be read: a revocation must delete it.
+                _ => {}
+            }
+        }
+        // 3. The list without those that have ended, and the store without the heads of their families.
+        if !gone.is_empty() {
+            let family = |name| listed.iter().find(|(listed, _)| listed == name).map(|(_, family)| family);
+            let ended = gone.iter().filter_map(family).filter_map(|family| Family::parse(family));
+            let is_alive = |family: &Family| alive.iter().any(|stored| stored.record.family == *family);
+            let heads: Vec<String> =
+                ended.filter(|family| !is_alive(family)).map(|family| self.family_key(family)).collect();
+            let batch = Batch::default().hash_delete(&list_key, gone);
+            self.store.run_all(if heads.is_empty() { batch } else { batch.delete(heads) }).await?;
+        }
+        alive.sort_by_key(|stored| (stored.record.created_at, stored.handle));
+        Ok(alive)
+    }
+
+    fn is_alive(&self, record: &Record, user: &UserTag, state: &UserState) -> bool {
+        let is_theirs = record.user.as_ref().map(User::tag).as_ref() == Some(user);
+        is_theirs && self.host.now() < record.expires_at && record.survives(state)
+    }
+}

@@ -1,0 +1,125 @@
+//! Sessions of users: beginning one, proving again who one is, and how many there may be.
+
+use serde_json::value::RawValue;
+
+use super::{Device, Error, Record, Retry, Session, Sessions, User, write::Created};
+use crate::{
+    host::{Host, random},
+    id::{Family, Id, Nonce},
+    store::Batch,
+    ticket::UserTag,
+};
+
+impl<H: Host> Sessions<'_, H> {
+    /// Begins a session for a user who was authenticated elsewhere. Two calls; more if the user has too many sessions:
+    /// then the oldest ends.
+    pub async fn create_for_user(
+        &self,
+        user: User,
+        data: Box<RawValue>,
+        remember: bool,
+        device: Device,
+    ) -> Result<Session, Error> {
+        // 1. The revocation mark under which this login begins, from the primary: a replica may have the previous one.
+        let tag = user.tag();
+        let mark = self.user_state(&tag).await?.revocation_mark;
+        if mark.is_some_and(|mark| self.began < mark.time()) {
+            // All sessions were ended while this login was on its way: it counts as before that.
+            return Err(Error::Conflict);
+        }
+        // 2. The session. It does not know a mark that is set in between, and so is revoked by it.
+        let make = || {
+            let session = self.new_session(Some(user.clone()), data.clone(), remember, device.clone());
+            let record = Record { marks: mark.into_iter().collect(), ..(*session.record).clone() };
+            session.with_record(record)
+        };
+        let Created { session, listed, .. } = self.insert(&make).await?;
+        // 3. Room for it.
+        self.enforce_max_per_user(&tag, listed).await?;
+        Ok(session)
+    }
+
+    /// Begins a session for a user who has just proved who they are, in exchange for the one they had, whose id is dead at
+    /// once. `make` makes the new one from the last state of the old one. One call.
+    pub async fn log_in(
+        &self,
+        old: Option<Session>,
+        make: &dyn Fn(Option<&Session>) -> Session,
+    ) -> Result<Session, Error> {
+        let Created { session, listed, state } = self.swap(old, &|old| Some(make(old))).await?;
+        self.isolate.count("sessions_created", self.host.now());
+        let Some(tag) = session.ticket.user else { return Ok(session) };
+        let session = match state.revocation_mark {
+            Some(mark) if !session.record.survives(&state) => {
+                if self.began < mark.time() {
+                    self.discard(&session, &tag).await?;
+                    return Err(Error::Conflict);
+                }
+                self.add_mark(session, mark).await?
+            }
+            _ => session,
+        };
+        // The old one is gone: whatever fails now, the visitor gets the new one. The next login makes room.
+        drop(self.enforce_max_per_user(&tag, listed).await);
+        Ok(session)
+    }
+
+    /// Gives the session a new id, without a grace for the old one: its user has just given the password. One call.
+    pub async fn reauthenticate(&self, session: Session) -> Result<Session, Error> {
+        let make = |old: Option<&Session>| {
+            let (now, old) = (self.host.now(), old?);
+            let record = Record {
+                authenticated_at: Some(now),
+                rotated_at: now,
+                family: Family(random(self.host)),
+                generation: 0,
+                ..(*old.record).clone()
+            };
+            let record = record.with_revision(self.nonce());
+            Some(Session::begin(Id::from_bytes(random(self.host)), record, now))
+        };
+        let Created { session, state, .. } = self.swap(Some(session), &make).await?;
+        if session.record.survives(&state) {
+            return Ok(session);
+        }
+        self.delete(&session).await?;
+        Err(Error::Ended)
+    }
+
+    /// Deletes a session that nobody knows yet, and takes it off its user's list.
+    pub async fn discard(&self, session: &Session, user: &UserTag) -> Result<(), Error> {
+        let handle = session.ticket.id.handle();
+        let list_key = self.list_key(user);
+        let batch = Batch::default().delete([self.key(&handle)]).hash_delete(&list_key, [handle.to_string()]);
+        self.store.run_all(batch).await?;
+        Ok(())
+    }
+
+    /// Lets a session that nobody knows yet survive a mark that was set before it began.
+    async fn add_mark(&self, session: Session, mark: Nonce) -> Result<Session, Error> {
+        let marks = std::iter::once(mark).chain(session.record.marks.iter().copied()).collect();
+        let record = Record { marks, ..(*session.record).clone() };
+        let next = session.with_record(record);
+        let (key, mut retry) = (self.key(&next.ticket.id.handle()), Retry::default());
+        loop {
+            match self.store.run(Batch::default().overwrite(&key, &next.stored)).await {
+                Ok([done]) => return if done.is_ok()? { Ok(next) } else { Err(Error::Ended) },
+                Err(failure) => retry.after(failure, self.store).await?,
+            }
+        }
+    }
+
+    /// Ends the oldest sessions of a user who has too many.
+    async fn enforce_max_per_user(&self, user: &UserTag, listed: usize) -> Result<(), Error> {
+        if listed <= self.rules.max_per_user {
+            return Ok(());
+        }
+        // The list also holds sessions that have expired; reading it takes those off.
+        let alive = self.of_user(user, None).await?;
+        let excess = alive.len().saturating_sub(self.rules.max_per_user);
+        for stored in alive.into_iter().take(excess) {
+            self.end_stored(user, stored).await?;
+        }
+        Ok(())
+    }
+}

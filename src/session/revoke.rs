@@ -1,0 +1,132 @@
+//! Ending all sessions of a user.
+//!
+//! The revocation mark does it: a session whose login began under another mark is dead at its next use, whether the list
+//! holds it or not. The list only says which records can be deleted at once.
+
+use super::{Error, Record, Retry, Session, Sessions, UserState};
+use crate::{
+    host::{Host, random},
+    id::{Family, Handle, Nonce},
+    store::{Batch, Failure},
+    ticket::UserTag,
+};
+
+/// Handles and their families, as a user's list holds them.
+type Listed = Vec<(String, String)>;
+
+impl<H: Host> Sessions<'_, H> {
+    /// Ends all sessions of a user but the caller's, which survives the mark.
+    pub async fn end_others(&self, user: &UserTag, session: Session) -> Result<Session, Error> {
+        let mark = self.new_mark();
+        // The session knows the mark before the mark is set: no request in between finds it dead.
+        let session = self.survive_mark(session, &mark).await?;
+        self.revoke(user, &mark, Some(&session.record), Some(session.record.family)).await?;
+        Ok(session)
+    }
+
+    /// Ends all sessions of a user: those in the list, others, and those whose login is under way. `caller`: the session
+    /// that asks for it, if one does.
+    pub async fn end_all(&self, user: &UserTag, caller: Option<&Record>) -> Result<(), Error> {
+        self.revoke(user, &self.new_mark(), caller, None).await
+    }
+
+    /// What holds for all sessions of a user, as the primary has it.
+    pub(crate) async fn user_state(&self, user: &UserTag) -> Result<UserState, Failure> {
+        let key = self.state_key(user);
+        let [state] = self.store.run(Batch::default().get_from_primary(&key)).await?;
+        Ok(UserState::parse(state.value()?.as_deref()))
+    }
+
+    /// Changes what holds for all sessions of a user, by compare-and-set: a change that arrives late must not undo a
+    /// later one. Returns the user's list in that moment; `None` if there was nothing to change.
+    pub(crate) async fn update_user_state(
+        &self,
+        user: &UserTag,
+        change: &dyn Fn(UserState) -> Result<Option<UserState>, Error>,
+    ) -> Result<Option<Listed>, Error> {
+        let (key, list_key) = (self.state_key(user), self.list_key(user));
+        // As long as a session from before it can last.
+        let ttl = self.rules.lifetimes.longest();
+        let mut retry = Retry::default();
+        loop {
+            let [stored] = self.store.run(Batch::default().get_from_primary(&key)).await?;
+            let stored = stored.value()?;
+            let Some(next) = change(UserState::parse(stored.as_deref()))? else { return Ok(None) };
+            let next = next.to_json();
+            let batch = match &stored {
+                Some(stored) => Batch::default().replace(&key, stored, &next, Some(ttl)),
+                None => Batch::default().create(&key, &next, ttl),
+            };
+            match self.store.run(batch.hash(&*list_key).atomic()).await {
+                Ok([written, listed]) if written.is_ok()? => return Ok(Some(listed.pairs()?)),
+                Ok(_) => self.check_deadline()?,
+                Err(failure) => retry.after(failure, self.store).await?,
+            }
+        }
+    }
+
+    fn new_mark(&self) -> Nonce {
+        Nonce::at(self.host.now(), random(self.host))
+    }
+
+    async fn revoke(
+        &self,
+        user: &UserTag,
+        mark: &Nonce,
+        caller: Option<&Record>,
+        kept: Option<Family>,
+    ) -> Result<(), Error> {
+        // 1. The mark, and in the same transaction the list.
+        let change = |current: UserState| {
+            if current.revocation_mark == Some(*mark) {
+                // An attempt whose answer was lost has set it. Sessions in the list now may be newer.
+                return Ok(None);
+            }
+            // A replica may not know yet that the caller's own session was ended: then it may not do this.
+            if caller.is_some_and(|caller| !caller.survives(&current)) {
+                return Err(Error::Ended);
+            }
+            Ok(Some(UserState { revocation_mark: Some(*mark), ..current }))
+        };
+        let Some(listed) = self.update_user_state(user, &change).await? else { return Ok(()) };
+        self.isolate.count("revocations", self.host.now());
+        // 2. Their records. They are dead already, so that a failure here does no harm.
+        let kept = kept.map(|family| family.to_string());
+        let ended: Listed = listed.into_iter().filter(|(_, family)| Some(family) != kept.as_ref()).collect();
+        if ended.is_empty() {
+            return Ok(());
+        }
+        let records =
+            ended.iter().filter_map(|(handle, _)| Handle::parse(handle)).map(|handle| self.key(&handle));
+        let heads = ended
+            .iter()
+            .filter_map(|(_, family)| Family::parse(family))
+            .map(|family| self.family_key(family));
+        let list_key = self.list_key(user);
+        let batch = Batch::default()
+            .delete(records.chain(heads))
+            .hash_delete(&list_key, ended.iter().map(|(handle, _)| handle.as_str()));
+        drop(self.store.run_all(batch).await);
+        Ok(())
+    }
+
+    /// Lets a session survive a mark that will be set.
+    async fn survive_mark(&self, mut session: Session, mark: &Nonce) -> Result<Session, Error> {
+        // Older marks, and marks that were never set, do not matter any more.
+        const KEPT: usize = 8;
+        let (mut retry, mut conflicts) = (Retry::default(), 0);
+        while !session.record.marks.contains(mark) {
+            let marks = std::iter::once(mark).chain(&session.record.marks).take(KEPT).copied().collect();
+            let record = Record { marks, ..(*session.record).clone() };
+            let stored = record.to_json();
+            match self.compare_and_set(&session, &stored, None).await {
+                Ok(true) => return Ok(Session { record: Box::new(record), stored, ..session }),
+                Ok(false) => {}
+                Err(Error::Store(failure)) => retry.after(failure, self.store).await?,
+                Err(error) => return Err(error),
+            }
+            session = self.reload(session.ticket, &mut conflicts).await?;
+        }
+        Ok(session)
+    }
+}

@@ -1,0 +1,177 @@
+//! Writes to the store. Each is a compare-and-set on what was read: the store refuses a write whose key has changed or is
+//! gone, so that no acknowledged change is lost and nothing in flight brings an ended session back.
+//!
+//! If the answer to a write is lost, reading finds out whether it was made; that is never guessed.
+
+use std::time::Duration;
+
+use super::{Error, Retry, Session, Sessions, UserState};
+use crate::{
+    host::{Host, random},
+    store::{Batch, Failure},
+    ticket::Ticket,
+};
+
+/// What came of writing a new session.
+struct WriteOutcome {
+    /// Whether its key was free; otherwise it was not written.
+    is_new: bool,
+    /// Whether the session that it replaces has ended with this write.
+    old_has_ended: bool,
+    /// How many sessions the user's list holds, with those that have expired.
+    listed: usize,
+    /// What holds for all sessions of the user.
+    state: UserState,
+}
+
+/// A session just written.
+pub(super) struct Created {
+    pub(super) session: Session,
+    /// How many sessions the user's list holds, with those that have expired.
+    pub(super) listed: usize,
+    /// What held for all sessions of the user in that moment.
+    pub(super) state: UserState,
+}
+
+impl<H: Host> Sessions<'_, H> {
+    /// Writes the session that `make` makes. If the answer is lost and the session is not there, it may still be on its
+    /// way: another one is made, under another id. A late one belongs to nobody, and cannot bring back what was ended.
+    pub(super) async fn insert(&self, make: &dyn Fn() -> Session) -> Result<Created, Error> {
+        let created = self.swap(None, &|_| Some(make())).await?;
+        self.isolate.count("sessions_created", self.host.now());
+        Ok(created)
+    }
+
+    /// The same in exchange for another session, which ends in the same moment: `make` makes the new one from its last
+    /// state, or makes none if that has ended.
+    pub(super) async fn swap(
+        &self,
+        mut old: Option<Session>,
+        make: &dyn Fn(Option<&Session>) -> Option<Session>,
+    ) -> Result<Created, Error> {
+        let mut retry = Retry::default();
+        loop {
+            let session = make(old.as_ref()).ok_or(Error::Ended)?;
+            match self.write_new(&session, old.as_ref()).await {
+                // 32 random bytes exist already only if the source of randomness is broken.
+                Ok(WriteOutcome { is_new: false, .. }) => return Err(Error::Conflict),
+                Ok(WriteOutcome { old_has_ended: true, listed, state, .. }) => {
+                    return Ok(Created { session, listed, state });
+                }
+                // The old one has changed or ended meanwhile.
+                Ok(_) => {
+                    self.delete_copy(&session).await?;
+                    self.check_deadline()?;
+                }
+                Err(failure) => {
+                    retry.after(failure, self.store).await?;
+                    let (loaded, _) = self.read_from_primary(&session.ticket).await?;
+                    if loaded.stored.as_ref() == Some(&session.stored) {
+                        return Ok(Created { session, listed: 0, state: loaded.state });
+                    }
+                }
+            }
+            old = match old {
+                None => None,
+                Some(old) => self.load_from_primary(old.ticket).await?,
+            };
+        }
+    }
+
+    /// Whether a new session could be written under its id. Not for one that replaces another: see [`Self::swap`].
+    pub(super) async fn create_copy(&self, session: &Session) -> Result<bool, Failure> {
+        self.write_new(session, None).await.map(|outcome| outcome.is_new)
+    }
+
+    /// Deletes a session that nobody knows yet.
+    pub(super) async fn delete_copy(&self, copy: &Session) -> Result<(), Error> {
+        let [deleted] = self.store.run(Batch::default().delete([self.key(&copy.ticket.id.handle())])).await?;
+        deleted.integer()?;
+        Ok(())
+    }
+
+    /// Deletes a session that is still as it was read, with the head of its family. False if it has changed or ended.
+    pub(super) async fn delete(&self, session: &Session) -> Result<bool, Failure> {
+        let key = self.key(&session.ticket.id.handle());
+        let batch = Batch::default().delete_if(&key, &session.stored);
+        let batch = match session.ticket.generation {
+            0 => batch,
+            _ => batch.delete([self.family_key(session.ticket.family)]),
+        };
+        let replies = self.store.run_all(batch).await?;
+        Ok(replies.first().ok_or(Failure::Garbled)?.integer()? > 0)
+    }
+
+    /// Replaces what is stored, with a new time to live if one is given; false if it is not what was read. Ended: the
+    /// user's sessions were revoked meanwhile.
+    pub(super) async fn compare_and_set(
+        &self,
+        read: &Session,
+        new: &str,
+        ttl: Option<Duration>,
+    ) -> Result<bool, Error> {
+        let key = self.key(&read.ticket.id.handle());
+        let batch = Batch::default().replace(&key, &read.stored, new, ttl);
+        let Some(user) = read.ticket.user else {
+            let [replaced] = self.store.run(batch).await?;
+            return Ok(replaced.is_ok()?);
+        };
+        let state_key = self.state_key(&user);
+        let [replaced, state] = self.store.run(batch.get_from_primary(&state_key)).await?;
+        let state = UserState::parse(state.value()?.as_deref());
+        let replaced = replaced.is_ok()?;
+        if replaced && !read.record.survives(&state) { Err(Error::Ended) } else { Ok(replaced) }
+    }
+
+    /// Reads the session again after a conflict, until the deadline. From the second conflict on it waits up to half of
+    /// the time that was spent so far: of a hundred changes at once each is tried about six times then, instead of 25.
+    /// Operations that end sessions do not wait.
+    pub(super) async fn reload(&self, ticket: Ticket, conflicts: &mut u32) -> Result<Session, Error> {
+        *conflicts += 1;
+        if *conflicts > 1 {
+            let (now, [jitter]) = (self.host.now(), random(self.host));
+            let pause = (now - self.began) * u32::from(jitter) / 512;
+            self.host.sleep(pause.min(self.deadline - now)).await;
+        }
+        self.check_deadline()?;
+        self.load_from_primary(ticket).await?.ok_or(Error::Ended)
+    }
+
+    /// Writes a session under its id, and into its user's list; in the same transaction ends `old`, if that is still as
+    /// it was read.
+    async fn write_new(&self, session: &Session, old: Option<&Session>) -> Result<WriteOutcome, Failure> {
+        let Session { ticket, record, stored } = session;
+        let ttl = self.rules.lifetimes.ttl(ticket.ends, ticket.remember, ticket.issued);
+        let (handle, family) = (ticket.id.handle().to_string(), record.family.to_string());
+        let key = self.key(&ticket.id.handle());
+        let user_keys = ticket.user.map(|user| (self.state_key(&user), self.list_key(&user)));
+        let old_key = old.map(|old| self.key(&old.ticket.id.handle())).unwrap_or_default();
+        let mut batch = Batch::default().create(&key, stored, ttl);
+        if let Some((state_key, list_key)) = &user_keys {
+            batch = batch
+                .get_from_primary(state_key)
+                .hash_set(list_key, &handle, &family, self.rules.lifetimes.longest())
+                .hash_length(list_key)
+                .atomic();
+        }
+        if let Some(old) = old {
+            batch = batch.delete_if(&old_key, &old.stored).atomic();
+            if old.ticket.generation > 0 {
+                batch = batch.delete([self.family_key(old.ticket.family)]);
+            }
+        }
+        let mut replies = self.store.run_all(batch).await?.into_iter();
+        let mut next = || replies.next().ok_or(Failure::Garbled);
+        let is_new = next()?.is_ok()?;
+        let (mut state, mut listed, mut old_has_ended) = (UserState::default(), 0, true);
+        if user_keys.is_some() {
+            state = UserState::parse(next()?.value()?.as_deref());
+            let (_added, _expiry) = (next()?, next()?);
+            listed = usize::try_from(next()?.integer()?).map_err(|_| Failure::Garbled)?;
+        }
+        if old.is_some() {
+            old_has_ended = next()?.integer()? > 0;
+        }
+        Ok(WriteOutcome { is_new, old_has_ended, listed, state })
+    }
+}
