@@ -24,7 +24,7 @@ use crate::{
 #[serde(deny_unknown_fields)]
 pub struct Record {
     pub(super) v: Version,
-    /// The name of this state; see [`revision`].
+    /// The name of this state; see `mod revision`.
     #[serde(rename = "rev")]
     pub revision: Nonce,
     /// The names of the states before it, the latest first.

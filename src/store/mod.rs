@@ -103,7 +103,7 @@ impl<'a, H: Host> Store<'a, H> {
     }
 
     /// Sends the batch, in one call: one reply for each command, of which some may be errors. A batch that only reads is
-    /// repeated, up to [`MAX_ATTEMPTS`] in all, after a transient failure and while there is time.
+    /// repeated, up to three times in all, after a transient failure and while there is time.
     pub async fn send(&self, batch: &Batch<'_>, deadline: Time) -> Result<Replies, Failure> {
         let mut attempts = 0;
         loop {
