@@ -50,7 +50,7 @@ impl<H: Host> App<H> {
 
 /// The answer to every request if the configuration is wrong.
 pub fn misconfigured() -> Response {
-    Problem::misconfigured().into_response().private()
+    Problem::misconfigured().into_response().uncacheable()
 }
 
 /// From the request to the handler of its route.
@@ -61,9 +61,9 @@ async fn handle<H: Host>(cx: &mut Context<'_, H>) -> Result<Response, Problem> {
     if cors::is_preflight(request) {
         return Ok(cors::preflight(request, route?.allowed(), &config.origins));
     }
-    // 2. Not from a page of another site: that counts for nobody's limit.
+    // 2. Not from a page of another site: that counts for nobody's limit. (Nothing is added to the limiter yet.)
     cross_site::check(request, &config.origins)?;
-    cx.remove_useless_cookie();
+    cx.remove_invalid_cookie();
     // 3. The limits, as far as they are known without the store. The first call to the store counts.
     if let Some(presented) = &cx.presented {
         stats::count_ticket(&cx.app.isolate, presented, cx.app.host.now());
@@ -94,9 +94,7 @@ async fn finish<H: Host>(cx: &Context<'_, H>, mut outcome: Result<Response, Prob
     let Context { app, request, store, .. } = cx;
     let now = app.host.now();
     // 1. Whatever was not counted yet is counted.
-    if !matches!(&outcome, Err(problem) if problem.code == Code::CrossSite)
-        && let Err(failure) = store.count().await
-    {
+    if let Err(failure) = store.count().await {
         outcome = Err(Problem::store_unavailable(failure));
     }
     if let Err(refusal) = store.check() {
@@ -120,21 +118,21 @@ async fn finish<H: Host>(cx: &Context<'_, H>, mut outcome: Result<Response, Prob
     let response = outcome.unwrap_or_else(Problem::into_response);
     let response = store.limiter.write_fields(response);
     let response = set_cookies(cx, response, ended).header("Vary", "Cookie");
-    cors::expose(response, request, &app.config.origins).private()
+    cors::expose(response, request, &app.config.origins).uncacheable()
 }
 
 /// Sets or removes the ticket's cookie and, after a write, the one for read-your-writes. Never with a failure: then nothing
-/// is known, and nobody may be logged out.
+/// is known, and nobody may be logged out. Never with forward-auth: the visitor does not see that answer.
 fn set_cookies<H: Host>(cx: &Context<'_, H>, mut response: Response, ended: bool) -> Response {
     let Context { app: App { config, host, .. }, request, store, .. } = cx;
-    if response.status >= 500 {
+    if response.status >= 500 || cx.is_forward_auth() {
         return response;
     }
     let (sync_cookie, sync_keyring) = &config.sync;
     let change = if ended && cx.presented.is_some() { CookieChange::Remove } else { cx.take_cookie_change() };
     let is_removed = matches!(change, CookieChange::Remove);
     match change {
-        CookieChange::Keep => {}
+        CookieChange::Unchanged => {}
         CookieChange::Set(ticket) => {
             response = response.header("Set-Cookie", config.set_ticket(&ticket, host.now()));
         }
@@ -144,7 +142,7 @@ fn set_cookies<H: Host>(cx: &Context<'_, H>, mut response: Response, ended: bool
         let is_present = sync_cookie.values(request.cookie()).next().is_some();
         return if is_present { response.header("Set-Cookie", sync_cookie.remove()) } else { response };
     }
-    match store.written().and_then(|token| sync::sign(&token, sync_keyring, host.now())) {
+    match store.sync_token_after_write().and_then(|token| sync::sign(&token, sync_keyring, host.now())) {
         Some(token) => response.header("Set-Cookie", sync_cookie.set(&token, Some(sync::LIFETIME))),
         None => response,
     }

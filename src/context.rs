@@ -1,6 +1,6 @@
 //! What a handler asks for: the session, a user, a recent login, a role, the admin token.
 
-use std::cell::RefCell;
+use std::{cell::RefCell, pin::Pin};
 
 use crate::{
     account::{Accounts, KnownDevice, name::Name},
@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// How many times `store.timeout` a change is re-applied while others change the same session.
-const PATIENCE: u32 = 5;
+const DEADLINE_IN_TIMEOUTS: u32 = 5;
 
 /// A request on its way through its handler.
 pub struct Context<'a, H> {
@@ -38,7 +38,7 @@ pub struct Context<'a, H> {
 /// What happens to the visitor's cookie.
 pub enum CookieChange {
     /// Nothing.
-    Keep,
+    Unchanged,
     /// It gets this ticket.
     Set(Ticket),
     /// It is removed.
@@ -62,13 +62,13 @@ impl<'a, H: Host> Context<'a, H> {
             param: "",
             presented,
             store: CountingStore::new(store, limiter, config.limits.fails_open),
-            cookie_change: RefCell::new(CookieChange::Keep),
+            cookie_change: RefCell::new(CookieChange::Unchanged),
             began: now,
         }
     }
 
     /// A cookie that holds no valid ticket is removed.
-    pub(crate) fn remove_useless_cookie(&self) {
+    pub(crate) fn remove_invalid_cookie(&self) {
         let values = || self.app.config.cookie.values(self.request.cookie());
         if self.presented.is_none() && values().next().is_some() {
             self.remove_cookie();
@@ -78,7 +78,7 @@ impl<'a, H: Host> Context<'a, H> {
     /// The sessions.
     pub fn sessions(&self) -> Sessions<'_, H> {
         let App { config, host, isolate } = self.app;
-        let deadline = self.began + config.store_timeout * PATIENCE;
+        let deadline = self.began + config.store_timeout * DEADLINE_IN_TIMEOUTS;
         Sessions { host, store: &self.store, isolate, rules: &config.session, began: self.began, deadline }
     }
 
@@ -93,9 +93,9 @@ impl<'a, H: Host> Context<'a, H> {
         if !session.is_rotation_due(self.app.config.session.rotate_every, self.app.host.now()) {
             return Ok(Some(session));
         }
-        match self.rarely(self.sessions().rotate(session, &presented.ticket.id)).await {
+        match boxed(self.sessions().rotate(session, &presented.ticket.id)).await {
             Ok(session) => {
-                self.keep(&session);
+                self.issue_ticket(&session);
                 Ok(Some(session))
             }
             Err(Error::Ended) => {
@@ -111,7 +111,7 @@ impl<'a, H: Host> Context<'a, H> {
         let Some(presented) = &self.presented else { return Ok(None) };
         let session = self.sessions().load(presented.ticket.clone()).await?;
         match &session {
-            Some(session) => self.keep(session),
+            Some(session) => self.issue_ticket(session),
             None => self.remove_cookie(),
         }
         Ok(session)
@@ -187,18 +187,19 @@ impl<'a, H: Host> Context<'a, H> {
 
     /// The answer that shows the session; its ticket is the visitor's from now on.
     pub fn show(&self, session: &Session) -> Response {
-        self.keep(session);
+        self.issue_ticket(session);
         session.response(&self.app.config.session.lifetimes)
     }
 
     /// The session's ticket is the visitor's from now on. The cookie is set only if it is another one than the visitor has,
     /// or if it was signed with an older secret.
-    pub fn keep(&self, session: &Session) {
+    pub fn issue_ticket(&self, session: &Session) {
         let is_present = self
             .presented
             .as_ref()
             .is_some_and(|presented| !presented.outdated && presented.ticket == session.ticket);
-        let change = if is_present { CookieChange::Keep } else { CookieChange::Set(session.ticket.clone()) };
+        let change =
+            if is_present { CookieChange::Unchanged } else { CookieChange::Set(session.ticket.clone()) };
         self.cookie_change.replace(change);
     }
 
@@ -207,22 +208,19 @@ impl<'a, H: Host> Context<'a, H> {
         self.cookie_change.replace(CookieChange::Remove);
     }
 
-    /// Leaves the visitor's cookie alone, whatever was found.
-    pub fn leave_cookie(&self) {
-        self.cookie_change.replace(CookieChange::Keep);
+    /// Whether a proxy asks for its visitor.
+    pub(crate) fn is_forward_auth(&self) -> bool {
+        self.request.path.strip_prefix(&*self.app.config.base_path) == Some(crate::routes::VERIFY)
     }
 
     pub(crate) fn take_cookie_change(&self) -> CookieChange {
-        self.cookie_change.replace(CookieChange::Keep)
+        self.cookie_change.replace(CookieChange::Unchanged)
     }
+}
 
-    /// A path that most requests do not take: its state is kept out of theirs, which start the sooner for it.
-    fn rarely<'f, T>(
-        &self,
-        path: impl Future<Output = T> + 'f,
-    ) -> std::pin::Pin<Box<dyn Future<Output = T> + 'f>> {
-        Box::pin(path)
-    }
+/// A path that most requests do not take: its state is kept out of theirs, which start the sooner for it.
+fn boxed<'f, T>(path: impl Future<Output = T> + 'f) -> Pin<Box<dyn Future<Output = T> + 'f>> {
+    Box::pin(path)
 }
 
 /// Nobody is logged in to the session.

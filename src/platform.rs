@@ -81,6 +81,8 @@ impl Platform {
 
         let url = [&self.store_url, call.path].concat();
         let sent = self.global.fetch_with_str_and_init(&url, &self.store_request);
+        // It has been read: it would be kept until the next call otherwise.
+        self.store_request.set_body_opt_str(None);
         let response = self.wait_for(sent).await?;
         let response: web_sys::Response = response.unchecked_into();
         let body = self.wait_for(response.text()?).await?;

@@ -64,7 +64,7 @@ fn into_platform(response: &Response) -> web_sys::Response {
         // A header that the platform refuses is a mistake of ours. Its text is not for the log.
         console_error!("cloakroom: the response was refused by the platform");
         let detail = "something went wrong here; the request may or may not have been carried out";
-        let internal = Response::from(Problem::internal(detail)).private();
+        let internal = Response::from(Problem::internal(detail)).uncacheable();
         write_response(&internal).expect("a response of constants")
     })
 }

@@ -83,6 +83,19 @@ test("verify never sets a cookie, also when the session is due for rotation or h
   assert.deepEqual(ended.setCookies, []);
 });
 
+test("verify answers a cookie that is no ticket without removing it, whatever is wrong with the request", async () => {
+  for (const [path, status] of /** @type {[string, number][]} */ ([
+    ["/auth/verify", 401],
+    ["/auth/verify?role=", 400],
+  ])) {
+    const visitor = both.worker.visitor();
+    visitor.ticket = "garbage";
+    const answer = await visitor.send("GET", path);
+    assert.equal(answer.status, status, answer.text);
+    assert.deepEqual(answer.setCookies, []);
+  }
+});
+
 test("sessions, profiles and device lists hold empty values", async () => {
   const data = { "": "", list: [], object: {}, text: "", nothing: null, zero: 0, no: false };
   const { visitor, answer } = await loggedIn({ id: "u6" }, data);

@@ -177,6 +177,18 @@ test("a record that cannot be read is an error: it is logged by handle, left as 
   }
 });
 
+test("a login goes through although the visitor's old record cannot be read", async () => {
+  const visitor = both.worker.visitor();
+  const { handle } = (await visitor.merge({ a: 1 })).json.session;
+  await both.store.redis.set(`sess:${handle}`, "not JSON", { expiration: "KEEPTTL" });
+  assert.equal((await visitor.look()).status, 500);
+  const answer = await visitor.register(`Ada ${handle.replace(/[^a-z]/gi, "")}`, "correct horse");
+  assert.equal(answer.status, 201, answer.text);
+  assert.deepEqual(answer.json.session.data, {});
+  assert.equal((await visitor.look()).status, 200);
+  assert.equal(await both.store.redis.get(`sess:${handle}`), "not JSON");
+});
+
 test("a key of another type holds no session, and is left as it is", async () => {
   const { redis } = both.store;
   const one = both.worker.visitor();

@@ -248,6 +248,18 @@ test("a call that counts is not repeated after a transient failure", async () =>
   }
 });
 
+test("closed: a first change that could not be counted is refused, and nothing is written", async () => {
+  for (const fault of /** @type {const} */ (["refuse", "lostAnswer", "cut"])) {
+    const visitor = closed.visitor();
+    store.faults.next(fault, { when: has("INCR") });
+    const before = await store.redis.keys("sess:*");
+    const answer = await visitor.merge({ a: 1 });
+    assert.equal(answer.status, 503, `${fault}: ${answer.text}`);
+    assert.deepEqual(answer.setCookies, []);
+    assert.equal((await store.redis.keys("sess:*")).length, before.length);
+  }
+});
+
 test("a request that was not counted is not refunded", async () => {
   const visitor = await guest(two[0]);
   for (let count = 0; count < 5; count += 1) await look(visitor);

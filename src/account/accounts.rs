@@ -163,7 +163,10 @@ impl<H: Host> Accounts<'_, H> {
             account.roles = roles.to_vec();
             Ok(())
         };
-        let mut current = self.update(self.by_tag(&tag).await?, &change).await?;
+        let updated = self.update(self.by_tag(&tag).await?, &change).await;
+        // The account was deleted meanwhile: that says nothing about the session of the caller.
+        let mut current =
+            updated.map_err(|error| if error == Error::Ended { Error::NoAccount } else { error })?;
         loop {
             let roles = current.account.roles;
             // Written also if they are the same: they must outlast the sessions that have begun since.

@@ -28,7 +28,6 @@ use crate::{
 
 /// The stored account.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Account {
     v: Version,
     /// The name of this state.

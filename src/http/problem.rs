@@ -166,7 +166,7 @@ impl Problem {
         Self::new(Code::RateLimited, detail).with_header("Retry-After", seconds.to_string())
     }
 
-    /// 500: what is stored cannot be read.
+    /// 500: what is stored cannot be read, or a mistake of ours.
     pub fn internal(detail: impl Into<Detail>) -> Self {
         Self::new(Code::Internal, detail)
     }

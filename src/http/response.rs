@@ -45,7 +45,7 @@ impl Response {
     }
 
     /// As every response of ours leaves: no cache may keep it, no proxy change it, no browser guess its type.
-    pub fn private(self) -> Self {
+    pub fn uncacheable(self) -> Self {
         self.header("Cache-Control", "no-store, no-transform").header("X-Content-Type-Options", "nosniff")
     }
 

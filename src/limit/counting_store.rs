@@ -39,8 +39,12 @@ impl<'a, H: Host> CountingStore<'a, H> {
 
     /// The same for any number of commands.
     pub async fn run_all(&self, batch: Batch<'_>) -> Result<Vec<Reply>, Failure> {
-        if batch.writes() {
-            self.count().await?;
+        if batch.writes() && self.limiter.is_due() {
+            // Not in doubt, unlike a failure of the batch itself: it was not sent.
+            self.count().await.map_err(|failure| match failure {
+                Failure::RateLimited => failure,
+                _ => Failure::NotCounted,
+            })?;
         }
         self.send(batch).await?.into_iter().collect()
     }
@@ -61,8 +65,8 @@ impl<'a, H: Host> CountingStore<'a, H> {
     }
 
     /// The token by which a later request reads what this one wrote; `None` if it wrote nothing.
-    pub fn written(&self) -> Option<String> {
-        self.store.written()
+    pub fn sync_token_after_write(&self) -> Option<String> {
+        self.store.sync_token_after_write()
     }
 
     /// Waits a short random time, longer with every attempt.
@@ -104,7 +108,7 @@ impl<'a, H: Host> CountingStore<'a, H> {
         for WindowKeys { current, window, .. } in &keys {
             memory.ensure_ttl(current, window.ttl());
         }
-        self.limiter.set_counted();
+        self.limiter.abandon();
         if !self.fails_open {
             return Err(failure);
         }
@@ -120,10 +124,11 @@ impl<'a, H: Host> CountingStore<'a, H> {
         keys: &[WindowKeys],
         deadline: Time,
     ) -> Result<Replies, Failure> {
-        let (sent, own) = (self.store.now(), batch.len());
+        let (sent, batch_len) = (self.store.now(), batch.len());
         // 1. The neighbouring windows; in one transaction, so that the primary reads them, where the counters are.
-        let around = keys.iter().flat_map(|keys| [&keys.previous, &keys.next]).map(|key| key.clone().into());
-        let is_joined = batch.get_also(around);
+        let neighbours =
+            keys.iter().flat_map(|keys| [&keys.previous, &keys.next]).map(|key| key.clone().into());
+        let is_joined = batch.get_also(neighbours);
         batch = batch.atomic();
         // 2. The store's clock, now and then.
         let memory = self.limiter.memory();
@@ -140,9 +145,9 @@ impl<'a, H: Host> CountingStore<'a, H> {
         }
         let mut replies = self.store.send(&batch, deadline).await?;
         // 4. The replies, taken apart in the same order.
-        let mut counted = replies.split_off(own + usize::from(!is_joined)).into_iter();
-        let mut next = || counted.next().unwrap_or(Err(Failure::Garbled));
-        let around = match replies.first_mut() {
+        let mut counted = replies.split_off(batch_len + usize::from(!is_joined)).into_iter();
+        let mut next_reply = || counted.next().unwrap_or(Err(Failure::Garbled));
+        let neighbours = match replies.first_mut() {
             Some(Ok(Reply::List(values))) if values.len() >= keys.len() * 2 => {
                 values.split_off(values.len() - keys.len() * 2)
             }
@@ -152,20 +157,20 @@ impl<'a, H: Host> CountingStore<'a, H> {
         if !is_joined {
             drop(replies.remove(0));
         }
-        if is_clock_due && let Ok(time) = next().and_then(Reply::texts) {
+        if is_clock_due && let Ok(time) = next_reply().and_then(Reply::texts) {
             memory.set_clock(store_time(&time), sent, self.store.now());
         }
         let now = memory.store_time(sent);
-        let mut around = around.into_iter().map(count);
+        let mut neighbours = neighbours.into_iter().map(count);
         let mut counts = Vec::with_capacity(keys.len());
         for WindowKeys { window, current, is_open, .. } in keys {
-            let was_created = !is_open && next().and_then(|reply| reply.is_ok()).unwrap_or(false);
-            let rank = next()?.integer()?.unsigned_abs();
+            let was_created = !is_open && next_reply().and_then(|reply| reply.is_ok()).unwrap_or(false);
+            let rank = next_reply()?.integer()?.unsigned_abs();
             if rank == 1 && !was_created {
                 memory.ensure_ttl(current, window.ttl());
             }
             memory.set_open(current, now + window.reset());
-            let (previous, next) = (around.next().unwrap_or(0), around.next().unwrap_or(0));
+            let (previous, next) = (neighbours.next().unwrap_or(0), neighbours.next().unwrap_or(0));
             counts.push(Counts { previous, current: rank, next });
         }
         self.limiter.judge(keys, &counts);

@@ -33,7 +33,7 @@ const SLOW: Duration = Duration::from_millis(250);
 pub struct Memory {
     /// Callers over a limit, by the counter's key without its window: until when.
     blocked: RefCell<BTreeMap<String, Time>>,
-    /// Counters that exist, with a time to live: until when they count.
+    /// Counters that are known to exist, with a time to live: until when they count.
     open: RefCell<BTreeMap<String, Time>>,
     corrections: RefCell<Vec<Correction>>,
     /// When corrections are tried again after a failure.

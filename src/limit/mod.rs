@@ -114,7 +114,7 @@ pub fn over_platform_limit() -> Problem {
 /// One limit, as callers know it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Policy<'a> {
-    /// `session`, `user`, `ip`, `mint`, or a route's pattern.
+    /// `session`, `user`, `ip`, `mint`, `login`, `login-address`, or a route's pattern.
     pub name: &'a str,
     /// How much.
     pub quota: Quota,

@@ -165,8 +165,16 @@ impl<'a> RateLimiter<'a> {
         self.set_counted();
     }
 
+    /// The request cannot be counted: nothing is due any more, and nothing is known of what was.
+    pub(super) fn abandon(&self) {
+        for charge in self.charges.borrow_mut().iter_mut().filter(|charge| charge.is_due) {
+            charge.verdict = None;
+            charge.is_due = false;
+        }
+    }
+
     /// Nothing is due any more.
-    pub(super) fn set_counted(&self) {
+    fn set_counted(&self) {
         for charge in self.charges.borrow_mut().iter_mut() {
             charge.is_due = false;
         }

@@ -128,8 +128,9 @@ async fn load_with_account<H: Host>(
     cx.store.limiter.add("mint", cx.app.config.limits.mint, cx.address());
     let key = cx.accounts().key(name);
     let ticket: Option<Ticket> = cx.presented.as_ref().map(|presented| presented.ticket.clone());
-    let (session, stored) = cx.sessions().load_with(ticket, &key).await?;
-    Ok((session, StoredAccount::parse(key, stored)?))
+    let loaded = cx.sessions().load_with(ticket, &key).await;
+    let outcome = loaded.and_then(|(session, stored)| Ok((session, StoredAccount::parse(key, stored)?)));
+    outcome.inspect_err(|_| cx.store.limiter.refund(&["mint"]))
 }
 
 /// Begins a session for the owner of an account, in exchange for the present one.
@@ -150,7 +151,10 @@ async fn begin_session<H: Host>(
     if !session.record.marks.is_empty() {
         // All sessions were ended not long ago: perhaps by a change of the password, or with the account.
         let accounts = cx.accounts();
-        let current = accounts.read(&accounts.key(name)).await?;
+        let current = match accounts.read(&accounts.key(name)).await {
+            Err(Error::UnreadableAccount) => None,
+            current => current?,
+        };
         if current.is_none_or(|current| current.account.hash != account.hash) {
             sessions.discard(&session, &user.tag()).await?;
             return Err(Error::Conflict.into());

@@ -37,7 +37,7 @@ pub(super) async fn end_all<H: Host>(cx: &Context<'_, H>) -> Result<Response, Pr
     let (session, user) = cx.require_fresh_user().await?;
     if keep_current {
         let session = cx.sessions().end_others(&user.tag(), session).await?;
-        cx.keep(&session);
+        cx.issue_ticket(&session);
     } else {
         cx.sessions().end_all(&user.tag(), Some(&session.record)).await?;
         cx.remove_cookie();

@@ -28,6 +28,9 @@ pub(crate) type Answer<'c> = Pin<Box<dyn Future<Output = Result<Response, Proble
 /// A method, a path below `base_path`, and what answers. A `*` is one segment of the path: the handler's parameter.
 type Route<H> = (Method, &'static str, Handler<H>);
 
+/// The path that proxies ask.
+pub(crate) const VERIFY: &str = "/verify";
+
 struct Routes<H>(PhantomData<H>);
 
 impl<H: Host> Routes<H> {
@@ -44,7 +47,7 @@ impl<H: Host> Routes<H> {
         (Delete, "/account", |cx| Box::pin(account::delete(cx))),
         (Get, "/profile", |cx| Box::pin(profile::show(cx))),
         (Patch, "/profile", |cx| Box::pin(profile::change(cx))),
-        (Get, "/verify", |cx| Box::pin(verify::verify(cx))),
+        (Get, VERIFY, |cx| Box::pin(verify::verify(cx))),
         (Get, "/sessions", |cx| Box::pin(devices::list(cx))),
         (Delete, "/sessions", |cx| Box::pin(devices::end_all(cx))),
         (Delete, "/sessions/*", |cx| Box::pin(devices::end_one(cx))),

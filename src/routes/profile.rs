@@ -39,6 +39,6 @@ async fn account_of<H: Host>(cx: &Context<'_, H>, user: &User) -> Result<StoredA
 }
 
 fn answer<H: Host>(cx: &Context<'_, H>, session: &Session, stored: &StoredAccount) -> Response {
-    cx.keep(session);
+    cx.issue_ticket(session);
     stored.account.profile_response()
 }

@@ -9,12 +9,10 @@ use crate::{
     session::{Session, User},
 };
 
-/// `GET /auth/verify`, `?role=NAME`. Never rotates, and leaves the cookie alone: the visitor does not see this answer.
+/// `GET /auth/verify`, `?role=NAME`. Never rotates, and no cookie comes with the answer, which the visitor does not see.
 pub(super) async fn verify<H: Host>(cx: &Context<'_, H>) -> Result<Response, Problem> {
     let role = role(cx.request.query)?;
-    let session = cx.load().await?;
-    cx.leave_cookie();
-    let session = session.ok_or_else(Problem::no_session)?;
+    let session = cx.load().await?.ok_or_else(Problem::no_session)?;
     let user = session.record.user.as_ref().ok_or_else(no_user)?;
     if role.is_some_and(|role| !user.roles.contains(&role)) {
         return Err(Problem::forbidden());

@@ -6,7 +6,6 @@ use serde::{Deserialize, Serialize};
 
 /// Where a login came from.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Device {
     /// The first 256 characters of `User-Agent`.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -43,7 +43,8 @@ impl<H: Host> Sessions<'_, H> {
         self.follow(ticket, loaded).await
     }
 
-    /// The same, if there is a ticket, and in the same call the value of another key.
+    /// The same for a request that gets another session in any case, if there is a ticket; and in the same call the value
+    /// of another key. A session that cannot be read is none here.
     pub async fn load_with(
         &self,
         ticket: Option<Ticket>,
@@ -54,7 +55,14 @@ impl<H: Host> Sessions<'_, H> {
             return Ok((None, values.values(1)?.pop().flatten()));
         };
         let (loaded, value) = self.read(&mut ticket, Some(key)).await?;
-        Ok((self.follow(ticket, loaded).await?, value))
+        let session = match self.follow(ticket, loaded).await {
+            Err(Error::Unreadable(handle)) => {
+                self.host.log(&format_args!("session {handle} cannot be read; it is left as it is"));
+                None
+            }
+            outcome => outcome?,
+        };
+        Ok((session, value))
     }
 
     /// The same as the primary has it: after a write was refused, a replica may not know why yet.
@@ -124,6 +132,8 @@ impl<H: Host> Sessions<'_, H> {
         if is_touch_due {
             match outcome {
                 Ok(_) => ticket.issued = now,
+                // Over a limit: the replies are withheld, the touch was made.
+                Err(Failure::RateLimited) => {}
                 Err(_) => self.isolate.forget_touch(&handle),
             }
         }
@@ -165,9 +175,9 @@ impl<H: Host> Sessions<'_, H> {
                 ));
                 Ok(())
             }
-            Err(error @ Error::Store(_)) => Err(error),
             // It has ended already.
-            Err(_) => Ok(()),
+            Err(Error::NotFound) => Ok(()),
+            Err(error) => Err(error),
         }
     }
 }

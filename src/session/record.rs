@@ -4,6 +4,9 @@
 //! "expires_at":…,"remember":false,"family":"…","generation":0}` (times in milliseconds); or, for a while after a rotation,
 //! the redirect to its successor: `{"v":1,"moved":{"nonce":"…","to":"…","until":…}}`. Beside a session that was rotated is
 //! the head of its family: `{"v":1,"generation":1,"to":"…"}`. None of these lets anyone in.
+//!
+//! Unknown members are ignored, so that while a newer version is rolled out, or after it was rolled back, its records can
+//! be read. A change that must not be ignored gets another `v`.
 
 use std::time::Duration;
 
@@ -21,7 +24,6 @@ use crate::{
 
 /// The stored session.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Record {
     pub(super) v: Version,
     /// The name of this state; see `mod revision`.
@@ -44,8 +46,8 @@ pub struct Record {
     pub expires_at: Time,
     /// Whether it is a "remember me" session.
     pub remember: bool,
-    /// The user's revocation marks that this session survives: the one its login began under, and those it was kept
-    /// through.
+    /// The user's revocation marks (random names of revocations of all sessions, see [`UserState`]) that this session
+    /// survives: the one its login began under, and those it was kept through.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub marks: Vec<Nonce>,
     /// Where the login came from.
@@ -96,7 +98,6 @@ impl Record {
 
 /// The logged-in user.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct User {
     /// Opaque and stable.
     pub id: String,
@@ -122,7 +123,6 @@ impl User {
 
 /// The redirect from a rotated id to its successor.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Redirect {
     /// Together with the old id it gives the new one; see [`Id::successor`].
     pub nonce: Nonce,
@@ -158,7 +158,6 @@ impl Redirect {
 }
 
 #[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 struct StoredRedirect {
     v: Version,
     moved: Redirect,
@@ -185,7 +184,6 @@ impl Entry {
 
 /// The newest id of a family: whoever presents an older one long after its rotation is noticed.
 #[derive(Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct FamilyHead {
     v: Version,
     /// Its position.

@@ -22,7 +22,7 @@ impl<H: Host> Sessions<'_, H> {
             let record = Record { rotated_at: now, generation, ..(*session.record).clone() };
             let next = Session::begin(carried.successor(&redirect.nonce), record, now);
             // 2. The copy first. Only when it is there the redirect, if the state is still what was copied.
-            match self.create_copy(&next).await {
+            match self.write_successor(&next).await {
                 Ok(true) => {}
                 Ok(false) => return Err(Error::Conflict),
                 Err(failure) => {
@@ -38,11 +38,11 @@ impl<H: Host> Sessions<'_, H> {
                 }
                 // 3. Another request was faster, or the user's sessions were revoked: delete the copy.
                 Ok(false) => {
-                    self.delete_copy(&next).await?;
+                    self.delete_unissued(&next).await?;
                     is_ours = false;
                 }
                 Err(Error::Ended) => {
-                    self.delete_copy(&next).await?;
+                    self.delete_unissued(&next).await?;
                     return Err(Error::Ended);
                 }
                 // The redirect may have been written: the copy stays.

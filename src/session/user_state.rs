@@ -1,5 +1,6 @@
 //! What holds for all sessions of a user: `user:<tag>:standing`, `{"v":1,"mark":"…","roles":[…]}`, both optional. It is
-//! read with every session, so that a change holds from the user's next request.
+//! read with every session, so that a change holds from the user's next request. (The key says `standing`, an earlier name,
+//! because deployments hold such keys.)
 
 use serde::{Deserialize, Serialize};
 
@@ -10,7 +11,6 @@ use crate::{
 
 /// The state of a user. Kept as long as a session from before it can last; later sessions know it from their beginning.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct UserState {
     pub(crate) v: Version,
     /// The last revocation: a session that does not know this mark is revoked.

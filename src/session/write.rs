@@ -60,7 +60,7 @@ impl<H: Host> Sessions<'_, H> {
                 }
                 // The old one has changed or ended meanwhile.
                 Ok(_) => {
-                    self.delete_copy(&session).await?;
+                    self.delete_unissued(&session).await?;
                     self.check_deadline()?;
                 }
                 Err(failure) => {
@@ -79,12 +79,12 @@ impl<H: Host> Sessions<'_, H> {
     }
 
     /// Whether a new session could be written under its id. Not for one that replaces another: see [`Self::swap`].
-    pub(super) async fn create_copy(&self, session: &Session) -> Result<bool, Failure> {
+    pub(super) async fn write_successor(&self, session: &Session) -> Result<bool, Failure> {
         self.write_new(session, None).await.map(|outcome| outcome.is_new)
     }
 
     /// Deletes a session that nobody knows yet.
-    pub(super) async fn delete_copy(&self, copy: &Session) -> Result<(), Error> {
+    pub(super) async fn delete_unissued(&self, copy: &Session) -> Result<(), Error> {
         let [deleted] = self.store.run(Batch::default().delete([self.key(&copy.ticket.id.handle())])).await?;
         deleted.integer()?;
         Ok(())

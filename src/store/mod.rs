@@ -37,6 +37,8 @@ pub enum Failure {
     Refused(&'static str),
     /// The request is over a rate limit: the store was not asked, or its replies are withheld.
     RateLimited,
+    /// The request could not be counted in its rate limits: the batch was not sent.
+    NotCounted,
 }
 
 impl fmt::Display for Failure {
@@ -50,6 +52,7 @@ impl fmt::Display for Failure {
             }
             Self::Refused(kind) => write!(f, "a command was refused ({kind})"),
             Self::RateLimited => f.write_str("the request is over a rate limit"),
+            Self::NotCounted => f.write_str("no answer that counts the request in its rate limits"),
         }
     }
 }
@@ -83,7 +86,7 @@ impl<'a, H: Host> Store<'a, H> {
     }
 
     /// The token by which a later request reads what this one wrote; `None` if it wrote nothing.
-    pub fn written(&self) -> Option<String> {
+    pub fn sync_token_after_write(&self) -> Option<String> {
         self.has_written.get().then(|| self.sync_token.borrow().clone())
     }
 
