@@ -11,6 +11,9 @@ import module from "./cloakroom_bg.wasm";
 /** What wasm-bindgen throws when a callback is called that a replaced instance has left behind. */
 const STALE = /^Cannot invoke closure from previous WASM instance/;
 
+/** Longer than any request takes, in milliseconds. */
+const LONGEST_MS = 60_000;
+
 initSync({ module });
 /** Whether the instance can be used. It cannot if its replacement failed, for which the next request tries again. */
 let isUsable = true;
@@ -51,7 +54,23 @@ addEventListener("unhandledrejection", (event) => {
  * @param {() => Promise<T>} call
  * @returns {Promise<T | undefined>} undefined when the instance is lost.
  */
-function run(call) {
+async function run(call) {
+  // workerd cancels a request that waits for nothing of its own. One whose instance is lost would do so for a moment, until
+  // word reaches it from the request that noticed the trap.
+  const pending = setTimeout(() => {}, LONGEST_MS);
+  try {
+    return await settled(call);
+  } finally {
+    clearTimeout(pending);
+  }
+}
+
+/**
+ * @template T
+ * @param {() => Promise<T>} call
+ * @returns {Promise<T | undefined>}
+ */
+function settled(call) {
   return new Promise((resolve) => {
     if (!isUsable && !replaceInstance()) return resolve(undefined);
     const abandon = () => resolve(undefined);

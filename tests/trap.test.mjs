@@ -128,6 +128,27 @@ test("requests that arrive together when the memory is used up are all answered"
   assert.equal((await visitor.look()).json.session.data.views, 1);
 });
 
+test("a storm of requests, in which instances trap again and again, leaves none without a problem or an answer", async () => {
+  const { worker } = both;
+  const visitor = worker.visitor();
+  await visitor.increment("/views");
+  for (let round = 0; round < 3; round += 1) {
+    const answers = Array.from({ length: 24 }, async (_, index) => {
+      if (index % 10 === 5) await worker.breakRandomness();
+      const one = index % 2 ? visitor.clone() : worker.visitor();
+      return index % 3 ? one.merge({ index }) : one.look();
+    });
+    for (const { status, headers, text } of await Promise.all(answers)) {
+      if (status === 200) continue;
+      assert.equal(status, 500, text);
+      assert.equal(headers.get("content-type"), "application/problem+json", text);
+      assert.equal(JSON.parse(text).code, "internal");
+    }
+  }
+  assert.equal((await visitor.session()).data.views, 1);
+  assert.match(worker.logs.splice(0).join(""), /a panic at/);
+});
+
 test("work in the background ends with its instance: nothing waits for it", async () => {
   const { worker, store } = both;
   const visitor = worker.visitor();

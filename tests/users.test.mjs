@@ -82,7 +82,9 @@ test("a malformed request to the service API is told what is wrong", async () =>
   const cases = [
     [{}, /"user" is missing/],
     [{ user: { id: "" } }, /"user.id"/],
-    [{ user: { id: 5 } }, /"user.id"/],
+    [{ user: { id: 5 } }, /"user.id" must be a string/],
+    [{ user: ["u", "n", ["r"]] }, /"user" must be an object/],
+    [{ user: null }, /"user" must be an object/],
     [{ user: { id: "u", role: [] } }, /unknown field "user.role"; known fields: id, name, roles/],
     [{ user: { id: "u", roles: "admin" } }, /"user.roles" must be an array/],
     [{ user: { id: "u" }, data: [] }, /"data" must be an object/],

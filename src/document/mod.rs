@@ -7,9 +7,12 @@
 
 mod fields;
 
-use std::fmt;
+use std::{fmt, marker::PhantomData};
 
-use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde::de::{
+    Deserialize, DeserializeOwned, DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor,
+    value::MapAccessDeserializer,
+};
 use serde_json::{Map, Number, Value};
 
 use crate::http::Problem;
@@ -48,6 +51,25 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Value, Problem> {
 /// they are. A free-form member is a `Box<RawValue>`; a `Value` would give names a meaning again.
 pub(crate) fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     fields::read(&parse(bytes)?).map_err(Problem::bad_request)
+}
+
+/// For `#[serde(deserialize_with)]`: a struct within a request body. serde would read one from an array, too.
+pub(crate) fn object<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<T, D::Error> {
+    struct Members<T>(PhantomData<T>);
+
+    impl<'de, T: Deserialize<'de>> Visitor<'de> for Members<T> {
+        type Value = T;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a map")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, members: A) -> Result<T, A::Error> {
+            T::deserialize(MapAccessDeserializer::new(members))
+        }
+    }
+
+    deserializer.deserialize_map(Members(PhantomData))
 }
 
 /// Parses JSON from the store; `None` when it is not readable.

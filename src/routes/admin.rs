@@ -5,6 +5,7 @@ use serde_json::value::RawValue;
 
 use crate::{
     context::Context,
+    document,
     host::Host,
     http::{Problem, Response},
     session::{Error, User, change::empty_data},
@@ -18,6 +19,7 @@ const MAX_ROLES: usize = 100;
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct NewSession {
+    #[serde(deserialize_with = "document::object")]
     user: NewUser,
     data: Option<Box<RawValue>>,
     #[serde(default)]
