@@ -8,7 +8,7 @@ import { duration } from "./ticket.js";
 
 /**
  * One limit, and how one stands with it.
- * @typedef {{ name: string, left: number, quota: number, seconds: number }} Standing
+ * @typedef {{ name: string, left: number, quota: number, seconds: number }} LimitState
  */
 
 /** An item of a RateLimit field: `"name";r=1;t=2`. Of RFC 9651 this is as much as the draft needs. */
@@ -28,7 +28,7 @@ let told = "";
 /** The limit that refused, when it counts only some requests: sessions that are begun, or passwords that are tried. */
 let partial = "";
 
-/** On show. @type {Standing | undefined} */
+/** On show. @type {LimitState | undefined} */
 let shown;
 
 /**
@@ -38,14 +38,14 @@ let shown;
  *   it the end of that is told
  */
 export function heed(exchanges, place) {
-  const standing = tightest(exchanges.flatMap(standings));
-  if (standing || exchanges.some(succeeded)) draw(standing);
+  const limitState = tightest(exchanges.flatMap(limitStates));
+  if (limitState || exchanges.some(succeeded)) draw(limitState);
 
   const refusals = exchanges.filter(refused);
   if (!refusals.length) return;
   const seconds = Math.max(...refusals.map((exchange) => Number(header(exchange, "Retry-After")) || 1));
   until = Date.now() + seconds * 1000;
-  partial = /^(mint|login)\b/.exec(standing?.name ?? "")?.[0] ?? "";
+  partial = /^(mint|login)\b/.exec(limitState?.name ?? "")?.[0] ?? "";
   move(place);
   tick();
 }
@@ -80,12 +80,12 @@ export function tick() {
   return isOver;
 }
 
-/** @param {Standing} [standing]  nothing, when there is no limit to show @param {string} [about] */
-function draw(standing, about = "") {
-  shown = standing;
-  byId("quota").hidden = !standing;
-  if (!standing) return;
-  const { name, left, quota, seconds } = standing;
+/** @param {LimitState} [limitState]  nothing, when there is no limit to show @param {string} [about] */
+function draw(limitState, about = "") {
+  shown = limitState;
+  byId("quota").hidden = !limitState;
+  if (!limitState) return;
+  const { name, left, quota, seconds } = limitState;
   const text = `${about}${left} left of ${quota} per ${WINDOWS[seconds] ?? `${seconds} s`}`;
   const meter = byId("left", HTMLMeterElement);
   meter.max = meter.optimum = quota;
@@ -97,8 +97,8 @@ function draw(standing, about = "") {
   byId("left-text").textContent = text;
 }
 
-/** The limits an answer tells of. @param {Exchange} exchange @returns {Standing[]} */
-function standings(exchange) {
+/** The limits an answer tells of. @param {Exchange} exchange @returns {LimitState[]} */
+function limitStates(exchange) {
   const policies = new Map(items(header(exchange, "RateLimit-Policy")));
   return items(header(exchange, "RateLimit")).flatMap(([name, { r: left = 0 }]) => {
     const { q: quota = 0, w: seconds = 0 } = policies.get(name) ?? {};
@@ -106,7 +106,7 @@ function standings(exchange) {
   });
 }
 
-/** @param {Standing[]} all */
+/** @param {LimitState[]} all */
 const tightest = (all) => all.toSorted((one, other) => one.left - other.left)[0];
 
 /** @param {string | null} field @returns {[name: string, parameters: Record<string, number>][]} */

@@ -16,7 +16,7 @@ import {
   seconds,
   someAddress,
   someUser,
-  standings,
+  limitStates,
   startTwo,
   store,
   untilCounted,
@@ -192,7 +192,7 @@ test("a slow call does not set an isolate's clock wrong", async () => {
   assert.equal((await slow).status, 200);
   const left = () => MINUTE - (store.now() % MINUTE);
   await moveClocks(store, all, 500 + (Math.floor(left()) % 1000));
-  const [{ t }] = standings(await look(visitor));
+  const [{ t }] = limitStates(await look(visitor));
   assert.ok(t * 1000 >= left(), `the window ends in ${left()} ms, and not after ${t} s`);
 });
 

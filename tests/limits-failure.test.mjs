@@ -17,7 +17,7 @@ import {
   look,
   MINUTE,
   secrets,
-  standings,
+  limitStates,
   startPerAddress,
   startTwo,
   store,
@@ -167,7 +167,7 @@ test("closed: while the store fails every answer is 503, and no cookie is set or
     }
     store.faults.clear();
   }
-  assert.equal(standings(await look(visitor))[0].r, 4, "nothing was counted");
+  assert.equal(limitStates(await look(visitor))[0].r, 4, "nothing was counted");
 });
 
 test("open: what needs only counters passes uncounted, with a log line and in the report; what needs a session is 503", async () => {
@@ -231,7 +231,7 @@ test("a call that counts is not repeated after a transient failure", async () =>
   for (const fault of /** @type {const} */ (["refuse", "lostAnswer", "cut"])) {
     for (const worker of [closed, open]) {
       const visitor = await guest(worker);
-      assert.equal(standings(await look(visitor))[0].r, 4);
+      assert.equal(limitStates(await look(visitor))[0].r, 4);
       store.faults.next(fault, { when: has("INCR") });
       store.counters.log = [];
       const answer = await look(visitor);
@@ -243,7 +243,7 @@ test("a call that counts is not repeated after a transient failure", async () =>
         assert.equal(answer.status, 503, answer.text);
         assert.deepEqual([answer.headers.get("Retry-After"), answer.setCookies], ["1", []]);
       }
-      assert.equal(standings(await look(visitor))[0].r, fault === "refuse" ? 3 : 2, fault);
+      assert.equal(limitStates(await look(visitor))[0].r, fault === "refuse" ? 3 : 2, fault);
     }
   }
 });

@@ -12,7 +12,7 @@ import {
   names,
   ORIGIN,
   someAddress,
-  standings,
+  limitStates,
   startPerAddress,
   startTwo,
   store,
@@ -63,7 +63,7 @@ test("every counted response has the RateLimit fields, whatever its status", asy
     }
     const answer = await act(visitor);
     assert.equal(answer.status, status, answer.text);
-    const [session, ip] = standings(answer);
+    const [session, ip] = limitStates(answer);
     assert.deepEqual([session.name, session.q, session.w], ["session", 5, 60], `case ${index}`);
     assert.deepEqual([ip.name, ip.q, ip.w], ["ip", 50, 60]);
     assert.equal(session.r, (before -= 1), `case ${index}: it counts once`);
@@ -94,7 +94,7 @@ test("the tightest policy comes first", async () => {
   for (let count = 0; count < 47; count += 1) await look(closed.visitor(), address);
   const answer = await look(visitor, address);
   assert.deepEqual(
-    standings(answer).map(({ name, r }) => [name, r]),
+    limitStates(answer).map(({ name, r }) => [name, r]),
     [
       ["ip", 1],
       ["session", 3],

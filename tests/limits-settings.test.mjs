@@ -14,7 +14,7 @@ import {
   secrets,
   someAddress,
   someUser,
-  standings,
+  limitStates,
   startTwo,
   store,
 } from "./support/limits.mjs";
@@ -54,7 +54,7 @@ test("a route's limit by user falls back to the session, and then to the address
   const mine = (/** @type {Visitor} */ visitor, address = someAddress()) =>
     visitor.send("GET", "/api/mine", { headers: from(address) });
   const left = (/** @type {Answer} */ answer) =>
-    standings(answer).find(({ name }) => name === "/api/mine")?.r;
+    limitStates(answer).find(({ name }) => name === "/api/mine")?.r;
   assert.deepEqual([left(await mine(one)), left(await mine(other)), left(await mine(one))], [2, 1, 0]);
   assertRefused(await mine(other), "/api/mine");
   assert.deepEqual([left(await mine(stranger)), left(await mine(stranger))], [2, 1], "by session");

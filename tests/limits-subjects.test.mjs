@@ -13,7 +13,7 @@ import {
   ORIGIN,
   someAddress,
   someUser,
-  standings,
+  limitStates,
   startPerAddress,
   startTwo,
   store,
@@ -46,7 +46,7 @@ test("every request with its cookie counts for a session, except preflights and 
     () => visitor.send("GET", "/auth/health"),
     () => visitor.send("GET", "/auth/admin/stats"),
   ];
-  for (const [index, send] of refusals.entries()) assert.equal(standings(await send())[0].r, 4 - index);
+  for (const [index, send] of refusals.entries()) assert.equal(limitStates(await send())[0].r, 4 - index);
   for (const send of refusals) assertRefused(await send(), "session");
   const foreign = await visitor.merge({ b: 2 }, { "Sec-Fetch-Site": "cross-site" });
   assert.equal(foreign.status, 403, "what another site sends is refused as that");
@@ -66,7 +66,7 @@ test("a limit per address counts every request, also those without a session", a
     () => closed.visitor().send("DELETE", "/auth/session", { headers }),
   ];
   let left = 50;
-  for (const send of sends) assert.equal(standings(await send())[0].r, (left -= 1));
+  for (const send of sends) assert.equal(limitStates(await send())[0].r, (left -= 1));
   for (; left > 0; left -= 1) await look(closed.visitor(), address);
   sends.splice(1, 1); // the one with the forged cookie, which is removed, also with a 429
   for (const send of sends) assertRefused(await send(), "ip");
@@ -76,11 +76,11 @@ test("a limit per address counts every request, also those without a session", a
 test("a session keeps its counter through rotations, also for requests with an older id", async () => {
   const visitor = await guest(two[0]);
   const late = visitor.clone(two[1].url);
-  assert.equal(standings(await visitor.rotate())[0].r, 4);
-  assert.equal(standings(await visitor.look())[0].r, 3);
-  assert.equal(standings(await late.clone().look())[0].r, 2);
-  assert.equal(standings(await visitor.rotate())[0].r, 1);
-  assert.equal(standings(await late.clone().look())[0].r, 0);
+  assert.equal(limitStates(await visitor.rotate())[0].r, 4);
+  assert.equal(limitStates(await visitor.look())[0].r, 3);
+  assert.equal(limitStates(await late.clone().look())[0].r, 2);
+  assert.equal(limitStates(await visitor.rotate())[0].r, 1);
+  assert.equal(limitStates(await late.clone().look())[0].r, 0);
   assertRefused(await visitor.look(), "session");
   assertRefused(await late.look(), "session");
 });
@@ -117,9 +117,9 @@ test("addresses of one subscriber count together", async () => {
   ];
   for (const [one, other, isSame] of alike) {
     await store.redis.flushAll();
-    assert.equal(standings(await look(closed.visitor(), String(one)))[0].r, 49);
+    assert.equal(limitStates(await look(closed.visitor(), String(one)))[0].r, 49);
     assert.equal(
-      standings(await look(closed.visitor(), String(other)))[0].r,
+      limitStates(await look(closed.visitor(), String(other)))[0].r,
       isSame ? 48 : 49,
       `${one} ${other}`,
     );
@@ -129,7 +129,7 @@ test("addresses of one subscriber count together", async () => {
 
 test("all requests without a known address count together", async () => {
   await moveToWindow(store, all);
-  const bare = async () => standings(await closed.visitor().look())[0].r;
+  const bare = async () => limitStates(await closed.visitor().look())[0].r;
   const first = await bare();
   assert.equal(await bare(), first - 1);
 });
@@ -140,8 +140,8 @@ test("all sessions of a user count together", async () => {
   const stranger = await member(two[0], someUser());
   for (let count = 0; count < 4; count += 1) {
     await look(one);
-    const standing = standings(await look(other)).find(({ name }) => name === "user");
-    assert.equal(standing?.r, 6 - 2 * count);
+    const limitState = limitStates(await look(other)).find(({ name }) => name === "user");
+    assert.equal(limitState?.r, 6 - 2 * count);
   }
   for (const visitor of [one, other]) assertRefused(await look(visitor), "user");
   assertRefused(await look(await member(two[1], id)), "user");
@@ -186,7 +186,7 @@ test("only a session that is really created is counted", async () => {
   }
   const visitor = two[0].visitor();
   assert.deepEqual(
-    standings(await visitor.merge({ a: 1 }, headers)).map(({ name, r }) => [name, r]),
+    limitStates(await visitor.merge({ a: 1 }, headers)).map(({ name, r }) => [name, r]),
     [["mint", 3]],
   );
   assert.deepEqual(names(await visitor.merge({ a: 2 }, headers)), ["session"], "the session exists already");

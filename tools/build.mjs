@@ -20,7 +20,7 @@ const SIZE_BUDGET = 307_200;
 mkdirSync(out, { recursive: true });
 mkdirSync(parts, { recursive: true });
 
-// wrangler builds too: whoever comes second waits, and then finds nothing to do.
+// wrangler builds too: the second build waits, and then finds nothing to do.
 let lock = takeLock(join(parts, "lock"));
 while (lock.holder) {
   await sleep(100);

@@ -8,7 +8,7 @@ import { basename } from "node:path";
  * Takes the lock, unless a process that still runs holds it.
  *
  * @param {string} file
- * @param {string} [note] for whoever finds it taken
+ * @param {string} [note] for those who find it taken
  * @returns {{ holder?: undefined, release: () => void } | { holder: Holder, release?: undefined }}
  */
 export function takeLock(file, note = "") {
@@ -22,7 +22,7 @@ export function takeLock(file, note = "") {
     }
     const holder = read(file);
     if (holder && isAlive(holder)) return { holder };
-    rmSync(file, { force: true }); // whoever wrote it is gone
+    rmSync(file, { force: true }); // its writer has ended
   }
 }
 

@@ -100,7 +100,7 @@ async function main() {
 }
 
 /**
- * Ends everything once, whoever asks first.
+ * Ends everything once, by the first who asks.
  *
  * @param {number} code
  * @param {string} last

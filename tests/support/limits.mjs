@@ -199,7 +199,7 @@ function parseList(text) {
  * What the RateLimit fields of a response say, the tightest limit first.
  * @param {Answer} answer
  */
-export function standings(answer) {
+export function limitStates(answer) {
   const policies = parseList(answer.headers.get("RateLimit-Policy"));
   const limits = parseList(answer.headers.get("RateLimit"));
   assert.deepEqual(
@@ -225,7 +225,7 @@ export function standings(answer) {
 }
 
 /** @param {Answer} answer */
-export const names = (answer) => standings(answer).map(({ name }) => name);
+export const names = (answer) => limitStates(answer).map(({ name }) => name);
 
 /** @param {Answer} answer */
 export function assertUncounted(answer, what = "") {
@@ -243,7 +243,7 @@ export function assertRefused(answer, limit) {
   assert.deepEqual(answer.setCookies, []);
   assert.equal(answer.headers.get("Cache-Control"), "no-store, no-transform");
   // The first that is broken is named; the longest wait of all that are is told.
-  const used = standings(answer).filter(({ r }) => r === 0);
+  const used = limitStates(answer).filter(({ r }) => r === 0);
   assert.ok(used.some(({ name, t }) => name === limit && t <= seconds(answer)));
   assert.ok(used.some(({ t }) => t === seconds(answer)));
 }

@@ -29,7 +29,7 @@ import { createHash } from "node:crypto";
 
 const SCRIPTS = new Set(["EVAL", "EVALSHA", "EVAL_RO", "EVALSHA_RO", "FCALL", "FCALL_RO"]);
 
-/** Not over REST: what belongs to a connection, or to whoever runs the server. */
+/** Not over REST: what belongs to a connection, or to the operator of the server. */
 const FORBIDDEN_FLAGS = ["admin", "blocking", "no_multi"];
 const FORBIDDEN = new Set(
   (

@@ -33,7 +33,7 @@ export async function startLocalStore({
   const database = await Database.open(server.socket, counters);
   const faults = new Faults(database.replication);
   const redis = createClient({ socket: { path: server.socket, tls: false, reconnectStrategy: false } });
-  redis.on("error", () => {}); // whoever sent a command hears of it
+  redis.on("error", () => {}); // the sender of a command gets the error
   await redis.connect();
 
   const listen = (/** @type {number | undefined} */ region, /** @type {number} */ port) =>
