@@ -50,7 +50,7 @@ impl<H: Host> App<H> {
 
 /// The answer to every request if the configuration is wrong.
 pub fn misconfigured() -> Response {
-    Problem::misconfigured().into_response().uncacheable()
+    Response::from(Problem::misconfigured()).uncacheable()
 }
 
 /// From the request to the handler of its route.
@@ -115,7 +115,7 @@ async fn finish<H: Host>(cx: &Context<'_, H>, mut outcome: Result<Response, Prob
     }
     // 3. The cookies, the rate-limit fields, CORS.
     let ended = matches!(&outcome, Err(problem) if problem.session_ended);
-    let response = outcome.unwrap_or_else(Problem::into_response);
+    let response = outcome.unwrap_or_else(Response::from);
     let response = store.limiter.write_fields(response);
     let response = set_cookies(cx, response, ended).header("Vary", "Cookie");
     cors::expose(response, request, &app.config.origins).uncacheable()

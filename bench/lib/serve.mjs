@@ -1,5 +1,4 @@
 /** Makes a candidate ready to run, runs it under plain `workerd serve` or Node, and reads what it uses from /proc. */
-import { once } from "node:events";
 import { copyFileSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";

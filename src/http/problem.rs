@@ -184,13 +184,6 @@ impl Problem {
     }
 }
 
-impl Problem {
-    /// The response.
-    pub fn into_response(self) -> Response {
-        self.into()
-    }
-}
-
 /// RFC 9457 section 3.1, and `code`.
 #[derive(Serialize)]
 struct Body<'a> {

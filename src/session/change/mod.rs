@@ -51,11 +51,6 @@ impl fmt::Display for ApplyError {
 impl std::error::Error for ApplyError {}
 
 impl Change {
-    /// A merge patch made here. `null` removes a member; anything but an object fails when it is applied.
-    pub fn merge(patch: Value) -> Self {
-        Self(Kind::Merge(patch))
-    }
-
     /// Reads a request's body. `content_type` is the header's value; its parameters are ignored, JSON is always UTF-8
     /// (RFC 8259). `application/json` is a merge patch.
     ///
