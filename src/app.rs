@@ -2,12 +2,14 @@
 
 use crate::{
     config::Config,
-    context::{Context, CookieChange},
+    context::{Context, CookieChange, DEADLINE_IN_TIMEOUTS},
     host::Host,
     http::{Code, Problem, Request, Response, cors, cross_site},
     isolate::Isolate,
-    limit::{self, Subject},
-    routes, stats,
+    limit::{self, CountingStore, Subject},
+    routes,
+    session::Sessions,
+    stats,
     ticket::sync,
 };
 
@@ -43,8 +45,13 @@ impl<H: Host> App<H> {
     /// Does the work that may wait until after the response.
     pub async fn run_background(&self) {
         let timeout = self.config.store_timeout;
-        limit::apply_corrections(&self.host, &self.isolate.limits, timeout).await;
-        stats::write(&self.host, &self.isolate, timeout, &self.config.session.key_prefix).await;
+        let (Self { config, host, isolate }, now) = (self, self.host.now());
+        let store = CountingStore::without_limits(host, isolate, timeout);
+        let rules = &config.session;
+        let deadline = now + timeout * DEADLINE_IN_TIMEOUTS;
+        Sessions { host, store: &store, isolate, rules, began: now, deadline }.run_background().await;
+        limit::apply_corrections(host, &isolate.limits, timeout).await;
+        stats::write(host, isolate, timeout, &rules.key_prefix).await;
     }
 }
 
@@ -63,9 +70,9 @@ async fn handle<H: Host>(cx: &mut Context<'_, H>) -> Result<Response, Problem> {
     }
     // 2. Not from a page of another site: that counts for nobody's limit. (Nothing is added to the limiter yet.)
     cross_site::check(request, &config.origins)?;
-    cx.remove_invalid_cookie();
+    cx.remove_useless_cookie();
     // 3. The limits, as far as they are known without the store. The first call to the store counts.
-    if let Some(presented) = &cx.presented {
+    if let Some(presented) = cx.presented() {
         stats::count_ticket(&cx.app.isolate, presented, cx.app.host.now());
     }
     if cx.app.host.has_platform_limit() {
@@ -74,7 +81,7 @@ async fn handle<H: Host>(cx: &mut Context<'_, H>) -> Result<Response, Problem> {
             return Err(limit::over_platform_limit());
         }
     }
-    let ticket = cx.presented.as_ref().map(|presented| &presented.ticket);
+    let ticket = cx.presented().map(|presented| &presented.ticket);
     config.limits.apply(&cx.store.limiter, request, ticket);
     cx.store.limiter.check_blocked(cx.app.host.now())?;
     // 4. What holds for every route: no body is too large, and the service API needs the admin token.
@@ -122,15 +129,19 @@ async fn finish<H: Host>(cx: &Context<'_, H>, mut outcome: Result<Response, Prob
 }
 
 /// Sets or removes the ticket's cookie and, after a write, the one for read-your-writes. Never with a failure: then nothing
-/// is known, and nobody may be logged out. Never with forward-auth: the visitor does not see that answer.
+/// is known, and nobody may be logged out. Never with forward-auth: the visitor does not see that answer. The answer to a
+/// safe request removes none: it may arrive after the one that has set a newer.
 fn set_cookies<H: Host>(cx: &Context<'_, H>, mut response: Response, ended: bool) -> Response {
     let Context { app: App { config, host, .. }, request, store, .. } = cx;
     if response.status >= 500 || cx.is_forward_auth() {
         return response;
     }
     let (sync_cookie, sync_keyring) = &config.sync;
-    let change = if ended && cx.presented.is_some() { CookieChange::Remove } else { cx.take_cookie_change() };
+    let change = if ended { CookieChange::Remove } else { cx.take_cookie_change() };
     let is_removed = matches!(change, CookieChange::Remove);
+    if is_removed && !cx.may_remove_cookie() {
+        return response;
+    }
     match change {
         CookieChange::Unchanged => {}
         CookieChange::Set(ticket) => {

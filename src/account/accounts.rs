@@ -9,7 +9,7 @@ use crate::{
     base64url,
     host::{Host, random},
     id::Nonce,
-    session::{Error, Retry, Sessions, User, UserState},
+    session::{Error, Retry, Sessions, User, UserState, Versioned, update},
     store::Batch,
     ticket::UserTag,
 };
@@ -39,6 +39,16 @@ impl StoredAccount {
         let Some(stored) = stored else { return Ok(None) };
         let account = Account::parse(&stored).ok_or(Error::UnreadableAccount)?;
         Ok(Some(Self { key, account, stored }))
+    }
+}
+
+impl Versioned for StoredAccount {
+    fn revision(&self) -> Nonce {
+        self.account.revision
+    }
+
+    fn includes(&self, revision: &Nonce) -> bool {
+        self.account.includes(revision)
     }
 }
 
@@ -82,7 +92,7 @@ impl<H: Host> Accounts<'_, H> {
 
     /// The account under this key, as the primary has it.
     pub async fn read(&self, key: &str) -> Result<Option<StoredAccount>, Error> {
-        let [_, values] = self.sessions.store.run(Batch::default().at_primary(key).get([key])).await?;
+        let [values] = self.sessions.store.run(Batch::default().get([key]).at_primary(key)).await?;
         StoredAccount::parse(key.to_owned(), values.values(1)?.pop().flatten())
     }
 
@@ -95,9 +105,8 @@ impl<H: Host> Accounts<'_, H> {
     /// The account of the user with this tag.
     async fn by_tag(&self, user: &UserTag) -> Result<StoredAccount, Error> {
         let name_key = self.name_key(user);
-        let batch = Batch::default().at_primary(&name_key).get([&*name_key]);
-        let [_, values] = self.sessions.store.run(batch).await?;
-        let name = values.values(1)?.pop().flatten().ok_or(Error::NoAccount)?;
+        let [name] = self.sessions.store.run(Batch::default().get_from_primary(&name_key)).await?;
+        let name = name.value()?.ok_or(Error::NoAccount)?;
         let stored = self.read(&self.key_of(&name)).await?;
         stored.filter(|stored| stored.account.user().tag() == *user).ok_or(Error::NoAccount)
     }
@@ -105,39 +114,29 @@ impl<H: Host> Accounts<'_, H> {
     /// Changes an account: `change` is applied to its newest state.
     pub async fn update(
         &self,
-        mut current: StoredAccount,
+        current: StoredAccount,
         change: &dyn Fn(&mut Account) -> Result<(), Error>,
     ) -> Result<StoredAccount, Error> {
-        let mut retry = Retry::default();
-        // The revisions of the writes whose answers were lost.
-        let mut unsettled: Vec<Nonce> = Vec::new();
-        loop {
-            if unsettled.iter().any(|revision| current.account.includes(revision)) {
-                return Ok(current);
-            }
+        let (key, id) = (current.key.clone(), current.account.id.clone());
+        let make = |current: &StoredAccount| {
             let mut account = current.account.clone();
             change(&mut account)?;
             if account.to_json() == current.stored {
-                return Ok(current);
+                return Ok(None);
             }
-            let revision = self.sessions.nonce();
-            let account = account.with_revision(revision);
-            let stored = account.to_json();
-            let batch = Batch::default().replace(&current.key, &current.stored, &stored, None);
-            match self.sessions.store.run(batch).await {
-                Ok([replaced]) if replaced.is_ok()? => {
-                    return Ok(StoredAccount { account, stored, ..current });
-                }
-                Ok(_) => self.sessions.check_deadline()?,
-                Err(failure) => {
-                    retry.after(failure, self.sessions.store).await?;
-                    unsettled.push(revision);
-                }
-            }
-            let id = current.account.id;
-            let reloaded = self.read(&current.key).await?;
-            current = reloaded.filter(|reloaded| reloaded.account.id == id).ok_or(Error::Ended)?;
-        }
+            let account = account.with_revision(self.sessions.nonce());
+            Ok(Some(StoredAccount { key: key.clone(), stored: account.to_json(), account }))
+        };
+        let write = async |read: &StoredAccount, next: &StoredAccount| {
+            let batch = Batch::default().replace(&key, &read.stored, &next.stored, None);
+            let [replaced] = self.sessions.store.run(batch).await?;
+            Ok(replaced.is_ok()?)
+        };
+        let reload = async |_| {
+            let reloaded = self.read(&key).await?;
+            reloaded.filter(|reloaded| reloaded.account.id == id).ok_or(Error::Ended)
+        };
+        update(&self.sessions, current, &make, write, reload).await
     }
 
     /// Deletes the account. Its sessions are ended before and after.

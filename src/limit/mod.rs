@@ -61,27 +61,38 @@ pub struct RouteLimit {
 impl Limits {
     /// Adds the limits that apply to a request, by its ticket, its address and its path.
     pub fn apply(&self, limiter: &RateLimiter<'_>, request: &Request<'_>, ticket: Option<&Ticket>) {
-        let address = || Subject::address(&request.client_address());
-        let session = ticket.map(|ticket| Subject::Session(ticket.family));
-        let user = ticket.and_then(|ticket| ticket.user).map(Subject::User);
         if self.ip.is_some() {
-            limiter.add("ip", self.ip, address());
+            limiter.add("ip", self.ip, Subject::address(&request.client_address()));
         }
+        if let Some(route) = self.route(request).filter(|route| route.by == By::Ip) {
+            limiter.add(route.name.clone(), Some(route.quota), Subject::address(&request.client_address()));
+        }
+        self.apply_ticket(limiter, request, ticket);
+    }
+
+    /// Adds those that depend on the ticket. Without one, requests that are limited by session or user count by address,
+    /// so that nobody gains by dropping the cookie.
+    pub fn apply_ticket(&self, limiter: &RateLimiter<'_>, request: &Request<'_>, ticket: Option<&Ticket>) {
+        let session = ticket.map(|ticket| Subject::Session(ticket.family.origin()));
+        let user = ticket.and_then(|ticket| ticket.user).map(Subject::User);
         if let Some(session) = session {
             limiter.add("session", self.session, session);
         }
         if let Some(user) = user {
             limiter.add("user", self.user, user);
         }
-        let route = self.routes.iter().find(|route| route.pattern.matches(request.method, request.path));
-        if let Some(RouteLimit { name, quota, by, .. }) = route {
-            let subject = match by {
-                By::Session => session,
-                By::User => user.or(session),
-                By::Ip => None,
-            };
-            limiter.add(name.clone(), Some(*quota), subject.unwrap_or_else(address));
+        if let Some(RouteLimit { name, quota, by, .. }) =
+            self.route(request).filter(|route| route.by != By::Ip)
+        {
+            let subject = if *by == By::User { user.or(session) } else { session };
+            let subject = subject.unwrap_or_else(|| Subject::address(&request.client_address()));
+            limiter.add(name.clone(), Some(*quota), subject);
         }
+    }
+
+    /// The limit of the most specific pattern that the request matches.
+    fn route(&self, request: &Request<'_>) -> Option<&RouteLimit> {
+        self.routes.iter().find(|route| route.pattern.matches(request.method, request.path))
     }
 
     /// Adds the limits of an attempt to log in: the account's and, ten times as large, the address's. A known device has

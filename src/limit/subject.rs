@@ -5,13 +5,17 @@ use std::{
     net::{IpAddr, Ipv6Addr},
 };
 
-use crate::{base64url, id::Family, ticket::UserTag};
+use crate::{
+    base64url,
+    id::{Family, Origin},
+    ticket::UserTag,
+};
 
 /// Who has a quota. Prints as in the counter's key.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Subject {
-    /// A session, through all its rotations.
-    Session(Family),
+    /// A session, through all its rotations and renewed logins.
+    Session(Origin),
     /// A user.
     User(UserTag),
     /// An account, by its name, whether it exists or not.
@@ -38,7 +42,8 @@ impl Subject {
 impl fmt::Display for Subject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Session(family) | Self::Device(family) => family.fmt(f),
+            Self::Session(origin) => base64url::write(origin, f),
+            Self::Device(family) => family.fmt(f),
             Self::User(tag) | Self::Account(tag) => base64url::write(tag, f),
             Self::Address(address) => address.fmt(f),
             Self::Unknown => f.write_str("unknown"),

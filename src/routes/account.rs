@@ -15,7 +15,6 @@ use crate::{
     id::Family,
     limit::LOGIN_LIMITS,
     session::{Error, Session, User, change::empty_data},
-    ticket::Ticket,
 };
 
 #[derive(Deserialize)]
@@ -127,8 +126,7 @@ async fn load_with_account<H: Host>(
 ) -> Result<(Option<Session>, Option<StoredAccount>), Error> {
     cx.store.limiter.add("mint", cx.app.config.limits.mint, cx.address());
     let key = cx.accounts().key(name);
-    let ticket: Option<Ticket> = cx.presented.as_ref().map(|presented| presented.ticket.clone());
-    let loaded = cx.sessions().load_with(ticket, &key).await;
+    let loaded = cx.load_with(&key).await;
     let outcome = loaded.and_then(|(session, stored)| Ok((session, StoredAccount::parse(key, stored)?)));
     outcome.inspect_err(|_| cx.store.limiter.refund(&["mint"]))
 }

@@ -8,7 +8,7 @@ use crate::{
 
 /// `GET /auth/sessions`
 pub(super) async fn list<H: Host>(cx: &Context<'_, H>) -> Result<Response, Problem> {
-    let (session, user) = cx.require_user().await?;
+    let (session, user) = cx.require_user_at_primary().await?;
     Ok(cx.sessions().list(&user.tag(), Some(&session.ticket.id.handle())).await?)
 }
 

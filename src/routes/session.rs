@@ -33,21 +33,29 @@ pub(super) async fn change<H: Host>(cx: &Context<'_, H>) -> Result<Response, Pro
 /// `POST /auth/session/rotate`
 pub(super) async fn rotate<H: Host>(cx: &Context<'_, H>) -> Result<Response, Problem> {
     let session = cx.require_session().await?;
-    let Some(presented) = &cx.presented else { return Err(Problem::no_session()) };
+    let Some(presented) = cx.presented() else { return Err(Problem::no_session()) };
     // If its rotation was due, it has a new id already.
     let session = cx.sessions().rotate(session, &presented.ticket.id).await?;
     Ok(cx.show(&session))
 }
 
-/// `DELETE /auth/session` and `POST /auth/logout`. Without a session there is nothing to do.
+/// `DELETE /auth/session` and `POST /auth/logout`: ends the session of every ticket that came along. Without a session there
+/// is nothing to do.
 pub(super) async fn log_out<H: Host>(cx: &Context<'_, H>) -> Result<Response, Problem> {
-    match cx.load().await {
-        Ok(None) => return Ok(Response::no_content()),
-        Ok(Some(session)) => cx.sessions().end(session).await?,
-        Err(Error::Unreadable(handle)) => cx.sessions().delete_unreadable(&handle).await?,
-        Err(error) => return Err(error.into()),
+    let mut has_ended = false;
+    loop {
+        match cx.load().await {
+            Ok(None) => break,
+            Ok(Some(session)) => cx.sessions().end(session).await?,
+            Err(Error::Unreadable(handle)) => cx.sessions().delete_unreadable(&handle).await?,
+            Err(error) => return Err(error.into()),
+        }
+        has_ended = true;
+        cx.dismiss_ticket();
     }
-    cx.app.isolate.count("logouts", cx.app.host.now());
+    if has_ended {
+        cx.app.isolate.count("logouts", cx.app.host.now());
+    }
     cx.remove_cookie();
     Ok(Response::no_content())
 }

@@ -1,5 +1,7 @@
 //! Why an operation on a session or an account was not carried out.
 
+use std::time::Duration;
+
 use super::change::ApplyError;
 use crate::{host::Host, http::Problem, id::Handle, limit::CountingStore, store::Failure};
 
@@ -30,6 +32,8 @@ pub enum Error {
     NotApplicable(ApplyError),
     /// No session has this handle, or it is another user's.
     NotFound,
+    /// The session was rotated too often within a minute: how long until it may be again.
+    TooManyRotations(Duration),
 }
 
 impl From<Failure> for Error {
@@ -63,6 +67,13 @@ impl From<Error> for Problem {
             Error::NotApplicable(ApplyError::TooLarge(detail)) => Self::too_large(detail),
             Error::NotApplicable(ApplyError::Unreadable) => unreadable("the data of a session or a profile"),
             Error::NotFound => Self::not_found("there is no session with this handle"),
+            Error::TooManyRotations(wait) => {
+                let seconds = wait.as_secs().saturating_add(1);
+                let detail = format!(
+                    "the limit \"rotate\" of 8 rotations in 60 s is reached; try again in {seconds} s"
+                );
+                Self::rate_limited(detail, seconds)
+            }
         }
     }
 }
@@ -72,8 +83,8 @@ fn unreadable(what: &str) -> Problem {
         .logged(format!("{what} cannot be read: it is not JSON of this version; it was left as it is"))
 }
 
-/// How often an operation may lose the answer to a write.
-const MAX_LOST: u32 = 2;
+/// How often an operation may lose the answer to a write: as long as it is not known what came of it, nobody can be told.
+const MAX_LOST: u32 = 5;
 
 /// The retries of one operation whose writes were not answered.
 #[derive(Default)]

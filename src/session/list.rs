@@ -63,7 +63,8 @@ impl<H: Host> Sessions<'_, H> {
     ) -> Result<Vec<StoredSession>, Error> {
         // 1. The handles, as the primary has them: a session that is missing here is shown as ended.
         let list_key = self.list_key(user);
-        let [_, listed] = self.store.run(Batch::default().at_primary(&list_key).hash(&*list_key)).await?;
+        let state_key = self.state_key(user);
+        let [listed] = self.store.run(Batch::default().hash(&*list_key).at_primary(&state_key)).await?;
         let listed = listed.pairs()?;
         let mut handles: Vec<Handle> = listed.iter().filter_map(|(name, _)| Handle::parse(name)).collect();
         handles.extend(current.filter(|current| !handles.contains(current)).copied());
@@ -72,10 +73,9 @@ impl<H: Host> Sessions<'_, H> {
         }
         // 2. Their records.
         let keys: Vec<String> = handles.iter().map(|handle| self.key(handle)).collect();
-        let all = keys.iter().cloned().chain([self.state_key(user)]);
-        let batch = Batch::default().at_primary(&list_key).get(all);
-        let batch = keys.iter().fold(batch, |batch, key| batch.ttl(key));
-        let mut replies = self.store.run_all(batch).await?.into_iter().skip(1);
+        let batch = Batch::default().get(keys.iter().chain([&state_key]).map(String::as_str));
+        let batch = keys.iter().fold(batch, |batch, key| batch.ttl(key)).at_primary(&state_key);
+        let mut replies = self.store.run_all(batch).await?.into_iter();
         let mut values = replies.next().ok_or(Failure::Garbled)?.values(keys.len() + 1)?;
         let state = UserState::parse(values.pop().flatten().as_deref());
         if replies.len() != handles.len() {
@@ -88,7 +88,9 @@ impl<H: Host> Sessions<'_, H> {
                 (Some(Entry::Session(record)), Some(stored)) if self.is_alive(&record, user, &state) => {
                     alive.push(StoredSession { handle, record, stored, ttl_ms });
                 }
-                (Some(Entry::Session(_)), _) | (_, None) => gone.push(handle.to_string()),
+                (Some(Entry::Session(_) | Entry::Replaced(_)), _) | (_, None) => {
+                    gone.push(handle.to_string())
+                }
                 // A redirect stays in the list while it exists, and what cannot be read: a revocation must delete it.
                 _ => {}
             }

@@ -5,7 +5,7 @@ use serde_json::value::RawValue;
 use super::{Device, Error, Record, Retry, Session, Sessions, User, write::Created};
 use crate::{
     host::{Host, random},
-    id::{Family, Id, Nonce},
+    id::{Id, Nonce},
     store::Batch,
     ticket::UserTag,
 };
@@ -71,7 +71,7 @@ impl<H: Host> Sessions<'_, H> {
             let record = Record {
                 authenticated_at: Some(now),
                 rotated_at: now,
-                family: Family(random(self.host)),
+                family: old.record.family.renewed(random(self.host)),
                 generation: 0,
                 ..(*old.record).clone()
             };

@@ -1,25 +1,49 @@
 //! Rotation: a new id for the same session. The old id redirects to it until its grace is over.
 
+use std::time::Duration;
+
 use super::{Error, FamilyHead, Record, Redirect, Retry, Session, Sessions};
 use crate::{
     host::Host,
     id::{Id, next_generation},
-    store::Batch,
-    ticket::Ticket,
+    time::Time,
 };
+
+/// The most rotations of one session within a minute.
+const MAX_ROTATIONS: usize = 8;
+const MINUTE: Duration = Duration::from_secs(60);
+
+impl Session {
+    /// Whether it is time for a new id, and there may be one.
+    pub fn is_rotation_due(&self, rotate_every: Option<Duration>, now: Time) -> bool {
+        let is_due = rotate_every.is_some_and(|rotate_every| now - self.record.rotated_at >= rotate_every);
+        is_due && self.rotation_allowed_in(now).is_zero()
+    }
+
+    /// How long until there may be another rotation.
+    fn rotation_allowed_in(&self, now: Time) -> Duration {
+        let limiting = self.record.rotations.iter().rev().nth(MAX_ROTATIONS - 1);
+        limiting.map_or(Duration::ZERO, |at| (*at + MINUTE) - now)
+    }
+}
 
 impl<H: Host> Sessions<'_, H> {
     /// Moves the session from the id `carried` by the request to a new one. Three calls; none if another rotation has
     /// done so already: its successor is the caller's, too.
     pub async fn rotate(&self, mut session: Session, carried: &Id) -> Result<Session, Error> {
         let (mut retry, mut conflicts) = (Retry::default(), 0);
-        let mut is_ours = false;
         while session.ticket.id == *carried {
             // 1. The successor, which nobody can know before the redirect is written.
             let now = self.host.now();
-            let redirect = Redirect::new(self.nonce(), carried, now);
+            let wait = session.rotation_allowed_in(now);
+            if !wait.is_zero() {
+                return Err(Error::TooManyRotations(wait));
+            }
+            let redirect = Redirect::new(self.nonce(), &session.ticket, now);
             let generation = next_generation(session.record.generation);
-            let record = Record { rotated_at: now, generation, ..(*session.record).clone() };
+            let recent = session.record.rotations.iter().filter(|at| now < **at + MINUTE).copied();
+            let rotations = recent.chain([now]).collect();
+            let record = Record { rotated_at: now, rotations, generation, ..(*session.record).clone() };
             let next = Session::begin(carried.successor(&redirect.nonce), record, now);
             // 2. The copy first. Only when it is there the redirect, if the state is still what was copied.
             match self.write_successor(&next).await {
@@ -30,17 +54,12 @@ impl<H: Host> Sessions<'_, H> {
                     continue;
                 }
             }
-            is_ours = true;
-            match self.compare_and_set(&session, &redirect.to_json(), Some(Redirect::TTL)).await {
-                Ok(true) => {
-                    session = next;
-                    break;
-                }
+            let ttl =
+                self.rules.lifetimes.ttl(next.ticket.ends, next.ticket.remember, now).max(Redirect::TTL);
+            match self.compare_and_set(&session, &redirect.to_json(), Some(ttl)).await {
+                Ok(true) => return Ok(self.record_rotation(&session, next, redirect).await),
                 // 3. Another request was faster, or the user's sessions were revoked: delete the copy.
-                Ok(false) => {
-                    self.delete_unissued(&next).await?;
-                    is_ours = false;
-                }
+                Ok(false) => self.delete_unissued(&next).await?,
                 Err(Error::Ended) => {
                     self.delete_unissued(&next).await?;
                     return Err(Error::Ended);
@@ -50,29 +69,28 @@ impl<H: Host> Sessions<'_, H> {
                 Err(error) => return Err(error),
             }
             // 4. Read it again.
-            session = self.reload(session.ticket, &mut conflicts).await?;
-        }
-        // 5. The head of the family.
-        if is_ours {
-            self.write_family_head(&session.ticket).await;
+            let head = session.head.clone();
+            let reloaded = self.reload(session.ticket.clone(), &mut conflicts).await?;
+            if reloaded.ticket.id == next.ticket.id {
+                // The redirect was written, only the answer was lost.
+                return Ok(self.record_rotation(&Session { head, ..session }, reloaded, redirect).await);
+            }
+            session = reloaded;
         }
         Ok(session)
     }
 
-    /// Writes the head of a family. If that fails, the old id is refused all the same, but its reuse is not detected.
-    async fn write_family_head(&self, ticket: &Ticket) {
-        let (key, head) = (self.family_key(ticket.family), FamilyHead::new(ticket).to_json());
-        let mut retry = Retry::default();
-        while let Err(failure) =
-            self.store.run::<1>(Batch::default().set(&key, &head, ticket.ends - ticket.issued)).await
-        {
-            if retry.after(failure, self.store).await.is_err() {
-                self.host.log(&format_args!(
-                    "session {}: the head of its family could not be written",
-                    ticket.id.handle()
-                ));
-                return;
-            }
+    /// Writes the head of the family. If that fails, the redirect alone leads on from the old id.
+    async fn record_rotation(&self, old: &Session, new: Session, redirect: Redirect) -> Session {
+        let from = old.ticket.id.handle();
+        let newest = &new.ticket;
+        let change = |head: Option<&FamilyHead>| FamilyHead::rotated(head, from, redirect.nonce, newest);
+        if self.update_head(newest, Some(old.head.clone()), &change).await.is_err() {
+            self.host.log(&format_args!(
+                "session {}: the head of its family could not be written",
+                new.ticket.id.handle()
+            ));
         }
+        new
     }
 }

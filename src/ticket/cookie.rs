@@ -128,16 +128,22 @@ impl Cookie {
     /// The values that a `Cookie` header gives this cookie; several when another site's or path's cookie has the same name
     /// (cookie tossing). A name is matched byte for byte; a value loses the quotes around it.
     ///
-    /// Proxies and the Fetch standard join several `Cookie` lines by `, `. A cookie of another host can look like that,
-    /// too, so what is found only by splitting there comes last.
+    /// Proxies and the Fetch standard join several `Cookie` lines by `, `: see [`Self::values_of_joined_lines`].
     pub fn values<'h>(&self, header: &'h str) -> impl Iterator<Item = &'h str> {
-        let by_semicolons = header.split(';');
-        let by_commas = header.split(';').filter(|pair| pair.contains(", ")).flat_map(|pair| pair.split(", "));
-        by_semicolons.chain(by_commas).filter_map(|pair| {
-            let value = strip_blanks(pair).strip_prefix(self.name.as_str())?.strip_prefix('=')?;
-            let quoted = value.strip_prefix('"').and_then(|value| value.strip_suffix('"'));
-            Some(quoted.unwrap_or(value))
-        })
+        header.split(';').filter_map(|pair| self.value(pair))
+    }
+
+    /// The values that are found by splitting at `, ` only. The value of a cookie of another host can look like that, too:
+    /// they count after the others.
+    pub fn values_of_joined_lines<'h>(&self, header: &'h str) -> impl Iterator<Item = &'h str> {
+        let joined = header.split(';').filter(|pair| pair.contains(", "));
+        joined.flat_map(|pair| pair.split(", ")).filter_map(|pair| self.value(pair))
+    }
+
+    fn value<'h>(&self, pair: &'h str) -> Option<&'h str> {
+        let value = strip_blanks(pair).strip_prefix(self.name.as_str())?.strip_prefix('=')?;
+        let quoted = value.strip_prefix('"').and_then(|value| value.strip_suffix('"'));
+        Some(quoted.unwrap_or(value))
     }
 }
 
@@ -248,8 +254,10 @@ mod tests {
         let values = |header| cookie.values(header).collect::<Vec<_>>();
         assert_eq!(values("__Host-session=\"a\""), ["a"]);
         assert_eq!(values("__Host-session=\"a; __Host-session=b\""), ["\"a", "b\""]);
-        assert_eq!(values("x=1, __Host-session=a"), ["a"]);
-        assert_eq!(values("__Host-session=a, x=1; y=2"), ["a, x=1", "a"]);
-        assert_eq!(values("x=1, __Host-session=a; __Host-session=b"), ["b", "a"], "the surer one is first");
+        let joined = |header| cookie.values_of_joined_lines(header).collect::<Vec<_>>();
+        assert_eq!(joined("x=1, __Host-session=a"), ["a"]);
+        assert_eq!(joined("__Host-session=a, x=1; y=2"), ["a"]);
+        assert_eq!(joined("x=1, __Host-session=a; __Host-session=b"), ["a"]);
+        assert_eq!(joined("__Host-session=a,x=1; y=2"), [""; 0]);
     }
 }
