@@ -73,15 +73,16 @@ impl Platform {
     }
 
     /// `Err` is whatever JavaScript has thrown. Its text could hold data, so it goes no further than [`Host::send`].
-    async fn post(&self, call: Call) -> Result<Answer, JsValue> {
-        self.store_headers.set(SYNC_TOKEN, &call.sync_token)?;
-        self.store_request.set_body_opt_str(Some(&call.body));
-        let timeout = u32::try_from(milliseconds(call.timeout)).unwrap_or(u32::MAX);
+    async fn post(&self, Call { path, body, sync_token, timeout }: Call) -> Result<Answer, JsValue> {
+        self.store_headers.set(SYNC_TOKEN, &sync_token)?;
+        self.store_request.set_body_opt_str(Some(&body));
+        let timeout = u32::try_from(milliseconds(timeout)).unwrap_or(u32::MAX);
         self.store_request.set_signal(Some(&AbortSignal::timeout_with_u32(timeout)));
 
-        let url = [&self.store_url, call.path].concat();
+        let url = [&self.store_url, path].concat();
         let sent = self.global.fetch_with_str_and_init(&url, &self.store_request);
-        // It has been read: it would be kept until the next call otherwise.
+        // It has been read: it would be kept until the answer, and until the next call, otherwise.
+        drop(body);
         self.store_request.set_body_opt_str(None);
         let response = self.wait_for(sent).await?;
         let response: web_sys::Response = response.unchecked_into();
