@@ -30,6 +30,8 @@ pub struct Isolate {
     users: RefCell<BTreeSet<UserTag>>,
     /// What concerns rate limits.
     pub limits: limit::Memory,
+    /// The large request bodies that are held at this time.
+    pub large_bodies: limit::LargeBodies,
 }
 
 impl Isolate {
