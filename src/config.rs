@@ -436,6 +436,10 @@ mod tests {
                 "CLOAKROOM.session.on_reuse: one of \"end\", \"ignore\"",
             ),
             (json!({"session": {"max_bytes": -1}}), "CLOAKROOM.session.max_bytes: a whole number"),
+            (
+                json!({"session": {"max_bytes": 262_145}}),
+                "CLOAKROOM.session.max_bytes: a whole number from 2 to 262144",
+            ),
             (json!({"cookie": {"secure": "true"}}), "CLOAKROOM.cookie.secure: true or false"),
             (json!({"cookie": {"secure": false}}), "CLOAKROOM.cookie.name: browsers drop"),
             (json!({"cookie": {"format": "express"}}), "CLOAKROOM.cookie.format: only \"cloakroom\""),
