@@ -240,8 +240,9 @@ fn session(table: &mut Table<'_>, key_prefix: String) -> Rules {
     let rotate_every = inner.optional_duration("rotate_every", "1h");
     let end_on_reuse = inner.choice("on_reuse", &[("end", true), ("ignore", false)], true);
     let fresh_for = inner.duration("fresh_for", "15m");
-    // Upstash takes requests of 10 MB; a compare-and-set sends the old and the new state.
-    let max_bytes = size(inner.number("max_bytes", 65_536, 2..=4_000_000));
+    // A change holds the data four times while it waits for the store (old and new, in the record and as it is stored),
+    // and the requests in an isolate have 128 MB together.
+    let max_bytes = size(inner.number("max_bytes", 65_536, 2..=262_144));
     let max_per_user = size(inner.number("max_per_user", 100, 1..=10_000));
     let record_ip = [("full", RecordIp::Full), ("prefix", RecordIp::Prefix), ("none", RecordIp::None)];
     let record_ip = inner.choice("record_ip", &record_ip, RecordIp::Prefix);
@@ -435,6 +436,10 @@ mod tests {
                 "CLOAKROOM.session.on_reuse: one of \"end\", \"ignore\"",
             ),
             (json!({"session": {"max_bytes": -1}}), "CLOAKROOM.session.max_bytes: a whole number"),
+            (
+                json!({"session": {"max_bytes": 262_145}}),
+                "CLOAKROOM.session.max_bytes: a whole number from 2 to 262144",
+            ),
             (json!({"cookie": {"secure": "true"}}), "CLOAKROOM.cookie.secure: true or false"),
             (json!({"cookie": {"secure": false}}), "CLOAKROOM.cookie.name: browsers drop"),
             (json!({"cookie": {"format": "express"}}), "CLOAKROOM.cookie.format: only \"cloakroom\""),

@@ -50,6 +50,8 @@ pub struct Isolate {
     has_told_of_unknown_key: Cell<bool>,
     /// What concerns rate limits.
     pub limits: limit::Memory,
+    /// The large request bodies that are held at this time.
+    pub large_bodies: limit::LargeBodies,
 }
 
 impl Isolate {

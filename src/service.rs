@@ -25,7 +25,8 @@ async fn fetch(request: web_sys::Request, env: Env, context: Context) -> worker:
         return Ok(into_platform(&misconfigured()));
     };
     app.host.refresh_clock();
-    let body = app.host.read_body(&request).await;
+    // The place belongs to the body, and is kept for as long.
+    let (body, _place) = app.host.read_body(&request, &app.isolate.large_bodies).await;
     let (method, url) = (request.method(), request.url());
     let headers = RequestHeaders::new(&request);
     let response = app.respond(&Request::new(&method, &url, &headers, &body)).await;

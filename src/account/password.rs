@@ -1,8 +1,11 @@
 //! Passwords: Argon2id as PHC strings (RFC 9106), and PBKDF2-SHA-256 as other systems export it.
 
-use std::alloc::{Layout, handle_alloc_error};
+use std::{
+    alloc::{Layout, handle_alloc_error},
+    cell::RefCell,
+};
 
-use argon2::{Algorithm, Argon2, Version};
+use argon2::{Algorithm, Argon2, Block, Version};
 use base64::{
     Engine,
     engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig, general_purpose::STANDARD_NO_PAD},
@@ -96,17 +99,29 @@ pub fn verify(password: &str, phc: Option<&str>, params: Params) -> Option<Verif
     is_right.then_some(Verified { is_outdated: stored.work != Work::Argon2id(params) })
 }
 
+thread_local! {
+    /// The memory of the last hash, for the next one to overwrite. If it were freed, small values would settle in it, and
+    /// the next hash would need as much again beside it.
+    static BLOCKS: RefCell<Vec<Block>> = const { RefCell::new(Vec::new()) };
+}
+
 fn argon2id(password: &str, salt: &[u8], params: Params) -> Option<[u8; 32]> {
     let Params { memory_kib, iterations, parallelism } = params;
     let params = argon2::Params::new(memory_kib, iterations, parallelism, Some(32)).ok()?;
+    let count = params.block_count();
     let mut hash = [0; 32];
     let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
-    match argon2.hash_password_into(password.as_bytes(), salt, &mut hash) {
-        Ok(()) => Some(hash),
-        // Out of memory says nothing about the password: as with any failed allocation, the instance is replaced.
-        Err(argon2::Error::OutOfMemory) => handle_alloc_error(Layout::new::<argon2::Block>()),
-        Err(_) => None,
-    }
+    BLOCKS.with_borrow_mut(|blocks| {
+        if blocks.len() < count {
+            *blocks = Vec::new();
+            // Out of memory says nothing about the password: as with any failed allocation, the instance is replaced.
+            blocks.try_reserve_exact(count).unwrap_or_else(|_| handle_alloc_error(Layout::new::<Block>()));
+            blocks.resize(count, Block::new());
+        }
+        let blocks = blocks.get_mut(..count)?;
+        argon2.hash_password_into_with_memory(password.as_bytes(), salt, &mut hash, blocks).ok()
+    })?;
+    Some(hash)
 }
 
 /// A hash, parsed.
@@ -190,6 +205,17 @@ mod tests {
         }
         let heavier = Params { iterations: 4, ..LIGHT };
         assert_eq!(verify("correct horse", Some(&phc), heavier), Some(Verified { is_outdated: true }));
+    }
+
+    #[test]
+    fn a_hash_depends_on_nothing_that_was_hashed_before() {
+        let hashes = |params: &[Params]| -> Vec<_> {
+            params.iter().map(|params| argon2id("correct horse", &[7; 16], *params)).collect()
+        };
+        let (heavy, lanes) = (Params { memory_kib: 128, ..LIGHT }, Params { parallelism: 4, ..LIGHT });
+        let mut backwards = hashes(&[lanes, heavy, LIGHT]);
+        backwards.reverse();
+        assert_eq!(hashes(&[LIGHT, heavy, lanes]), backwards);
     }
 
     #[test]

@@ -100,7 +100,7 @@ fn integers_of_64_bits_keep_every_digit_and_others_are_doubles() {
     ] {
         let value = parse(text.as_bytes()).expect("a number");
         assert_eq!(value.to_string().replace("e+", "e"), printed);
-        assert_eq!(from_stored(&value.to_string()), Some(value));
+        assert_eq!(from_stored(&value.to_string()), Ok((value, 1)));
     }
 }
 
@@ -119,7 +119,9 @@ fn exactly_the_limit_of_values_is_read() {
     let same_name = |members: usize| format!("{{{}}}", vec![r#""a":0"#; members].join(","));
     assert!(parse(same_name(MAX_VALUES - 1).as_bytes()).is_ok());
     assert_eq!(parse(same_name(MAX_VALUES).as_bytes()).unwrap_err().code, Code::Unprocessable);
-    assert!(from_stored(&array(MAX_VALUES)).is_some());
+    let stored = array(MAX_STORED_VALUES - 1);
+    assert!(from_stored(&stored).is_ok_and(|(_, count)| count == MAX_STORED_VALUES));
+    assert_eq!(from_stored(&array(MAX_STORED_VALUES)), Err(StoredFault::TooManyValues));
 }
 
 #[test]
@@ -225,7 +227,8 @@ proptest! {
             let read = parse(text.as_bytes()).map_err(|problem| TestCaseError::fail(problem.detail.into_owned()))?;
             prop_assert_eq!(&read, &value);
             prop_assert_eq!(read.to_string(), value.to_string());
-            prop_assert_eq!(from_stored(&text), Some(read));
+            let count = count_values(&read);
+            prop_assert_eq!(from_stored(&text), Ok((read, count)));
         }
     }
 

@@ -10,6 +10,6 @@ mod response;
 pub use self::{
     if_match::IfMatch,
     problem::{Code, Problem},
-    request::{Body, Headers, MAX_BODY, Method, Request},
+    request::{Body, Headers, MAX_BODY, Method, Request, SMALL_BODY},
     response::Response,
 };

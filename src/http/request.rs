@@ -10,6 +10,9 @@ use crate::document;
 /// The largest request body that is read, in bytes.
 pub const MAX_BODY: usize = 256 * 1024;
 
+/// Up to this size, in bytes, a body is not large: it never waits for others. See [`crate::limit::LargeBodies`].
+pub const SMALL_BODY: usize = 16 * 1024;
+
 /// The methods of HTTP that the routes use.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[allow(missing_docs, reason = "RFC 9110 documents them")]
@@ -89,8 +92,10 @@ pub enum Body {
     Bytes(Vec<u8>),
     /// Longer than [`MAX_BODY`]; not read.
     TooLarge,
-    /// It broke off before its end.
+    /// It broke off before its end, or took too long.
     Incomplete,
+    /// There were too many large ones at once; not read.
+    NoPlace,
 }
 
 /// A request.
@@ -154,6 +159,13 @@ impl<'a> Request<'a> {
                 Err(Problem::too_large(format!("the request body is too large: at most {MAX_BODY} bytes")))
             }
             Body::Incomplete => Err(Problem::bad_request("the request body ended before its end")),
+            Body::NoPlace => {
+                let detail = format!(
+                    "too many large request bodies at once, or this one came too slowly while others waited; try again in 1 \
+                     s, or send at most {SMALL_BODY} bytes"
+                );
+                Err(Problem::rate_limited(detail, 1))
+            }
         }
     }
 

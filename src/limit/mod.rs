@@ -5,6 +5,7 @@
 
 mod counting_store;
 mod fields;
+mod large_bodies;
 mod memory;
 mod quota;
 mod rate_limiter;
@@ -14,6 +15,7 @@ mod window;
 
 pub use self::{
     counting_store::CountingStore,
+    large_bodies::{ASK_EVERY, LONGEST_WAIT, LargeBodies, Place},
     memory::{Memory, apply_corrections},
     quota::Quota,
     rate_limiter::{RateLimiter, Refusal},

@@ -117,8 +117,13 @@ impl<H: Host> Sessions<'_, H> {
         // The list also holds sessions that have expired; reading it takes those off.
         let alive = self.of_user(user, None).await?;
         let excess = alive.len().saturating_sub(self.rules.max_per_user);
-        for stored in alive.into_iter().take(excess) {
-            self.end_stored(user, stored).await?;
+        for listed in alive.iter().take(excess) {
+            match self.find(&listed.handle).await {
+                Ok(stored) => self.end_stored(user, stored).await?,
+                // It has ended meanwhile.
+                Err(Error::NotFound) => {}
+                Err(error) => return Err(error),
+            }
         }
         Ok(())
     }

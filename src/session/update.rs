@@ -16,7 +16,7 @@ use crate::{
 
 impl<H: Host> Sessions<'_, H> {
     /// The data of a new session: the change applied to empty data.
-    pub fn initial_data(&self, change: &Change, if_match: &IfMatch) -> Result<Box<RawValue>, Error> {
+    pub fn initial_data(&self, change: &Change<'_>, if_match: &IfMatch) -> Result<Box<RawValue>, Error> {
         if !if_match.holds(None) {
             return Err(Error::PreconditionFailed);
         }
@@ -63,7 +63,7 @@ impl<H: Host> Sessions<'_, H> {
     pub async fn change(
         &self,
         session: Session,
-        change: &Change,
+        change: &Change<'_>,
         if_match: &IfMatch,
     ) -> Result<Session, Error> {
         let mut conflicts = 0;

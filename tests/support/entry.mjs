@@ -1,5 +1,5 @@
 /** The Worker's entry in tests: the built Worker itself, and beside it routes that reach inside. */
-import { breakRandomness, fillMemory, moveClock, takeCrossings } from "./rigging.mjs";
+import { breakRandomness, fillMemory, memorySize, moveClock, takeCrossings } from "./rigging.mjs";
 import worker from "../../build/index.js";
 
 /** How much is being done in the background. */
@@ -48,6 +48,7 @@ export default {
       moveClock(Number(searchParams.get("by")));
       if (searchParams.has("settle")) await settle(request, env);
     } else if (pathname === "/test/memory") fillMemory();
+    else if (pathname === "/test/memory-size") return Response.json(memorySize());
     else if (pathname === "/test/randomness") breakRandomness();
     else if (pathname === "/test/crossings") return lookAtCrossings();
     else return worker.fetch(request, env, watched(context));

@@ -72,6 +72,9 @@ export function breakRandomness() {
   };
 }
 
+/** How much memory the wasm instance has, in bytes. It never shrinks: this is the most that it has needed. */
+export const memorySize = () => memory?.buffer.byteLength ?? 0;
+
 /** Takes every page of memory that is left, so that the next larger allocation fails. */
 export function fillMemory() {
   let pages = 32_768;

@@ -98,6 +98,8 @@ export async function startWorker({
       tell(`clock?by=${milliseconds}${settle ? "&settle" : ""}`),
     /** Uses up the memory of the wasm instance, so that it traps. */
     fillMemory: () => tell("memory"),
+    /** How much memory the wasm instance has taken, at most, in bytes. */
+    memorySize: async () => Number(await tell("memory-size")),
     /** Lets the next attempt to get random bytes fail, so that it panics. */
     breakRandomness: () => tell("randomness"),
     /** What has crossed the border of wasm since the last look. @returns {Promise<Crossings>} */

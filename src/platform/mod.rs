@@ -1,20 +1,19 @@
 //! [`Host`] on Cloudflare Workers: store calls, clock, randomness, log and request headers, through the platform's own
 //! interfaces. It exports nothing, so a Worker that uses this crate as a library can have one too.
 
+mod body;
+
 use std::{cell::Cell, fmt::Display, time::Duration};
 
-use js_sys::{Date, JSON, JsString, Object, Promise, Reflect, Uint8Array};
+use js_sys::{Date, JSON, JsString, Object, Promise, Reflect};
 use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::JsFuture;
-use web_sys::{
-    AbortSignal, ReadableStream, ReadableStreamDefaultReader, RequestInit, RequestRedirect, ResponseInit,
-    WorkerGlobalScope,
-};
+use web_sys::{AbortSignal, RequestInit, RequestRedirect, ResponseInit, WorkerGlobalScope};
 use worker::{Delay, Env, RateLimiter, console_error};
 
 use crate::{
     host::{Answer, Call, Host, Unreachable},
-    http::{Body, Headers, MAX_BODY, Response},
+    http::{Headers, Response},
     time::{Time, milliseconds},
 };
 
@@ -73,15 +72,16 @@ impl Platform {
     }
 
     /// `Err` is whatever JavaScript has thrown. Its text could hold data, so it goes no further than [`Host::send`].
-    async fn post(&self, call: Call) -> Result<Answer, JsValue> {
-        self.store_headers.set(SYNC_TOKEN, &call.sync_token)?;
-        self.store_request.set_body_opt_str(Some(&call.body));
-        let timeout = u32::try_from(milliseconds(call.timeout)).unwrap_or(u32::MAX);
+    async fn post(&self, Call { path, body, sync_token, timeout }: Call) -> Result<Answer, JsValue> {
+        self.store_headers.set(SYNC_TOKEN, &sync_token)?;
+        self.store_request.set_body_opt_str(Some(&body));
+        let timeout = u32::try_from(milliseconds(timeout)).unwrap_or(u32::MAX);
         self.store_request.set_signal(Some(&AbortSignal::timeout_with_u32(timeout)));
 
-        let url = [&self.store_url, call.path].concat();
+        let url = [&self.store_url, path].concat();
         let sent = self.global.fetch_with_str_and_init(&url, &self.store_request);
-        // It has been read: it would be kept until the next call otherwise.
+        // It has been read: it would be kept until the answer, and until the next call, otherwise.
+        drop(body);
         self.store_request.set_body_opt_str(None);
         let response = self.wait_for(sent).await?;
         let response: web_sys::Response = response.unchecked_into();
@@ -91,48 +91,6 @@ impl Platform {
             body: body.as_string().unwrap_or_default(),
             sync_token: response.headers().get(SYNC_TOKEN)?.unwrap_or_default(),
         })
-    }
-
-    /// Reads a request's body: at most [`MAX_BODY`] bytes of it.
-    pub async fn read_body(&self, request: &web_sys::Request) -> Body {
-        let Some(stream) = request.body() else { return Body::None };
-        let length = request.headers().get("content-length").ok().flatten();
-        let read = match length.map(|length| length.parse::<usize>()) {
-            Some(Ok(length)) if length <= MAX_BODY => self.read_whole(request).await,
-            Some(Ok(_)) => Ok(None),
-            _ => self.read_chunks(&stream).await,
-        };
-        match read {
-            Ok(Some(bytes)) => Body::Bytes(bytes),
-            Ok(None) => Body::TooLarge,
-            Err(_) => Body::Incomplete,
-        }
-    }
-
-    /// `None`: too large.
-    async fn read_whole(&self, request: &web_sys::Request) -> Result<Option<Vec<u8>>, JsValue> {
-        let buffer = self.wait_for(request.array_buffer()?).await?;
-        let bytes = Uint8Array::new(&buffer);
-        Ok((length(&bytes) <= MAX_BODY).then(|| bytes.to_vec()))
-    }
-
-    /// `None`: too large. Reads no more chunks than it takes to see that.
-    async fn read_chunks(&self, stream: &ReadableStream) -> Result<Option<Vec<u8>>, JsValue> {
-        let reader: ReadableStreamDefaultReader = stream.get_reader().unchecked_into();
-        let mut bytes = Vec::new();
-        loop {
-            let read = self.wait_for(reader.read()).await?;
-            if Reflect::get(&read, &"done".into())?.is_truthy() {
-                return Ok(Some(bytes));
-            }
-            let chunk: Uint8Array = Reflect::get(&read, &"value".into())?.dyn_into()?;
-            if bytes.len() + length(&chunk) > MAX_BODY {
-                // Whether the rest could be cancelled makes no difference to the answer.
-                drop(self.wait_for(reader.cancel()).await);
-                return Ok(None);
-            }
-            bytes.append(&mut chunk.to_vec());
-        }
     }
 }
 
@@ -255,10 +213,6 @@ fn name(error: &worker::Error) -> &str {
         worker::Error::UnknownJsError { name: Some(name), .. } => name,
         _ => "Error",
     }
-}
-
-fn length(bytes: &Uint8Array) -> usize {
-    usize::try_from(bytes.length()).unwrap_or(usize::MAX)
 }
 
 #[allow(
