@@ -327,7 +327,7 @@ fn find_tickets<'a, H: Host>(app: &'a App<H>, request: &Request<'_>, now: Time) 
                 Err(_) => tickets.has_useless = true,
             }
         }
-        latest_first.sort_by_key(|found| Reverse(found.ticket.issued));
+        latest_first.sort_unstable_by_key(|found| Reverse(found.ticket.issued));
         tickets.verified.append(&mut latest_first);
     }
     if tickets.has_unknown_key && app.isolate.is_first_unknown_key() {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Error, FamilyHead, Record, Redirect, Retry, Session, Sessions};
+use super::{Error, FamilyHead, Record, Redirect, Retry, Session, Sessions, Task};
 use crate::{
     host::Host,
     id::{Id, next_generation},
@@ -32,6 +32,8 @@ impl<H: Host> Sessions<'_, H> {
     /// done so already: its successor is the caller's, too.
     pub async fn rotate(&self, mut session: Session, carried: &Id) -> Result<Session, Error> {
         let (mut retry, mut conflicts) = (Retry::default(), 0);
+        // Copies that may have become the successor: the answers were lost.
+        let mut unsettled: Vec<(Session, Redirect)> = Vec::new();
         while session.ticket.id == *carried {
             // 1. The successor, which nobody can know before the redirect is written.
             let now = self.host.now();
@@ -50,6 +52,7 @@ impl<H: Host> Sessions<'_, H> {
                 Ok(true) => {}
                 Ok(false) => return Err(Error::Conflict),
                 Err(failure) => {
+                    self.isolate.defer(Task::Delete(vec![self.key(&next.ticket.id.handle())]));
                     retry.after(failure, self.store).await?;
                     continue;
                 }
@@ -57,7 +60,10 @@ impl<H: Host> Sessions<'_, H> {
             let ttl =
                 self.rules.lifetimes.ttl(next.ticket.ends, next.ticket.remember, now).max(Redirect::TTL);
             match self.compare_and_set(&session, &redirect.to_json(), Some(ttl)).await {
-                Ok(true) => return Ok(self.record_rotation(&session, next, redirect).await),
+                Ok(true) => {
+                    self.record_rotation(&session, &next, redirect).await;
+                    return Ok(next);
+                }
                 // 3. Another request was faster, or the user's sessions were revoked: delete the copy.
                 Ok(false) => self.delete_unissued(&next).await?,
                 Err(Error::Ended) => {
@@ -65,25 +71,31 @@ impl<H: Host> Sessions<'_, H> {
                     return Err(Error::Ended);
                 }
                 // The redirect may have been written: the copy stays.
-                Err(Error::Store(failure)) => retry.after(failure, self.store).await?,
+                Err(Error::Store(failure)) => {
+                    retry.after(failure, self.store).await?;
+                    unsettled.push((next, redirect));
+                }
                 Err(error) => return Err(error),
             }
             // 4. Read it again.
-            let head = session.head.clone();
-            let reloaded = self.reload(session.ticket.clone(), &mut conflicts).await?;
-            if reloaded.ticket.id == next.ticket.id {
-                // The redirect was written, only the answer was lost.
-                return Ok(self.record_rotation(&Session { head, ..session }, reloaded, redirect).await);
+            let old = session.clone();
+            session = self.reload(session.ticket, &mut conflicts).await?;
+            if let Some((_, redirect)) =
+                unsettled.iter().find(|(copy, _)| copy.ticket.id == session.ticket.id)
+            {
+                self.record_rotation(&old, &session, *redirect).await;
             }
-            session = reloaded;
+        }
+        // 5. Copies that nobody was led to are still as they were written.
+        for (copy, _) in unsettled.iter().filter(|(copy, _)| copy.ticket.id != session.ticket.id) {
+            drop(self.delete(copy).await);
         }
         Ok(session)
     }
 
     /// Writes the head of the family. If that fails, the redirect alone leads on from the old id.
-    async fn record_rotation(&self, old: &Session, new: Session, redirect: Redirect) -> Session {
-        let from = old.ticket.id.handle();
-        let newest = &new.ticket;
+    async fn record_rotation(&self, old: &Session, new: &Session, redirect: Redirect) {
+        let (from, newest) = (old.ticket.id.handle(), &new.ticket);
         let change = |head: Option<&FamilyHead>| FamilyHead::rotated(head, from, redirect.nonce, newest);
         if self.update_head(newest, Some(old.head.clone()), &change).await.is_err() {
             self.host.log(&format_args!(
@@ -91,6 +103,5 @@ impl<H: Host> Sessions<'_, H> {
                 new.ticket.id.handle()
             ));
         }
-        new
     }
 }
