@@ -88,7 +88,7 @@ impl<H: Host> Sessions<'_, H> {
         }
         // 5. Copies that nobody was led to are still as they were written.
         for (copy, _) in unsettled.iter().filter(|(copy, _)| copy.ticket.id != session.ticket.id) {
-            drop(self.delete(copy).await);
+            let _is_gone = self.delete(copy).await;
         }
         Ok(session)
     }
