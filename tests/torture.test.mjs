@@ -165,6 +165,38 @@ const HISTORIES = [
     ["made although refused"],
     history([{ kind: "misfit", tag: "a", status: 422 }, sees({ log: ["a"] })]),
   ],
+  [
+    "a change that was answered 401 among faults, and made",
+    ["made although refused"],
+    history([
+      { kind: "append", tag: "a", status: 401, start: 2, end: 9 },
+      { ...sees({ log: ["a"] }), start: 2, end: 9 },
+      { kind: "logout", status: 204, start: 2, end: 9 },
+    ]),
+  ],
+  ["a rotation refused after none", ["refused without cause"], history([{ kind: "rotate", status: 429 }])],
+  [
+    "nine rotations at once",
+    ["too many rotations"],
+    history(
+      Array.from({ length: 9 }, (_, at) => ({
+        kind: "rotate",
+        carried: `A${at}`,
+        ...sees({}, `A${at + 1}`),
+      })),
+      {},
+      { kind: "create", ...sees({}, "A0") },
+    ),
+  ],
+  [
+    "an old id that is refused after its grace, and ends nothing",
+    ["resurrected"],
+    history([
+      { kind: "rotate", ...sees({}, "B") },
+      { kind: "reuse", ...seesNothing },
+      { ...sees({}, "B"), carried: "B" },
+    ]),
+  ],
   ["data that nobody wrote", ["out of nowhere"], history([sees({ log: ["x"] })])],
   ["a session that comes back", ["resurrected"], history([{ kind: "logout", status: 204 }, sees()])],
   [
