@@ -37,6 +37,8 @@ import { violation } from "./report.mjs";
 
 /** So many lost answers leave nobody without a session, and nothing unknown for ever. */
 const FEW = 2;
+/** What leads nowhere any more is forgotten after that. */
+const REDIRECT_TTL = 60_000;
 /** Of a session in a minute. */
 const ROTATIONS = 8;
 
@@ -90,9 +92,10 @@ function isAlive(operation) {
   const { kind, status, session, birth } = operation;
   if (kind === "logout" || isUnknown(operation)) return false;
   if (kind === "look") return Boolean(session);
-  if (kind === "login" || (operation.change && !kind.startsWith("profile"))) {
-    // A dead ticket is none: these begin another session then.
-    return birth !== undefined && session?.data.birth === birth;
+  // A dead ticket is none: these begin another session then.
+  if (kind === "login") return birth !== undefined && session?.data.birth === birth;
+  if (operation.change && !kind.startsWith("profile")) {
+    return birth === undefined ? Boolean(session?.user) : session?.data.birth === birth;
   }
   return status !== 401;
 }
@@ -328,11 +331,11 @@ const GENERAL_RULES = [
   function leftovers({ operations, stored, faults, left }) {
     if (!left) return [];
     const isDeleted = operations.some(({ kind, status }) => kind === "delete" && status === 204);
-    // What failed may leave copies behind, to which no id leads.
-    const ended = faults > 0 ? /^$/ : /^(sess|family):/;
-    const deleted = /^(?!stats:|limit:|user:[^:]*:standing$)/;
+    // What failed may leave copies behind, to which no id leads; and old ids are forgotten after a minute.
+    const isOld = ({ key = "", ttl = 0 }) => /^sess:/.test(key) && ttl >= 0 && ttl <= REDIRECT_TTL;
+    const mayStay = isDeleted ? /^(stats:|limit:|user:[^:]*:standing$)/ : /^(?!sess:|family:)/;
     return stored
-      .filter(({ key }) => ended.test(key) || (isDeleted && faults === 0 && deleted.test(key)))
+      .filter((one) => faults === 0 && !mayStay.test(one.key) && !isOld(one))
       .map(({ key, value }) => violation("left behind", `${key} ${value.slice(0, 40)}`));
   },
 ];

@@ -54,6 +54,8 @@ class Recorder {
   operations = [];
   /** Every ticket there was, in order. @type {Map<string, Known>} */
   #tickets = new Map();
+  /** The tickets of sessions that nobody uses. @type {Set<string>} */
+  #strays = new Set();
   #families = 0;
   #births = 0;
   #passwords = 0;
@@ -259,6 +261,8 @@ class Recorder {
     const data = /** @type {{ birth?: string }} */ (session.data);
     const handle = session.handle ?? "";
     const known = this.#tickets.get(ticket);
+    // What a dead ticket begins is nobody's, and nobody uses it.
+    if (data.birth === undefined && !session.user) return void this.#strays.add(ticket);
     if (known) {
       // It led to a session, perhaps under another id.
       if (data.birth === birth) known.handle = handle;
@@ -301,7 +305,7 @@ class Recorder {
       await this.#login(-1, owner, 0);
       await this.#act("delete", -1, owner, 1);
     }
-    for (const ticket of [...this.#tickets.keys()]) {
+    for (const ticket of [...this.#tickets.keys(), ...this.#strays]) {
       const one = new Visitor("");
       one.ticket = ticket;
       await this.#act("logout", -1, one, 0);

@@ -35,8 +35,10 @@ const ROTATIONS = 8;
 const AT_ONCE = 5000;
 /** A window of a limit counts for the next one, too. */
 const WINDOWS = 120_000;
-/** To the store, for one read; the first time something may be noted in the background. */
-const CALLS = { first: 4, again: 2 };
+/** To the store, for one read; the first one may rotate the id, and note something in the background. */
+const CALLS = { first: 8, again: 2 };
+/** What leads nowhere any more is forgotten after that. */
+const REDIRECT_TTL = 60_000;
 /** The store is given up after that. */
 const TIMEOUT = 900;
 
@@ -198,10 +200,15 @@ const RULES = [
     );
   },
 
-  function lastForks({ operations }) {
-    const last = operations.filter((one) => one.last && one.kind === "look" && isAlive(one));
-    const other = last.find(({ session }) => session?.handle !== last[0]?.session?.handle);
-    const one = last[0];
+  /** In the end one id has come after the other. */
+  function lastForks({ operations, ids }) {
+    const [one, ...others] = operations.filter((one) => one.last && one.kind === "look" && isAlive(one));
+    const handle = one?.session?.handle ?? "";
+    const isNext = ({ session = /** @type {Operation["session"]} */ (null) }) => {
+      const next = session?.handle ?? "";
+      return next === handle || ids.isNewer(next, handle) || ids.isNewer(handle, next);
+    };
+    const other = others.find((other) => !isNext(other));
     return one && other ? [violation("fork", "two ids in the end", one, other)] : [];
   },
 
@@ -252,12 +259,12 @@ const RULES = [
     return endless.map(({ key }) => violation("no time to live", key));
   },
 
-  /** After a logout nothing of the session stays; of what failed there may be copies, to which no id leads. */
+  /** After a logout nothing of the session stays but old ids, for a minute; of what failed there may be copies, to which no id leads. */
   function leftovers({ operations, stored, faults }) {
     if (faults > 0 || operations.at(-1)?.status !== 204) return [];
     return stored
-      .filter(({ key }) => /^(sess|family):/.test(key))
-      .map(({ key }) => violation("left behind", key, ...operations.slice(-1)));
+      .filter(({ key, ttl }) => /^family:/.test(key) || (/^sess:/.test(key) && ttl > REDIRECT_TTL))
+      .map(({ key, ttl }) => violation("left behind", `${key} for ${ttl} ms`, ...operations.slice(-1)));
   },
 ];
 

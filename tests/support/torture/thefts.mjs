@@ -45,6 +45,8 @@ class Recorder {
   #operations = [];
   /** Every ticket there was, in order, and the handle it leads to. @type {Map<string, string>} */
   #tickets = new Map();
+  /** Who has begun another session with a dead ticket. @type {Visitor[]} */
+  #strays = [];
   #troubles;
   #began;
   /** Those that are not known to be all over, background included. @type {{ operation: Operation, start: number }[]} */
@@ -165,6 +167,7 @@ class Recorder {
     if (answer.status !== 200 || kind === "verify") return operation;
     const { session } = answer.json;
     operation.session = session;
+    if (session && session.data.birth !== this.birth && one.ticket) this.#strays.push(one.clone());
     // As a browser: what was set is kept. But a ticket that is taken back is presented all the same.
     if (session?.data.birth === this.birth && one.ticket && one.ticket !== jar.ticket) {
       this.#tickets.set(one.ticket, session.handle);
@@ -200,6 +203,7 @@ class Recorder {
   }
 
   async leave() {
+    for (const stray of this.#strays) await stray.logout();
     await this.#send("logout", 0, this.owner, 0, false);
     await this.#settle();
   }
