@@ -16,9 +16,14 @@ const watched = (context) => ({
   },
 });
 
+/** When nothing is done in the background any more. */
+async function idle() {
+  while (busy) await new Promise((done) => setTimeout(done, 1));
+}
+
 /** The calls since the last look, when no more come from the background. */
 async function lookAtCrossings() {
-  while (busy) await new Promise((done) => setTimeout(done, 1));
+  await idle();
   return Response.json(takeCrossings());
 }
 
@@ -50,6 +55,7 @@ export default {
     } else if (pathname === "/test/memory") fillMemory();
     else if (pathname === "/test/memory-size") return Response.json(memorySize());
     else if (pathname === "/test/randomness") breakRandomness();
+    else if (pathname === "/test/idle") await idle();
     else if (pathname === "/test/crossings") return lookAtCrossings();
     else return worker.fetch(request, env, watched(context));
     return new Response("done");

@@ -102,6 +102,8 @@ export async function startWorker({
     memorySize: async () => Number(await tell("memory-size")),
     /** Lets the next attempt to get random bytes fail, so that it panics. */
     breakRandomness: () => tell("randomness"),
+    /** When nothing is done in the background any more. */
+    idle: () => tell("idle"),
     /** What has crossed the border of wasm since the last look. @returns {Promise<Crossings>} */
     crossings: async () => JSON.parse(await tell("crossings")),
     stop: () => miniflare.dispose(),

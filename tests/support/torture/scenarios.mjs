@@ -4,9 +4,9 @@
  */
 import assert from "node:assert/strict";
 import { setTimeout as sleep } from "node:timers/promises";
-import { STORE_TIMEOUT } from "./schedule.mjs";
+import { STORE_TIMEOUT } from "./stage.mjs";
 
-/** @typedef {import("../torture.mjs").Stage} Stage */
+/** @typedef {import("./stage.mjs").Stage} Stage */
 /** @typedef {import("../visitor.mjs").Visitor} Visitor */
 /** @typedef {import("../visitor.mjs").Answer} Answer */
 
