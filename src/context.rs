@@ -7,9 +7,10 @@ use crate::{
     app::App,
     config::Secret,
     host::Host,
-    http::{Problem, Request, Response},
+    http::{Problem, Request, Response, cross_site},
     id::Handle,
     limit::{CountingStore, RateLimiter, Subject},
+    routes,
     session::{Device, Error, Session, Sessions, User},
     store::Store,
     ticket::{Ticket, Verified, sync},
@@ -29,6 +30,8 @@ pub struct Context<'a, H> {
     pub param: &'a str,
     /// The ticket that came with the request, verified.
     pub presented: Option<Verified<'a>>,
+    /// Whether another site's page makes the visitor's browser look: without a cookie, and counted for nobody.
+    pub(crate) is_foreign_read: bool,
     /// The store, which counts the request in its first call.
     pub store: CountingStore<'a, H>,
     cookie_change: RefCell<CookieChange>,
@@ -50,6 +53,11 @@ impl<'a, H: Host> Context<'a, H> {
     pub fn new(app: &'a App<H>, request: &'a Request<'a>) -> Self {
         let App { config, host, isolate } = app;
         let now = host.now();
+        let is_foreign_read = !routes::is_verify(request.path, &config.base_path)
+            && cross_site::is_foreign_read(request, &config.cors);
+        if is_foreign_read {
+            request.ignore_cookie();
+        }
         let presented = find_ticket(app, request, now);
         let (sync_cookie, sync_keyring) = &config.sync;
         let sync_token =
@@ -61,6 +69,7 @@ impl<'a, H: Host> Context<'a, H> {
             request,
             param: "",
             presented,
+            is_foreign_read,
             store: CountingStore::new(store, limiter, config.limits.fails_open),
             cookie_change: RefCell::new(CookieChange::Unchanged),
             began: now,
@@ -139,7 +148,7 @@ impl<'a, H: Host> Context<'a, H> {
     /// Refuses a request without the admin token. 404 if none is configured: then there is no service API.
     pub fn require_admin(&self) -> Result<(), Problem> {
         let Some(token) = &self.app.config.admin_token else {
-            return Err(crate::routes::nothing_here());
+            return Err(routes::nothing_here());
         };
         let authorization = self.request.header("authorization");
         match authorization.split_once(' ') {
@@ -210,7 +219,7 @@ impl<'a, H: Host> Context<'a, H> {
 
     /// Whether a proxy asks for its visitor.
     pub(crate) fn is_forward_auth(&self) -> bool {
-        self.request.path.strip_prefix(&*self.app.config.base_path) == Some(crate::routes::VERIFY)
+        routes::is_verify(self.request.path, &self.app.config.base_path)
     }
 
     pub(crate) fn take_cookie_change(&self) -> CookieChange {

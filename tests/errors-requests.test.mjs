@@ -140,7 +140,7 @@ describe("404", () => {
 
 describe("405", () => {
   for (const { path, methods } of ROUTES) {
-    for (const method of METHODS.filter((each) => !methods.includes(each))) {
+    for (const method of METHODS.filter((each) => !methods.includes(each) && each !== "OPTIONS")) {
       test(`${method} ${path} is not allowed, and the answer lists the methods that are`, async () => {
         const visitor = await guest();
         const before = await contents();
@@ -154,6 +154,21 @@ describe("405", () => {
         assert.deepEqual(await contents(), before);
       });
     }
+  }
+});
+
+describe("OPTIONS", () => {
+  for (const { path, methods } of ROUTES) {
+    test(`for ${path} answers with the methods that are there, without a call to the store`, async () => {
+      for (const someone of [await guest(), stranger()]) {
+        const { value: answer, calls } = await store.counters.during(() => someone.send("OPTIONS", path));
+        assert.equal(answer.status, 204);
+        assert.equal(answer.headers.get("allow"), methods.join(", "));
+        assertNoBody(answer);
+        assert.deepEqual(answer.setCookies, []);
+        assert.equal(calls, 0);
+      }
+    });
   }
 });
 
