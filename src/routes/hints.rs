@@ -58,14 +58,14 @@ pub(super) fn for_path(
     if below.is_empty() {
         return Some(["the routes are below it, such as ", base_path, "/session"].concat());
     }
-    let pattern = find(below)?;
     // 3. The pattern, as the README has it.
+    let pattern = find(below)?;
+    let pattern = pattern.strip_suffix("/**").unwrap_or(pattern);
     let (before, after) = pattern.split_once('*').unwrap_or((pattern, ""));
     let param = match before {
-        "/verify/" => return Some(["did you mean ", base_path, "/verify?"].concat()),
-        _ if before.ends_with("sessions/") => "{handle}",
-        _ if before.len() < pattern.len() => "{id}",
-        _ => "",
+        _ if before == pattern => "",
+        _ if before.ends_with("/sessions/") => "{handle}",
+        _ => "{id}",
     };
     Some(["did you mean ", base_path, before, param, after, "?"].concat())
 }

@@ -240,7 +240,7 @@ mod tests {
             ("/sessions/AAAA", "did you mean /auth/sessions/{handle}?"),
             ("/admin/users/a/roles/", "did you mean /auth/admin/users/{id}/roles?"),
             ("/admin/sessions/AAAA", "did you mean /auth/admin/sessions/{handle}?"),
-            ("/verify/some/page", "did you mean /auth/verify/…?"),
+            ("/verify/some/page", "did you mean /auth/verify?"),
             ("/auth/nowhere", ""),
             ("/.env", ""),
         ] {
