@@ -54,7 +54,7 @@ pub(super) fn for_path(
     }
     tidy.make_ascii_lowercase();
     // 2. Below the base path, or as if it were.
-    let below = tidy.strip_prefix(base_path).unwrap_or(&tidy);
+    let below = tidy.strip_prefix(&base_path.to_ascii_lowercase()).unwrap_or(&tidy);
     if below.is_empty() {
         return Some(["the routes are below it, such as ", base_path, "/session"].concat());
     }
