@@ -4,10 +4,10 @@ use crate::{
     config::Config,
     context::{Context, CookieChange, DEADLINE_IN_TIMEOUTS},
     host::Host,
-    http::{Code, Problem, Request, Response, cors, cross_site},
+    http::{Code, Method, Problem, Request, Response, cors, cross_site, path_of},
     isolate::Isolate,
     limit::{self, CountingStore, Subject},
-    routes,
+    routes::{self, Found},
     session::Sessions,
     stats,
     ticket::sync,
@@ -37,6 +37,11 @@ impl<H: Host> App<H> {
         finish(&cx, outcome).await
     }
 
+    /// Whether the body of a request to this URL matters. What a proxy passes on of its visitor's does not, however large.
+    pub fn needs_body(&self, url: &str) -> bool {
+        !routes::is_verify(path_of(url), &self.config.base_path)
+    }
+
     /// Whether there is work to do after the response.
     pub fn has_background_work(&self) -> bool {
         self.isolate.has_background_work(self.host.now())
@@ -63,30 +68,40 @@ pub fn misconfigured() -> Response {
 /// From the request to the handler of its route.
 async fn handle<H: Host>(cx: &mut Context<'_, H>) -> Result<Response, Problem> {
     let (request, config) = (cx.request, &cx.app.config);
-    // 1. The route. A preflight is answered by it alone.
-    let route = routes::find(request.path, &config.base_path);
-    if cors::is_preflight(request) {
-        return Ok(cors::preflight(request, route?.allowed(), &config.origins));
+    // 1. The route. OPTIONS is answered by it alone, unless a proxy asks about its visitor's.
+    let route = routes::find(request.path, &config.base_path, config.admin_token.is_some());
+    let is_forward_auth = cx.is_forward_auth();
+    if request.method == Method::Options && !is_forward_auth {
+        return Ok(options(cx, &route?));
     }
-    // 2. Not from a page of another site: that counts for nobody's limit. (Nothing is added to the limiter yet.)
-    cross_site::check(request, &config.origins)?;
+    // 2. Not from a page of another site: that counts for nobody's limit. (Nothing is added to the limiter yet.) What a
+    // proxy passes on of its visitor's browser says nothing of the proxy.
+    if !is_forward_auth {
+        cross_site::check(request, &config.cors)?;
+    }
     cx.remove_useless_cookie();
     // 3. The limits, as far as they are known without the store. The first call to the store counts.
     if let Some(presented) = cx.presented() {
         stats::count_ticket(&cx.app.isolate, presented, cx.app.host.now());
     }
     if cx.app.host.has_platform_limit() {
-        let subject = Subject::address(&request.client_address()).to_string();
+        let address = Subject::address(&request.client_address());
+        // Another site's page must not use up its visitors' limit, and its requests not be without one.
+        let subject = if cx.is_foreign_read { format!("cross-site {address}") } else { address.to_string() };
         if cx.app.host.is_over_platform_limit(&subject).await {
             return Err(limit::over_platform_limit());
         }
     }
-    let ticket = cx.presented().map(|presented| &presented.ticket);
-    config.limits.apply(&cx.store.limiter, request, ticket);
+    if !cx.is_foreign_read {
+        let ticket = cx.presented().map(|presented| &presented.ticket);
+        config.limits.apply(&cx.store.limiter, request, ticket);
+    }
     cx.store.limiter.check_blocked(cx.app.host.now())?;
-    // 4. What holds for every route: no body is too large, and the service API needs the admin token.
+    // 4. What holds for every route: its body can be read, and the service API needs the admin token.
     let route = route?;
-    request.body()?;
+    if !is_forward_auth {
+        request.check_body()?;
+    }
     if route.is_admin() {
         cx.require_admin()?;
     }
@@ -94,6 +109,24 @@ async fn handle<H: Host>(cx: &mut Context<'_, H>) -> Result<Response, Problem> {
     let (handler, param) = route.handler(request.method)?;
     cx.param = param;
     handler(cx).await
+}
+
+/// The answer to `OPTIONS`: to a preflight, or the methods of the path. The operator learns which origin would have to be
+/// allowed.
+#[inline(never)] // inlined, it and its caller are larger by some KB
+fn options<H: Host>(cx: &Context<'_, H>, route: &Found<'_, H>) -> Response {
+    let Context { app, request, .. } = cx;
+    if !cors::is_preflight(request) {
+        return route.options();
+    }
+    let origin = request.from_origin();
+    if !app.config.cors.allows(request) && app.isolate.is_new_refused_origin(origin) {
+        let shown = cors::printable(origin);
+        app.host.log(&format_args!(
+            "a page of {shown} was not allowed to call: if it is yours, add its origin to cors.origins"
+        ));
+    }
+    app.config.cors.preflight(request, route.allowed())
 }
 
 /// From the handler's outcome to the response.
@@ -125,7 +158,10 @@ async fn finish<H: Host>(cx: &Context<'_, H>, mut outcome: Result<Response, Prob
     let response = outcome.unwrap_or_else(Response::from);
     let response = store.limiter.write_fields(response);
     let response = set_cookies(cx, response, ended).header("Vary", "Cookie");
-    cors::expose(response, request, &app.config.origins).uncacheable()
+    if cx.is_forward_auth() {
+        return response.uncacheable();
+    }
+    app.config.cors.expose(response, request).uncacheable()
 }
 
 /// Sets or removes the ticket's cookie and, after a write, the one for read-your-writes. Never with a failure: then nothing

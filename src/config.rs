@@ -13,6 +13,7 @@ use crate::{
     account::password::Params,
     document,
     fields::Table,
+    http::cors::{self, AllowedOrigin, is_origin},
     limit::{By, Limits, Pattern, Quota, RouteLimit},
     session::{Lifetimes, RecordIp, Rules},
     ticket::{
@@ -41,8 +42,8 @@ pub struct Config {
     pub passwords: Params,
     /// The cookie by which a device is known to its accounts, and its keys.
     pub device: (Cookie, Keyring),
-    /// Origins whose pages may call with credentials.
-    pub origins: Vec<String>,
+    /// Which pages of other origins may call with credentials.
+    pub cors: cors::Policy,
     /// How long one call to the store may take.
     pub store_timeout: Duration,
     /// What opens the service API, if it is to be there.
@@ -115,7 +116,7 @@ impl Config {
         let session = session(&mut table, key_prefix);
         let limits = limits(&mut table);
         let passwords = password(&mut table);
-        let origins = origins(&mut table);
+        let cors = cors(&mut table);
         let (store_timeout, fails_open) = store(&mut table);
         let limits = Limits { fails_open, ..limits };
         faults.extend(table.finish());
@@ -150,7 +151,7 @@ impl Config {
             limits,
             passwords,
             device,
-            origins,
+            cors,
             store_timeout,
             admin_token,
         })
@@ -327,28 +328,27 @@ fn password(table: &mut Table<'_>) -> Params {
     params
 }
 
-fn origins(table: &mut Table<'_>) -> Vec<String> {
+fn cors(table: &mut Table<'_>) -> cors::Policy {
     let mut inner = table.table("cors");
-    let origins = inner.list("origins");
-    for origin in &origins {
-        if !is_origin(origin) {
-            inner.fault("origins", "exact origins like \"https://www.example.com\": scheme, host, port if unusual, nothing behind; \"*\" is refused");
+    let mut origins = Vec::new();
+    for text in inner.list("origins") {
+        match AllowedOrigin::parse(&text) {
+            Ok(origin) => origins.push(origin),
+            Err(fault) => inner.fault("origins", fault),
         }
     }
+    let headers = inner.list("headers");
+    if !headers.iter().all(|name| is_field_name(name)) {
+        inner.fault("headers", "names of request headers, like \"traceparent\"; \"*\" is refused");
+    }
     table.include(inner);
-    origins
+    cors::Policy::new(origins, &headers)
 }
 
-/// An origin as browsers write it: lower case, nothing behind the port.
-fn is_origin(text: &str) -> bool {
-    let (host, usual_port) = match text.split_once("://") {
-        Some(("https", host)) => (host, ":443"),
-        Some(("http", host)) => (host, ":80"),
-        _ => return false,
-    };
-    let is_host_byte =
-        |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-._:[]".contains(&byte);
-    !host.is_empty() && !host.ends_with(usual_port) && host.bytes().all(is_host_byte)
+/// RFC 9110 section 5.1. `*` would be one, too; but in the answer to a preflight browsers take it for a wildcard.
+fn is_field_name(text: &str) -> bool {
+    let is_token_byte = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    !text.is_empty() && text != "*" && text.bytes().all(is_token_byte)
 }
 
 fn store(table: &mut Table<'_>) -> (Duration, bool) {
@@ -406,7 +406,7 @@ mod tests {
             "session": {"idle": "30m", "absolute": "24h", "remember": "30d", "touch_every": "5m", "rotate_every": "", "on_reuse": "end", "fresh_for": "15m", "max_bytes": 65536, "max_per_user": 100, "record_ip": "prefix"},
             "limits": {"session": "300/1m", "user": "", "ip": "", "mint": "60/1m", "login": "10/5m", "routes": [{"path": "/api/search*", "method": "GET", "limit": "20/1m", "by": "session"}]},
             "password": {"memory_kib": 19456, "iterations": 2, "parallelism": 1},
-            "cors": {"origins": ["https://www.example.com", "http://localhost:3000"]},
+            "cors": {"origins": ["https://www.example.com", "https://*.preview.example.com", "http://localhost:3000"], "headers": ["traceparent"]},
             "store": {"timeout": "2s", "on_failure": "closed"},
         });
         assert_eq!(faults(table.clone()), Faults::new());
@@ -465,6 +465,13 @@ mod tests {
                 "CLOAKROOM.cors.origins: exact origins",
             ),
             (json!({"cors": {"origins": "https://a.example"}}), "CLOAKROOM.cors.origins: a list of strings"),
+            (json!({"cors": {"origins": ["https://*.com"]}}), "CLOAKROOM.cors.origins: this pattern lets"),
+            (json!({"cors": {"origins": ["https://a.*.example"]}}), "CLOAKROOM.cors.origins: a pattern has"),
+            (json!({"cors": {"headers": ["*"]}}), "CLOAKROOM.cors.headers: names of request headers"),
+            (json!({"cors": {"headers": ["a", "b: c"]}}), "CLOAKROOM.cors.headers: names of request headers"),
+            (json!({"cors": {"headers": ["a,b"]}}), "CLOAKROOM.cors.headers: names of request headers"),
+            (json!({"cors": {"headers": [""]}}), "CLOAKROOM.cors.headers: names of request headers"),
+            (json!({"cors": {"headers": "traceparent"}}), "CLOAKROOM.cors.headers: a list of strings"),
             (json!({"store": {"timeout": "1h"}}), "CLOAKROOM.store.timeout: at most"),
             (json!({"store": {"on_failure": "closd"}}), "CLOAKROOM.store.on_failure: one of"),
             (json!("{"), "CLOAKROOM is a table"),

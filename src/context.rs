@@ -11,9 +11,10 @@ use crate::{
     app::App,
     config::Secret,
     host::Host,
-    http::{Problem, Request, Response},
+    http::{Problem, Request, Response, cross_site},
     id::Handle,
     limit::{CountingStore, RateLimiter, Subject},
+    routes,
     session::{Device, Error, Session, Sessions, Source, User},
     store::Store,
     ticket::{Rejected, Ticket, Verified, sync},
@@ -34,6 +35,8 @@ pub struct Context<'a, H> {
     pub request: &'a Request<'a>,
     /// What the route's path has at its `*`, still percent-encoded.
     pub param: &'a str,
+    /// Whether another site's page makes the visitor's browser look: without a cookie, and counted for nobody.
+    pub(crate) is_foreign_read: bool,
     /// The store, which counts the request in its first call.
     pub store: CountingStore<'a, H>,
     tickets: Tickets<'a>,
@@ -69,6 +72,11 @@ impl<'a, H: Host> Context<'a, H> {
     pub fn new(app: &'a App<H>, request: &'a Request<'a>) -> Self {
         let App { config, host, isolate } = app;
         let now = host.now();
+        let is_foreign_read = !routes::is_verify(request.path, &config.base_path)
+            && cross_site::is_foreign_read(request, &config.cors);
+        if is_foreign_read {
+            request.ignore_cookie();
+        }
         let tickets = find_tickets(app, request, now);
         let (sync_cookie, sync_keyring) = &config.sync;
         let sync_token =
@@ -79,6 +87,7 @@ impl<'a, H: Host> Context<'a, H> {
             app,
             request,
             param: "",
+            is_foreign_read,
             tickets,
             current: Cell::new(0),
             store: CountingStore::new(store, limiter, config.limits.fails_open),
@@ -218,7 +227,7 @@ impl<'a, H: Host> Context<'a, H> {
     /// Refuses a request without the admin token. 404 if none is configured: then there is no service API.
     pub fn require_admin(&self) -> Result<(), Problem> {
         let Some(token) = &self.app.config.admin_token else {
-            return Err(crate::routes::nothing_here());
+            return Err(routes::nothing_here());
         };
         let authorization = self.request.header("authorization");
         match authorization.split_once(' ') {
@@ -288,7 +297,7 @@ impl<'a, H: Host> Context<'a, H> {
 
     /// Whether a proxy asks for its visitor.
     pub(crate) fn is_forward_auth(&self) -> bool {
-        self.request.path.strip_prefix(&*self.app.config.base_path) == Some(crate::routes::VERIFY)
+        routes::is_verify(self.request.path, &self.app.config.base_path)
     }
 
     pub(crate) fn take_cookie_change(&self) -> CookieChange {

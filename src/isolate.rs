@@ -6,6 +6,8 @@ use std::{
     time::Duration,
 };
 
+use sha2::{Digest, Sha256};
+
 use crate::{
     id::Handle,
     limit,
@@ -25,6 +27,9 @@ const MAX_TASKS: usize = 1000;
 
 /// How many distinct users are counted between two writes.
 const MAX_USERS: usize = 1000;
+
+/// How many refused origins are remembered. Strangers choose them; when there are so many, no further ones are logged.
+const MAX_REFUSED_ORIGINS: usize = 20;
 
 /// How often the counts are written.
 const WRITE_EVERY: Duration = Duration::from_secs(60);
@@ -48,6 +53,8 @@ pub struct Isolate {
     noted: RefCell<BTreeSet<Handle>>,
     /// Whether the operator was told of a ticket under an unknown key.
     has_told_of_unknown_key: Cell<bool>,
+    /// As hashes, since they may be long.
+    refused_origins: RefCell<BTreeSet<[u8; 32]>>,
     /// What concerns rate limits.
     pub limits: limit::Memory,
     /// The large request bodies that are held at this time.
@@ -129,6 +136,12 @@ impl Isolate {
         self.counting_since.set(now);
     }
 
+    /// Whether this is the first preflight from an origin that is not allowed, as far as is remembered.
+    pub fn is_new_refused_origin(&self, origin: &str) -> bool {
+        let mut origins = self.refused_origins.borrow_mut();
+        origins.len() < MAX_REFUSED_ORIGINS && origins.insert(Sha256::digest(origin).into())
+    }
+
     /// When this isolate last touched the session, as far as it remembers.
     pub fn last_touch(&self, handle: &Handle) -> Option<Time> {
         self.touched.borrow().get(handle).copied()
@@ -172,4 +185,21 @@ fn remember(handles: &mut BTreeSet<Handle>, handle: Handle) -> bool {
         handles.clear();
     }
     handles.insert(handle)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refused_origins_are_new_once_and_only_so_many() {
+        let isolate = Isolate::default();
+        let new = (0..100).filter(|number| {
+            let origin = format!("https://{number}.example");
+            let is_new = isolate.is_new_refused_origin(&origin);
+            assert!(!isolate.is_new_refused_origin(&origin));
+            is_new
+        });
+        assert_eq!(new.count(), MAX_REFUSED_ORIGINS);
+    }
 }

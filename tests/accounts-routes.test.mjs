@@ -162,7 +162,6 @@ test("every route refuses a malformed request without a call to the store", asyn
   assertRefused(await visitor.register("x", "y".repeat(300_000)), 413, "too_large");
   for (const [path, method, allow] of /** @type {[string, string, string][]} */ ([
     ["/profile", "POST", "GET, HEAD, PATCH"],
-    ["/verify", "POST", "GET, HEAD"],
     ["/logout", "GET", "POST"],
     ["/sessions", "POST", "GET, HEAD, DELETE"],
     ["/sessions/AAAA", "GET", "DELETE"],

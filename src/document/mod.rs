@@ -44,7 +44,7 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Value, Problem> {
                  object counts)"
             ))
         } else {
-            Problem::bad_request(format!("the body is not valid JSON: {error}"))
+            Problem::bad_request(format!("the body is not valid JSON: {}", explain(&error.to_string())))
         }
     })
 }
@@ -118,6 +118,24 @@ pub(crate) fn shorten(text: &str) -> String {
         None => text.to_owned(),
         Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
     }
+}
+
+/// An error of the parser's; those of its texts that speak of its own workings say what is wrong with the JSON.
+fn explain(text: &str) -> String {
+    const LONE_SURROGATE: &str = "half of a surrogate pair (\\ud800 to \\udfff) is not a character";
+    const IN_WORDS: &[(&str, &str)] = &[
+        ("recursion limit exceeded", "it nests too deeply (at most 127 levels)"),
+        ("lone leading surrogate in hex escape", LONE_SURROGATE),
+        ("unexpected end of hex escape", LONE_SURROGATE),
+        ("invalid unicode code point", "it is not UTF-8"),
+        (
+            "control character (\\u0000-\\u001F) found while parsing a string",
+            "a control character in a string must be escaped",
+        ),
+        ("expected ident", "expected `true`, `false` or `null`"),
+    ];
+    let known = IN_WORDS.iter().find_map(|(theirs, ours)| Some((ours, text.strip_prefix(theirs)?)));
+    known.map_or_else(|| text.to_owned(), |(ours, rest)| [ours, rest].concat())
 }
 
 fn read_value<'de, R: serde_json::de::Read<'de>>(

@@ -145,9 +145,42 @@ impl<'a> Request<'a> {
         self.from_origin.get_or_init(|| self.header("origin"))
     }
 
+    /// Hides the cookies from whatever asks later. Call it before anything has.
+    pub(crate) fn ignore_cookie(&self) {
+        // It fails if they were read already.
+        drop(self.cookie.set(String::new()));
+    }
+
+    /// The value of the one parameter that a route knows, percent-encoded; `None` without a query. Another query is refused:
+    /// ignoring a misspelt one could do more than was asked for. `example` is what may be sent.
+    pub fn only_param(&self, name: &str, example: &str) -> Result<Option<&'a str>, Problem> {
+        if self.query.is_empty() {
+            return Ok(None);
+        }
+        let value = self.query.strip_prefix(name).and_then(|rest| rest.strip_prefix('='));
+        match value.filter(|value| !value.is_empty() && !value.contains(['&', '='])) {
+            Some(value) => Ok(Some(value)),
+            None => Err(unknown_query(example)),
+        }
+    }
+
     /// The client's address: `CF-Connecting-IP`, which Cloudflare sets and a client cannot. Empty if it is not known.
     pub fn client_address(&self) -> String {
         self.header("cf-connecting-ip")
+    }
+
+    /// Refuses a body that no route could read: compressed, too large, incomplete.
+    pub(crate) fn check_body(&self) -> Result<(), Problem> {
+        if matches!(self.body, Body::None) {
+            return Ok(());
+        }
+        let encoding = self.header("content-encoding");
+        let is_plain = |coding: &str| coding.is_empty() || coding.eq_ignore_ascii_case("identity");
+        if !encoding.split(',').all(|coding| is_plain(coding.trim())) {
+            let detail = "compressed bodies are not read: send it without Content-Encoding";
+            return Err(Problem::unsupported_media_type(detail).with_header("Accept-Encoding", "identity"));
+        }
+        self.body().map(drop)
     }
 
     /// The body's bytes. Errors: too large, incomplete.
@@ -178,6 +211,16 @@ impl<'a> Request<'a> {
         }
         document::read(self.body()?)
     }
+}
+
+/// 400: a route that knows one query got another one.
+pub fn unknown_query(example: &str) -> Problem {
+    Problem::bad_request(format!("unknown query; the only one here is ?{example}"))
+}
+
+/// The path of a URL, as [`Request::path`] has it.
+pub fn path_of(url: &str) -> &str {
+    split_url(url).1
 }
 
 fn split_url(url: &str) -> (&str, &str, &str) {

@@ -51,7 +51,7 @@ pub(super) async fn register<H: Host>(cx: &Context<'_, H>) -> Result<Response, P
     let Registration { username, password } = cx.request.json()?;
     // 1. What can be refused without the store.
     let name = Name::parse(&username, &cx.app.host).map_err(Problem::unprocessable)?;
-    check_new_password(&password, &name)?;
+    check_new_password("password", &password, &name)?;
     // 2. Whether the name is taken, with the present session. The attempt is counted as one to log in.
     let device = cx.limit_attempt(&name);
     let (old, existing) = load_with_account(cx, &name).await?;
@@ -94,7 +94,7 @@ pub(super) async fn change_password<H: Host>(cx: &Context<'_, H>) -> Result<Resp
     let PasswordChange { current, new } = cx.request.json()?;
     let (session, user) = cx.require_fresh_user().await?;
     let name = name_of(cx, &user)?;
-    check_new_password(&new, &name)?;
+    check_new_password("new", &new, &name)?;
     let stored = confirm(cx, &user, &name, &current).await?;
     // The others end before the change, so that none is left if it breaks off; and after it, for logins in between.
     let tag = user.tag();
@@ -192,8 +192,11 @@ fn name_of<H: Host>(cx: &Context<'_, H>, user: &User) -> Result<Name, Problem> {
     Name::parse(&user.name, &cx.app.host).map_err(|_| Error::NoAccount.into())
 }
 
-fn check_new_password(password: &Password, name: &Name) -> Result<(), Problem> {
-    password::fault(&password.0, &name.folded).map_or(Ok(()), |fault| Err(Problem::unprocessable(fault)))
+fn check_new_password(field: &str, password: &Password, name: &Name) -> Result<(), Problem> {
+    match password::fault(&password.0, &name.folded) {
+        Some(fault) => Err(Problem::unprocessable(format!("\"{field}\": {fault}"))),
+        None => Ok(()),
+    }
 }
 
 /// The cookie by which the account knows the device from now on; `None` if it does already.

@@ -3,26 +3,27 @@
 use crate::{
     context::Context,
     host::Host,
-    http::{IfMatch, Problem, Response},
+    http::{Preconditions, Problem, Response},
     session::{Error, change::Change, no_session},
 };
 
-/// `GET /auth/session`
+/// `GET /auth/session`; 304 to an `If-None-Match` that names its ETag.
 pub(super) async fn show<H: Host>(cx: &Context<'_, H>) -> Result<Response, Problem> {
-    Ok(match cx.session().await? {
+    let response = match cx.session().await? {
         Some(session) => cx.show(&session),
         None => no_session(),
-    })
+    };
+    Preconditions::of(cx.request).answer(response).map_err(Problem::precondition_failed)
 }
 
 /// `PATCH /auth/session/data`. Without a session it begins an anonymous one, subject to `limits.mint`.
 pub(super) async fn change<H: Host>(cx: &Context<'_, H>) -> Result<Response, Problem> {
     let change = Change::parse(&cx.request.header("content-type"), cx.request.body()?)?;
-    let if_match = IfMatch::parse(&cx.request.header("if-match"));
+    let preconditions = Preconditions::of(cx.request);
     let session = match cx.session().await? {
-        Some(session) => cx.sessions().change(session, &change, &if_match).await?,
+        Some(session) => cx.sessions().change(session, &change, &preconditions).await?,
         None => {
-            let data = cx.sessions().initial_data(&change, &if_match)?;
+            let data = cx.sessions().initial_data(&change, &preconditions)?;
             cx.store.limiter.add("mint", cx.app.config.limits.mint, cx.address());
             cx.sessions().create(data).await?
         }

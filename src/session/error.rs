@@ -3,7 +3,13 @@
 use std::time::Duration;
 
 use super::change::ApplyError;
-use crate::{host::Host, http::Problem, id::Handle, limit::CountingStore, store::Failure};
+use crate::{
+    host::Host,
+    http::{Failed, Problem},
+    id::Handle,
+    limit::CountingStore,
+    store::Failure,
+};
 
 /// Why an operation was not carried out.
 #[derive(Debug, PartialEq, Eq)]
@@ -26,8 +32,8 @@ pub enum Error {
     NotFresh,
     /// The user has no account here.
     NoAccount,
-    /// `If-Match` names another state.
-    PreconditionFailed,
+    /// A condition of the request does not hold.
+    PreconditionFailed(Failed),
     /// The change does not fit the data.
     NotApplicable(ApplyError),
     /// No session has this handle, or it is another user's.
@@ -39,6 +45,12 @@ pub enum Error {
 impl From<Failure> for Error {
     fn from(failure: Failure) -> Self {
         Self::Store(failure)
+    }
+}
+
+impl From<Failed> for Error {
+    fn from(failed: Failed) -> Self {
+        Self::PreconditionFailed(failed)
     }
 }
 
@@ -62,7 +74,7 @@ impl From<Error> for Problem {
             Error::InvalidCredentials => Self::invalid_credentials(),
             Error::NotFresh => Self::reauthenticate(),
             Error::NoAccount => Self::not_found("the user has no account here"),
-            Error::PreconditionFailed => Self::precondition_failed(),
+            Error::PreconditionFailed(failed) => Self::precondition_failed(failed),
             Error::NotApplicable(ApplyError::Unprocessable(detail)) => Self::unprocessable(detail),
             Error::NotApplicable(ApplyError::TooLarge(detail)) => Self::too_large(detail),
             Error::NotApplicable(ApplyError::Unreadable) => unreadable("the data of a session or a profile"),

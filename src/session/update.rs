@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     host::{Host, random},
-    http::IfMatch,
+    http::Preconditions,
     id::{Family, Id, Nonce},
     json::Version,
     store::Failure,
@@ -16,10 +16,12 @@ use crate::{
 
 impl<H: Host> Sessions<'_, H> {
     /// The data of a new session: the change applied to empty data.
-    pub fn initial_data(&self, change: &Change<'_>, if_match: &IfMatch) -> Result<Box<RawValue>, Error> {
-        if !if_match.holds(None) {
-            return Err(Error::PreconditionFailed);
-        }
+    pub fn initial_data(
+        &self,
+        change: &Change<'_>,
+        preconditions: &Preconditions,
+    ) -> Result<Box<RawValue>, Error> {
+        preconditions.check(None)?;
         Ok(change.apply(&empty_data(), self.rules.max_bytes)?)
     }
 
@@ -64,13 +66,11 @@ impl<H: Host> Sessions<'_, H> {
         &self,
         session: Session,
         change: &Change<'_>,
-        if_match: &IfMatch,
+        preconditions: &Preconditions,
     ) -> Result<Session, Error> {
         let mut conflicts = 0;
         let make = |session: &Session| {
-            if !if_match.holds(Some(&session.etag())) {
-                return Err(Error::PreconditionFailed);
-            }
+            preconditions.check(Some(&session.etag()))?;
             let data = change.apply(&session.record.data, self.rules.max_bytes)?;
             if data.get() == session.record.data.get() {
                 return Ok(None);

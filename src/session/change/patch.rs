@@ -152,7 +152,7 @@ fn increment(document: &mut Value, path: &Pointer, by: &Number) -> Result<(), St
             Ok(())
         }
         Some(Value::Array(_)) => Err(nothing_at(path)),
-        _ => Err(format!("there is no object at {}; add it first", shown(parent))),
+        found => Err(no_parent(parent, found.as_deref(), "an object")),
     }
 }
 
@@ -174,12 +174,21 @@ fn explain(document: &Value, operation: &PatchOperation, kind: &PatchErrorKind) 
         (_, PatchOperation::Remove(_) | PatchOperation::Replace(_)) => nothing_at(path),
         _ => {
             let parent = path.parent().unwrap_or(path);
-            if document.pointer(parent.as_str()).is_some_and(Value::is_array) {
+            let found = document.pointer(parent.as_str());
+            if found.is_some_and(Value::is_array) {
                 let end = shorten(&format!("{parent}/-"));
                 return format!("{} is not a position in the array; use {end} to append", shown(path));
             }
-            format!("there is no object or array at {}; add it first", shown(parent))
+            no_parent(parent, found, "an object or an array")
         }
+    }
+}
+
+/// Why nothing can be put below `parent`, where `found` is.
+fn no_parent(parent: &Pointer, found: Option<&Value>, wanted: &str) -> String {
+    match found {
+        None => format!("{}; add {wanted} there first", nothing_at(parent)),
+        Some(_) => format!("the value at {} is not {wanted}", shown(parent)),
     }
 }
 

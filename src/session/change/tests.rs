@@ -73,11 +73,11 @@ fn what_does_not_fit_the_data_is_unprocessable() {
         (json!({"op": "replace", "path": "/cart/0", "value": 1}), "there is nothing at /cart/0"),
         (
             json!({"op": "add", "path": "/cart/0", "value": 1}),
-            "there is no object or array at /cart; add it first",
+            "there is nothing at /cart; add an object or an array there first",
         ),
         (
             json!({"op": "add", "path": "/text/x", "value": 1}),
-            "there is no object or array at /text; add it first",
+            "the value at /text is not an object or an array",
         ),
         (
             json!({"op": "add", "path": "/list/7", "value": 1}),
@@ -88,14 +88,22 @@ fn what_does_not_fit_the_data_is_unprocessable() {
         (json!({"op": "move", "from": "/deep", "path": "/deep/y"}), "/deep cannot be moved into itself"),
         (
             json!({"op": "move", "from": "/a", "path": "/no/y"}),
-            "there is no object or array at /no; add it first",
+            "there is nothing at /no; add an object or an array there first",
         ),
         (json!({"op": "copy", "from": "/missing", "path": "/x"}), "there is nothing at /missing"),
         (json!({"op": "increment", "path": "/text", "value": 1}), "the value at /text is not a number"),
         (json!({"op": "increment", "path": "", "value": 1}), "the value at \"\" is not a number"),
         (
             json!({"op": "increment", "path": "/no/views", "value": 1}),
-            "there is no object at /no; add it first",
+            "there is nothing at /no; add an object there first",
+        ),
+        (
+            json!({"op": "add", "path": "/cart/-", "value": 1}),
+            "there is nothing at /cart; add an object or an array there first",
+        ),
+        (
+            json!({"op": "increment", "path": "/text/views", "value": 1}),
+            "the value at /text is not an object",
         ),
         (json!({"op": "increment", "path": "/list/-", "value": 1}), "there is nothing at /list/-"),
         (json!({"op": "increment", "path": "/list/9", "value": 1}), "there is nothing at /list/9"),
