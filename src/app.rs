@@ -22,8 +22,11 @@ pub struct App<H> {
 }
 
 impl<H: Host> App<H> {
-    /// A new isolate.
+    /// A new isolate. Writes to the log what the operator may not have meant: [`Config::notices`].
     pub fn new(config: Config, host: H) -> Self {
+        for notice in &config.notices {
+            host.log(notice);
+        }
         Self { config, host, isolate: Isolate::default() }
     }
 
