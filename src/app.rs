@@ -8,7 +8,6 @@ use crate::{
     isolate::Isolate,
     limit::{self, Subject},
     routes, stats,
-    ticket::sync,
 };
 
 /// A deployment in one isolate: its configuration, the machine, and what the isolate remembers.
@@ -64,8 +63,10 @@ async fn handle<H: Host>(cx: &mut Context<'_, H>) -> Result<Response, Problem> {
     if cors::is_preflight(request) {
         return Ok(cors::preflight(request, route?.allowed(), &config.origins));
     }
-    // 2. Not from a page of another site: that counts for nobody's limit. (Nothing is added to the limiter yet.)
+    // 2. Not from a page of another site: that counts for nobody's limit. (Nothing is added to the limiter yet.) A back end
+    // that passes on its visitor's browser headers is checked like the browser.
     cross_site::check(request, &config.origins)?;
+    cx.read_client_address()?;
     cx.remove_invalid_cookie();
     // 3. The limits, as far as they are known without the store. The first call to the store counts.
     if let Some(presented) = &cx.presented {
@@ -127,11 +128,11 @@ async fn finish<H: Host>(cx: &Context<'_, H>, mut outcome: Result<Response, Prob
 /// Sets or removes the ticket's cookie and, after a write, the one for read-your-writes. Never with a failure: then nothing
 /// is known, and nobody may be logged out. Never with forward-auth: the visitor does not see that answer.
 fn set_cookies<H: Host>(cx: &Context<'_, H>, mut response: Response, ended: bool) -> Response {
-    let Context { app: App { config, host, .. }, request, store, .. } = cx;
+    let Context { app: App { config, host, .. }, request, .. } = cx;
     if response.status >= 500 || cx.is_forward_auth() {
         return response;
     }
-    let (sync_cookie, sync_keyring) = &config.sync;
+    let (sync_cookie, _) = &config.sync;
     let change = if ended && cx.presented.is_some() { CookieChange::Remove } else { cx.take_cookie_change() };
     let is_removed = matches!(change, CookieChange::Remove);
     match change {
@@ -145,8 +146,8 @@ fn set_cookies<H: Host>(cx: &Context<'_, H>, mut response: Response, ended: bool
         let is_present = sync_cookie.values(request.cookie()).next().is_some();
         return if is_present { response.header("Set-Cookie", sync_cookie.remove()) } else { response };
     }
-    match store.sync_token_after_write().and_then(|token| sync::sign(&token, sync_keyring, host.now())) {
-        Some(token) => response.header("Set-Cookie", sync_cookie.set(&token, Some(sync::LIFETIME))),
+    match cx.take_sync_cookie() {
+        Some(line) => response.header("Set-Cookie", line),
         None => response,
     }
 }

@@ -72,6 +72,17 @@ pub(crate) fn object<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserialize
     deserializer.deserialize_map(Members(PhantomData))
 }
 
+/// The same for a struct that may be left out (with `#[serde(default)]`) or null.
+pub(crate) fn optional_object<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
+    #[derive(serde::Deserialize)]
+    #[serde(bound = "T: Deserialize<'de>")]
+    struct Members<T>(#[serde(deserialize_with = "object")] T);
+
+    Ok(Option::deserialize(deserializer)?.map(|Members(members)| members))
+}
+
 /// Parses JSON from the store; `None` when it is not readable.
 pub(crate) fn from_stored(text: &str) -> Option<Value> {
     read_value(serde_json::Deserializer::from_str(text), &mut 0, usize::MAX).ok()

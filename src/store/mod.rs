@@ -96,9 +96,9 @@ impl<'a, H: Host> Store<'a, H> {
         Self { host, timeout, sync_token: RefCell::new(sync_token), has_written: Cell::new(false) }
     }
 
-    /// The token by which a later request reads what this one wrote; `None` if it wrote nothing.
-    pub fn sync_token_after_write(&self) -> Option<String> {
-        self.has_written.get().then(|| self.sync_token.borrow().clone())
+    /// The token by which a later request reads what this one wrote; `None` if it wrote nothing, or if it was taken.
+    pub fn take_sync_token(&self) -> Option<String> {
+        self.has_written.take().then(|| self.sync_token.borrow().clone())
     }
 
     /// The time now.

@@ -135,7 +135,7 @@ class Case {
 const isUnknown = ({ status }) => status === 0 || status === 409 || status >= 500;
 /** @param {Operation} operation */
 const mayRevoke = (operation) =>
-  ["revoke", "keep"].includes(operation.kind) && (operation.status === 204 || isUnknown(operation));
+  ["revoke", "keep"].includes(operation.kind) && ([200, 204].includes(operation.status) || isUnknown(operation));
 /** @param {Operation} operation */
 const isChange = ({ kind }) => ["increment", "merge", "append", "misfit", "condition"].includes(kind);
 /** @param {string[]} one @param {string[]} other */
@@ -161,7 +161,7 @@ const ANSWERS = {
   logout: [204],
   keep: [204, 401],
   login: [201],
-  revoke: [204],
+  revoke: [200],
   end: [204, 404],
 };
 
