@@ -106,12 +106,12 @@ class Case {
 
   /** Whether a revocation certainly ended it. @param {Operation} revocation */
   isRevokedBy({ status, start }) {
-    return status === 204 && this.began.end < start;
+    return isAcknowledged(status) && this.began.end < start;
   }
 
   /** Whether a revocation may have ended it. One without an answer may still arrive, whenever. @param {Operation} revocation */
   mayBeRevokedBy({ status, end }) {
-    return status !== 204 || this.began.start < end;
+    return !isAcknowledged(status) || this.began.start < end;
   }
 
   /** Whether its reads were up to date: that the session is not there was then the truth. @param {Operation} operation */
@@ -133,9 +133,11 @@ class Case {
 
 /** @param {Operation} operation */
 const isUnknown = ({ status }) => status === 0 || status === 409 || status >= 500;
+/** Whether all of a user's sessions have ended: an operator is told how many. @param {number} status */
+const isAcknowledged = (status) => status === 200 || status === 204;
 /** @param {Operation} operation */
 const mayRevoke = (operation) =>
-  ["revoke", "keep"].includes(operation.kind) && ([200, 204].includes(operation.status) || isUnknown(operation));
+  ["revoke", "keep"].includes(operation.kind) && (isAcknowledged(operation.status) || isUnknown(operation));
 /** @param {Operation} operation */
 const isChange = ({ kind }) => ["increment", "merge", "append", "misfit", "condition"].includes(kind);
 /** @param {string[]} one @param {string[]} other */
