@@ -10,7 +10,6 @@ use crate::{
     routes::{self, Found},
     session::Sessions,
     stats,
-    ticket::sync,
 };
 
 /// A deployment in one isolate: its configuration, the machine, and what the isolate remembers.
@@ -24,8 +23,11 @@ pub struct App<H> {
 }
 
 impl<H: Host> App<H> {
-    /// A new isolate.
+    /// A new isolate. Writes to the log what the operator may not have meant: [`Config::notices`].
     pub fn new(config: Config, host: H) -> Self {
+        for notice in &config.notices {
+            host.log(notice);
+        }
         Self { config, host, isolate: Isolate::default() }
     }
 
@@ -75,10 +77,12 @@ async fn handle<H: Host>(cx: &mut Context<'_, H>) -> Result<Response, Problem> {
         return Ok(options(cx, &route?));
     }
     // 2. Not from a page of another site: that counts for nobody's limit. (Nothing is added to the limiter yet.) What a
-    // proxy passes on of its visitor's browser says nothing of the proxy.
+    // proxy passes on of its visitor's browser says nothing of the proxy. A back end that passes on its visitor's browser
+    // headers is checked like the browser.
     if !is_forward_auth {
         cross_site::check(request, &config.cors)?;
     }
+    cx.read_client_address()?;
     cx.remove_useless_cookie();
     // 3. The limits, as far as they are known without the store. The first call to the store counts.
     if let Some(presented) = cx.presented() {
@@ -168,11 +172,11 @@ async fn finish<H: Host>(cx: &Context<'_, H>, mut outcome: Result<Response, Prob
 /// is known, and nobody may be logged out. Never with forward-auth: the visitor does not see that answer. The answer to a
 /// safe request removes none: it may arrive after the one that has set a newer.
 fn set_cookies<H: Host>(cx: &Context<'_, H>, mut response: Response, ended: bool) -> Response {
-    let Context { app: App { config, host, .. }, request, store, .. } = cx;
+    let Context { app: App { config, host, .. }, request, .. } = cx;
     if response.status >= 500 || cx.is_forward_auth() {
         return response;
     }
-    let (sync_cookie, sync_keyring) = &config.sync;
+    let (sync_cookie, _) = &config.sync;
     let change = if ended { CookieChange::Remove } else { cx.take_cookie_change() };
     let is_removed = matches!(change, CookieChange::Remove);
     if is_removed && !cx.may_remove_cookie() {
@@ -189,8 +193,8 @@ fn set_cookies<H: Host>(cx: &Context<'_, H>, mut response: Response, ended: bool
         let is_present = sync_cookie.values(request.cookie()).next().is_some();
         return if is_present { response.header("Set-Cookie", sync_cookie.remove()) } else { response };
     }
-    match store.sync_token_after_write().and_then(|token| sync::sign(&token, sync_keyring, host.now())) {
-        Some(token) => response.header("Set-Cookie", sync_cookie.set(&token, Some(sync::LIFETIME))),
+    match cx.take_sync_cookie() {
+        Some(line) => response.header("Set-Cookie", line),
         None => response,
     }
 }

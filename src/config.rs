@@ -11,6 +11,7 @@ use subtle::ConstantTimeEq;
 
 use crate::{
     account::password::Params,
+    bindings::{Defaults, misspelt},
     document,
     fields::Table,
     http::cors::{self, AllowedOrigin, is_origin},
@@ -48,6 +49,8 @@ pub struct Config {
     pub store_timeout: Duration,
     /// What opens the service API, if it is to be there.
     pub admin_token: Option<Secret>,
+    /// What is no fault, and may not be meant: a sentence each, for the log.
+    pub notices: Vec<String>,
 }
 
 impl Config {
@@ -84,7 +87,8 @@ impl std::fmt::Debug for Secret {
 pub type Faults = Vec<String>;
 
 impl Config {
-    /// From JSON: an object of the Worker's environment, `{"CLOAKROOM": {…}, "SESSION_SECRET": "…", …}`.
+    /// From JSON: an object of the Worker's environment, `{"CLOAKROOM": {…}, "SESSION_SECRET": "…", …}`. Of bindings that
+    /// are no settings only the names are looked at, and those of a table's fields: one may be a misspelt setting.
     pub fn from_json(json: &str) -> Result<Self, Faults> {
         let environment: Value = serde_json::from_str(json).unwrap_or_default();
         let mut faults = Faults::new();
@@ -92,14 +96,14 @@ impl Config {
         // 1. Secrets.
         let secret = |name| environment.get(name).and_then(Value::as_str).unwrap_or_default();
         let signing: Vec<_> = secret("SESSION_SECRET").split(',').map(str::trim).collect();
-        faults.extend(signing.iter().find_map(|text| secret_fault("SESSION_SECRET", text)));
+        faults.extend(signing.iter().find_map(|text| secret_fault(&environment, "SESSION_SECRET", text)));
         if environment.get("ADMIN_TOKEN").is_some() {
-            faults.extend(secret_fault("ADMIN_TOKEN", secret("ADMIN_TOKEN")));
+            faults.extend(secret_fault(&environment, "ADMIN_TOKEN", secret("ADMIN_TOKEN")));
         }
-        faults.extend(store_url_fault(secret("UPSTASH_REDIS_REST_URL")));
+        faults.extend(store_url_fault(&environment, secret("UPSTASH_REDIS_REST_URL")));
         let token = secret("UPSTASH_REDIS_REST_TOKEN");
         if token.is_empty() {
-            faults.push(format!("UPSTASH_REDIS_REST_TOKEN is missing: {HOW_TO_SET}"));
+            faults.push(missing(&environment, "UPSTASH_REDIS_REST_TOKEN"));
         } else if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
             faults.push(
                 "UPSTASH_REDIS_REST_TOKEN holds a space or a line break: copy the token alone".to_owned(),
@@ -119,6 +123,7 @@ impl Config {
         let cors = cors(&mut table);
         let (store_timeout, fails_open) = store(&mut table);
         let limits = Limits { fails_open, ..limits };
+        let known = table.known().to_vec();
         faults.extend(table.finish());
 
         // 3. A crate of the same build could change how numbers are read.
@@ -130,8 +135,16 @@ impl Config {
             );
         }
 
-        // 4. All or nothing.
+        // 4. What may be misspelt, although it is not needed. Running on the defaults is worth a word, but no fault.
+        let token = misspelt(&environment, "ADMIN_TOKEN");
+        let token = token.map(|other| format!("ADMIN_TOKEN is not bound: there is no service API; {other}"));
+        let defaults = Defaults::new(&environment, &known);
+        let defaults = defaults.filter(|defaults| faults.is_empty() || defaults.has_hint());
+        let notices: Vec<_> = token.into_iter().chain(defaults.map(|defaults| defaults.notice())).collect();
+
+        // 5. All or nothing.
         if !faults.is_empty() {
+            faults.extend(notices);
             return Err(faults);
         }
         let keyring = Keyring::new(&signing, &cookie.name);
@@ -154,21 +167,28 @@ impl Config {
             cors,
             store_timeout,
             admin_token,
+            notices,
         })
     }
 }
 
 const HOW_TO_SET: &str = "set it with `npx wrangler secret put`, or in .dev.vars for local use";
 
+/// What is said of a secret that is not there.
+fn missing(environment: &Value, name: &str) -> String {
+    let misspelt = misspelt(environment, name).map_or_else(String::new, |other| format!("; {other}"));
+    format!("{name} is missing: {HOW_TO_SET}{misspelt}")
+}
+
 /// What is wrong with a secret. Never repeats it.
-fn secret_fault(name: &str, text: &str) -> Option<String> {
+fn secret_fault(environment: &Value, name: &str, text: &str) -> Option<String> {
     const PLACEHOLDERS: [&str; 7] =
         ["change", "placeholder", "example", "replace", "your", "xxxx", "0123456789"];
     let length = text.chars().count();
     let different = text.char_indices().filter(|(index, one)| text.find(*one) == Some(*index)).count();
     let lower = text.to_ascii_lowercase();
     if length == 0 {
-        Some(format!("{name} is missing: {HOW_TO_SET}"))
+        Some(missing(environment, name))
     } else if length < 32 {
         Some(format!("{name} has {length} characters; at least 32 are needed: try `openssl rand -base64 32`"))
     } else if different < 10 || PLACEHOLDERS.iter().any(|word| lower.contains(word)) {
@@ -178,9 +198,9 @@ fn secret_fault(name: &str, text: &str) -> Option<String> {
     }
 }
 
-fn store_url_fault(url: &str) -> Option<String> {
+fn store_url_fault(environment: &Value, url: &str) -> Option<String> {
     if url.is_empty() {
-        return Some(format!("UPSTASH_REDIS_REST_URL is missing: {HOW_TO_SET}"));
+        return Some(missing(environment, "UPSTASH_REDIS_REST_URL"));
     }
     let is_clear_text_over_the_net = url.starts_with("http://") && url.contains(".upstash.io");
     let is_url = is_origin(url.trim_end_matches('/'));
@@ -399,6 +419,38 @@ mod tests {
     }
 
     #[test]
+    fn running_on_the_defaults_is_no_fault_and_is_told() {
+        let mut bindings = environment(json!({}));
+        let told =
+            |bindings: &Value| Config::from_json(&bindings.to_string()).expect("a configuration").notices;
+        assert_eq!(told(&bindings), Vec::<String>::new());
+        bindings.as_object_mut().expect("an object").remove("CLOAKROOM");
+        bindings["ADMIN_TOKN"] = Value::Null;
+        let [token, table] = &told(&bindings)[..] else { panic!("two notices") };
+        assert!(token.ends_with("did you mean ADMIN_TOKEN?") && table.starts_with("CLOAKROOM is not bound"));
+    }
+
+    #[test]
+    fn a_misspelt_name_is_told_together_with_all_faults() {
+        let bindings = json!({
+            "CLOAKROM": {}, "SESSION_SECRETS": null, "UPSTASH_REDIS_URL": null, "UPSTASH_REDIS_REST_TOKENS": null,
+        });
+        let faults = Config::from_json(&bindings.to_string()).expect_err("faults");
+        let told = [
+            ("SESSION_SECRET is missing", "\"SESSION_SECRETS\" is bound"),
+            ("UPSTASH_REDIS_REST_URL is missing", "\"UPSTASH_REDIS_URL\" is bound"),
+            ("UPSTASH_REDIS_REST_TOKEN is missing", "\"UPSTASH_REDIS_REST_TOKENS\" is bound"),
+            ("CLOAKROOM is not bound", "\"CLOAKROM\" is bound"),
+        ];
+        assert_eq!(faults.len(), told.len(), "{faults:?}");
+        for (fault, (start, hint)) in faults.iter().zip(told) {
+            assert!(fault.starts_with(start) && fault.contains(hint), "{fault}");
+        }
+        let faults = Config::from_json("{}").expect_err("faults");
+        assert!(!faults.concat().contains("CLOAKROOM"), "{faults:?}");
+    }
+
+    #[test]
     fn the_whole_contract_is_accepted_and_may_be_json_text() {
         let table = json!({
             "base_path": "/auth", "key_prefix": "app:",
@@ -424,7 +476,8 @@ mod tests {
             ),
             (
                 json!({"session": {"idel": "1m"}}),
-                "CLOAKROOM.session.idel is not known; known here: idle, absolute",
+                "CLOAKROOM.session.idel is not known; known here: idle, absolute, remember, touch_every, rotate_every, on_reuse, \
+                 fresh_for, max_bytes, max_per_user, record_ip; did you mean idle?",
             ),
             (json!({"session": "30m"}), "CLOAKROOM.session is a table"),
             (json!({"session": {"idle": 30}}), "CLOAKROOM.session.idle: a duration like"),

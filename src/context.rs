@@ -229,15 +229,25 @@ impl<'a, H: Host> Context<'a, H> {
         let Some(token) = &self.app.config.admin_token else {
             return Err(routes::nothing_here());
         };
-        let authorization = self.request.header("authorization");
-        match authorization.split_once(' ') {
-            Some((scheme, given))
-                if scheme.eq_ignore_ascii_case("bearer") && *token == Secret::new(given.trim()) =>
-            {
-                Ok(())
-            }
-            _ => Err(Problem::unauthenticated("send Authorization: Bearer with the ADMIN_TOKEN")),
+        if !self.is_presented(token) {
+            return Err(Problem::unauthenticated("send Authorization: Bearer with the ADMIN_TOKEN"));
         }
+        Ok(())
+    }
+
+    /// Lets a back end say whom it acts for: limits and the device list then go by that client's address. 400 if what it
+    /// says is no address. Without the admin token the header means nothing: anybody can send it.
+    pub(crate) fn read_client_address(&self) -> Result<(), Problem> {
+        let Some(token) = &self.app.config.admin_token else { return Ok(()) };
+        match self.request.claimed_client_address() {
+            Some(claimed) if self.is_presented(token) => self.request.act_for(claimed?),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn is_presented(&self, token: &Secret) -> bool {
+        self.request.bearer().is_some_and(|given| Secret::new(&given) == *token)
     }
 
     /// The path's parameter, percent-decoded.
@@ -298,6 +308,14 @@ impl<'a, H: Host> Context<'a, H> {
     /// Whether a proxy asks for its visitor.
     pub(crate) fn is_forward_auth(&self) -> bool {
         routes::is_verify(self.request.path, &self.app.config.base_path)
+    }
+
+    /// The line that sets the cookie of read-your-writes: whoever asks first passes it on. `None` if nothing was written.
+    pub(crate) fn take_sync_cookie(&self) -> Option<String> {
+        let (cookie, keyring) = &self.app.config.sync;
+        let token = self.store.take_sync_token()?;
+        let value = sync::sign(&token, keyring, self.app.host.now())?;
+        Some(cookie.set(&value, Some(sync::LIFETIME)))
     }
 
     pub(crate) fn take_cookie_change(&self) -> CookieChange {

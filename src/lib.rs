@@ -85,6 +85,7 @@
 pub mod account;
 pub mod app;
 mod base64url;
+mod bindings;
 pub mod config;
 pub mod context;
 mod document;
@@ -101,6 +102,7 @@ mod routes;
 #[cfg(all(target_arch = "wasm32", feature = "service"))]
 mod service;
 pub mod session;
+mod spelling;
 pub mod stats;
 pub mod store;
 pub mod ticket;

@@ -94,7 +94,7 @@ const annSeesNothing = (birth = "here") => ({ ...annSees(birth), ...seesNothing 
 /** @param {string} [birth] @returns {Partial<Operation>} */
 const login = (birth) => ({ ...annSees(birth), kind: "login", status: 201, etag: null });
 /** All of a user's sessions ended. @param {Partial<Operation>} [more] @returns {Partial<Operation>} */
-const revoke = (more) => ({ kind: "revoke", user: "ann", birth: undefined, status: 204, ...more });
+const revoke = (more) => ({ kind: "revoke", user: "ann", birth: undefined, status: 200, ...more });
 /** All of Ann's sessions ended but this one. @param {string} [birth] @returns {Partial<Operation>} */
 const keep = (birth = "here") => ({ kind: "keep", user: "ann", birth, status: 204 });
 /** This one ended. @param {number} status @returns {Partial<Operation>} */

@@ -77,6 +77,17 @@ pub(crate) fn object<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserialize
     deserializer.deserialize_map(Members(PhantomData))
 }
 
+/// The same for a struct that may be left out (with `#[serde(default)]`) or null.
+pub(crate) fn optional_object<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
+    #[derive(serde::Deserialize)]
+    #[serde(bound = "T: Deserialize<'de>")]
+    struct Members<T>(#[serde(deserialize_with = "object")] T);
+
+    Ok(Option::deserialize(deserializer)?.map(|Members(members)| members))
+}
+
 /// Why JSON from the store was not parsed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum StoredFault {

@@ -7,6 +7,7 @@ mod problem;
 mod request;
 mod response;
 
+pub(crate) use self::request::parse_address;
 pub use self::{
     precondition::{Failed, Preconditions},
     problem::{Code, Problem},

@@ -76,9 +76,9 @@ impl<'a, H: Host> CountingStore<'a, H> {
         self.uncounted.get()
     }
 
-    /// The token by which a later request reads what this one wrote; `None` if it wrote nothing.
-    pub fn sync_token_after_write(&self) -> Option<String> {
-        self.store.sync_token_after_write()
+    /// The token by which a later request reads what this one wrote; `None` if it wrote nothing, or if it was taken.
+    pub fn take_sync_token(&self) -> Option<String> {
+        self.store.take_sync_token()
     }
 
     /// Waits a short random time, longer with every attempt.

@@ -12,14 +12,11 @@ use web_sys::{AbortSignal, RequestInit, RequestRedirect, ResponseInit, WorkerGlo
 use worker::{Delay, Env, RateLimiter, console_error};
 
 use crate::{
+    bindings::SETTINGS,
     host::{Answer, Call, Host, Unreachable},
     http::{Headers, Response},
     time::{Time, milliseconds},
 };
-
-/// What [`crate::config::Config::from_json`] reads of the environment.
-const SETTINGS: [&str; 5] =
-    ["CLOAKROOM", "SESSION_SECRET", "ADMIN_TOKEN", "UPSTASH_REDIS_REST_URL", "UPSTASH_REDIS_REST_TOKEN"];
 
 /// The name under which Cloudflare's own rate limit is bound.
 const RATE_LIMITER: &str = "RATE_LIMITER";
@@ -167,17 +164,31 @@ impl Headers for RequestHeaders {
     }
 }
 
-/// The environment as [`crate::config::Config::from_json`] takes it. Only the bindings that it knows, as others may be
-/// of any kind.
+/// The environment as [`crate::config::Config::from_json`] takes it: the settings, and of all other bindings, which may be
+/// of any kind, the name; of a table also the names of its fields.
 pub fn environment_json(env: &Env) -> String {
-    let settings = Object::new();
-    for name in SETTINGS {
-        if let Some(value) = binding(env, name) {
-            // A new object refuses no property.
-            drop(Reflect::set(&settings, &name.into(), &value));
-        }
+    let environment = Object::new();
+    for name in Object::keys(env.unchecked_ref::<Object>()).iter() {
+        let Ok(value) = Reflect::get(env, &name) else { continue };
+        let is_setting = name.as_string().is_some_and(|name| SETTINGS.contains(&name.as_str()));
+        let value = if is_setting { value } else { outline(&value) };
+        // A new object refuses no property.
+        drop(Reflect::set(&environment, &name, &value));
     }
-    JSON::stringify(&settings).ok().and_then(|json| json.as_string()).unwrap_or_default()
+    JSON::stringify(&environment).ok().and_then(|json| json.as_string()).unwrap_or_default()
+}
+
+/// Of a table the names of its fields, of anything else null.
+fn outline(value: &JsValue) -> JsValue {
+    let prototype = |object: &JsValue| Object::get_prototype_of(object);
+    if !value.is_object() || prototype(value) != prototype(&Object::new()) {
+        return JsValue::NULL;
+    }
+    let names = Object::new();
+    for name in Object::keys(value.unchecked_ref::<Object>()).iter() {
+        drop(Reflect::set(&names, &name, &JsValue::NULL));
+    }
+    names.into()
 }
 
 /// The response as the platform takes it. Errors: a status or a header that the platform refuses.

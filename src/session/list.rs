@@ -123,7 +123,7 @@ impl<H: Host> Sessions<'_, H> {
         Ok(alive)
     }
 
-    fn is_alive(&self, record: &Record, user: &UserTag, state: &UserState) -> bool {
+    pub(super) fn is_alive(&self, record: &Record, user: &UserTag, state: &UserState) -> bool {
         let is_theirs = record.user.as_ref().map(User::tag).as_ref() == Some(user);
         is_theirs && self.host.now() < record.expires_at && record.survives(state)
     }

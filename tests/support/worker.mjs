@@ -33,6 +33,7 @@ const root = fileURLToPath(new URL("../..", import.meta.url));
  * @param {object} [options.settings] The CLOAKROOM table.
  * @param {Record<string, unknown>} [options.secrets] More of the environment, or other values; undefined removes one.
  * @param {import("miniflare").WorkerOptions["ratelimits"]} [options.ratelimits] Cloudflare's own, by their bindings.
+ * @param {Pick<import("miniflare").WorkerOptions, "kvNamespaces" | "serviceBindings">} [options.others] Other bindings.
  * @param {string} [options.build] The folder of another build.
  */
 export async function startWorker({
@@ -40,6 +41,7 @@ export async function startWorker({
   settings = {},
   secrets = {},
   ratelimits,
+  others,
   build = join(root, "build"),
 }) {
   /** @type {string[]} What the Worker has logged. */
@@ -69,6 +71,7 @@ export async function startWorker({
       Object.fromEntries(Object.entries(environment).filter(([, value]) => value !== undefined))
     ),
     ratelimits,
+    ...others,
     log: new Log(LogLevel.NONE),
     handleRuntimeStdio(
       /** @type {import("node:stream").Readable} */ stdout,
@@ -121,6 +124,7 @@ export async function startDeployment(isolates, { settings, secrets } = {}) {
     startWorker({
       store: region === undefined ? store : { ...store, url: await store.urlOf(region) },
       ratelimits: own.ratelimits,
+      others: own.others,
       settings: typeof own.settings === "string" ? own.settings : { ...settings, ...own.settings },
       secrets: { ...secrets, ...own.secrets },
     });

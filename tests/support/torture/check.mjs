@@ -99,12 +99,12 @@ class Case {
 
   /** Whether a revocation certainly ended it. @param {Operation} revocation */
   isRevokedBy({ status, start }) {
-    return status === 204 && this.began.end < start;
+    return isAcknowledged(status) && this.began.end < start;
   }
 
   /** Whether a revocation may have ended it. One without an answer may still arrive, whenever. @param {Operation} revocation */
   mayBeRevokedBy({ status, end }) {
-    return status !== 204 || this.began.start < end;
+    return !isAcknowledged(status) || this.began.start < end;
   }
 
   /** Whether its reads were up to date: that the session is not there was then the truth. @param {Operation} operation */
@@ -150,9 +150,11 @@ class Case {
 
 /** @param {{ status: number }} operation */
 const isUnknown = ({ status }) => status === 0 || status === 409 || status >= 500;
+/** Whether all of a user's sessions have ended: an operator is told how many. @param {number} status */
+const isAcknowledged = (status) => status === 200 || status === 204;
 /** @param {Operation} operation */
 const mayRevoke = (operation) =>
-  ["revoke", "keep"].includes(operation.kind) && (operation.status === 204 || isUnknown(operation));
+  ["revoke", "keep"].includes(operation.kind) && (isAcknowledged(operation.status) || isUnknown(operation));
 /** @param {Operation} operation */
 /** Whether it cannot have been made. @param {{ status: number }} operation */
 const isRefused = (operation) => !isUnknown(operation) && operation.status >= 400;
@@ -187,7 +189,7 @@ const ANSWERS = {
   logout: [204],
   keep: [204, 401],
   login: [201],
-  revoke: [204],
+  revoke: [200],
   end: [204, 404],
 };
 
