@@ -1,5 +1,5 @@
 /** The Worker's entry in tests: the built Worker itself, and beside it routes that reach inside. */
-import { breakRandomness, fillMemory, moveClock, takeCrossings } from "./rigging.mjs";
+import { breakRandomness, fillMemory, letTimeFly, moveClock, takeCrossings } from "./rigging.mjs";
 import worker from "../../build/index.js";
 
 /** How much is being done in the background. */
@@ -49,6 +49,7 @@ export default {
       if (searchParams.has("settle")) await settle(request, env);
     } else if (pathname === "/test/memory") fillMemory();
     else if (pathname === "/test/randomness") breakRandomness();
+    else if (pathname === "/test/timers") letTimeFly(searchParams.has("fly"));
     else if (pathname === "/test/crossings") return lookAtCrossings();
     else return worker.fetch(request, env, watched(context));
     return new Response("done");

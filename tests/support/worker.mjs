@@ -100,6 +100,8 @@ export async function startWorker({
     fillMemory: () => tell("memory"),
     /** Lets the next attempt to get random bytes fail, so that it panics. */
     breakRandomness: () => tell("randomness"),
+    /** Lets timers of a minute and more be over almost at once, from the next request on. */
+    letTimeFly: (flies = true) => tell(`timers${flies ? "?fly" : ""}`),
     /** What has crossed the border of wasm since the last look. @returns {Promise<Crossings>} */
     crossings: async () => JSON.parse(await tell("crossings")),
     stop: () => miniflare.dispose(),
