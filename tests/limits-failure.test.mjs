@@ -16,8 +16,11 @@ import {
   immortalAfterRepairs,
   look,
   MINUTE,
+  passed,
   secrets,
   limitStates,
+  someAddress,
+  start,
   startPerAddress,
   startTwo,
   store,
@@ -143,6 +146,21 @@ test("a repair of a counter that failed in the background is repeated later", as
   await look(visitor);
   await closed.moveClock(0);
   await until(async () => (await immortal()).length === 0);
+});
+
+test("no refund is lost, however many wait while the store refuses them", async () => {
+  const worker = await start({ settings: { limits: { ip: "1/1m", session: "", mint: "" } } });
+  const addresses = Array.from({ length: 600 }, someAddress);
+  const everyone = () => Promise.all(addresses.map((address) => look(worker.visitor(), address)));
+  assert.equal(passed(await everyone()), addresses.length);
+  store.faults.always("quota", { when: has("DECRBY") });
+  assert.equal(passed(await everyone()), 0);
+  assert.equal((await counters("limit:ip:*")).filter(({ count }) => count === 2).length, addresses.length);
+  store.faults.clear();
+  await moveClocks(store, all, 6000);
+  await worker.moveClock(0);
+  assert.deepEqual(new Set((await counters("limit:ip:*")).map(({ count }) => count)), new Set([0, 1]));
+  assert.equal((await counters("limit:ip:*")).filter(({ count }) => count === 1).length, addresses.length);
 });
 
 // on_failure

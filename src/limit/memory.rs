@@ -8,7 +8,7 @@ use std::{
 
 use crate::{
     host::Host,
-    store::{Batch, Store},
+    store::{Batch, Failure, Replies, Reply, Store},
     time::Time,
 };
 
@@ -16,8 +16,12 @@ use crate::{
 /// window costs one command more.
 const MAX_REMEMBERED: usize = 20_000;
 
-/// How many counters may wait for a correction.
-const MAX_CORRECTIONS: usize = 256;
+/// How many counters may wait for a correction, each about 150 bytes: as 7,000 refused logins need, all while
+/// the store is away.
+const MAX_CORRECTIONS: usize = 20_000;
+
+/// How many corrections one call makes, of two commands each: some 100 KB.
+const CORRECTIONS_PER_CALL: usize = 500;
 
 /// How long corrections wait after a failure.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
@@ -35,20 +39,10 @@ pub struct Memory {
     blocked: RefCell<BTreeMap<String, Time>>,
     /// Counters that are known to exist, with a time to live: until when they count.
     open: RefCell<BTreeMap<String, Time>>,
-    corrections: RefCell<Vec<Correction>>,
+    corrections: RefCell<Corrections>,
     /// When corrections are tried again after a failure.
     not_before: Cell<Time>,
     clock: Cell<Option<Clock>>,
-}
-
-/// A counter that must be corrected, outside of any request.
-#[derive(Debug)]
-struct Correction {
-    key: String,
-    /// How long the counter is kept.
-    ttl: Duration,
-    /// How much is taken off it; if nothing, it gets its time to live in case it has none.
-    refund: u32,
 }
 
 /// How far the store's clock is ahead of this machine's, in milliseconds; and when that was read.
@@ -81,30 +75,18 @@ impl Memory {
 
     /// One is to be taken off this counter again.
     pub(super) fn refund(&self, key: &str, ttl: Duration) {
-        self.add_correction(Correction { key: key.to_owned(), ttl, refund: 1 });
+        self.corrections.borrow_mut().add_refund(key, Refund { count: 1, ttl });
     }
 
     /// The store may have lost this counter and made it anew without its time to live.
     pub(super) fn ensure_ttl(&self, key: &str, ttl: Duration) {
         self.open.borrow_mut().remove(key);
-        self.add_correction(Correction { key: key.to_owned(), ttl, refund: 0 });
-    }
-
-    fn add_correction(&self, correction: Correction) {
-        let mut corrections = self.corrections.borrow_mut();
-        let is_same = |other: &&mut Correction| {
-            other.key == correction.key && (other.refund > 0) == (correction.refund > 0)
-        };
-        if let Some(other) = corrections.iter_mut().find(is_same) {
-            other.refund += correction.refund;
-        } else if corrections.len() < MAX_CORRECTIONS {
-            corrections.push(correction);
-        }
+        self.corrections.borrow_mut().add_ttl(key, ttl);
     }
 
     /// Whether there are counters to correct.
     pub fn has_corrections(&self, now: Time) -> bool {
-        !self.corrections.borrow().is_empty() && now >= self.not_before.get()
+        self.corrections.borrow().len() > 0 && now >= self.not_before.get()
     }
 
     /// The time by the store's clock, which all isolates share; by this machine's as long as that is not known.
@@ -129,6 +111,111 @@ impl Memory {
     }
 }
 
+/// Counters that must be corrected, outside of any request.
+#[derive(Debug, Default)]
+struct Corrections {
+    refunds: BTreeMap<String, Refund>,
+    /// Counters that get their time to live in case they have none.
+    ttls: BTreeMap<String, Duration>,
+    /// How many were dropped since the store last took some.
+    dropped: u32,
+}
+
+/// What is taken off a counter again.
+#[derive(Clone, Copy, Debug)]
+struct Refund {
+    count: u32,
+    /// How long the counter is kept.
+    ttl: Duration,
+}
+
+impl Corrections {
+    fn add_refund(&mut self, key: &str, refund: Refund) {
+        if let Some(known) = self.refunds.get_mut(key) {
+            known.count += refund.count;
+            return;
+        }
+        // A refund that is lost counts as a failed login: the others make room for it.
+        if self.is_full() && self.ttls.pop_first().is_some() {
+            self.dropped += 1;
+        }
+        if self.is_full() {
+            self.dropped += 1;
+        } else {
+            self.refunds.insert(key.to_owned(), refund);
+        }
+    }
+
+    fn add_ttl(&mut self, key: &str, ttl: Duration) {
+        if self.ttls.contains_key(key) {
+            return;
+        }
+        if self.is_full() {
+            self.dropped += 1;
+        } else {
+            self.ttls.insert(key.to_owned(), ttl);
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.refunds.len() + self.ttls.len()
+    }
+
+    fn is_full(&self) -> bool {
+        self.len() >= MAX_CORRECTIONS
+    }
+
+    /// Takes what one call can carry, refunds first.
+    fn take_call(&mut self) -> Self {
+        let refunds = take_first(&mut self.refunds, CORRECTIONS_PER_CALL);
+        let ttls = take_first(&mut self.ttls, CORRECTIONS_PER_CALL - refunds.len());
+        Self { refunds, ttls, dropped: 0 }
+    }
+
+    /// In one transaction: a counter that has expired meanwhile is created with a time to live and never falls below zero.
+    fn batch(&self) -> Batch<'_> {
+        let batch = Batch::default().atomic();
+        let batch = self
+            .refunds
+            .iter()
+            .fold(batch, |batch, (key, Refund { count, ttl })| batch.refund(key, *count, *ttl));
+        self.ttls.iter().fold(batch, |batch, (key, ttl)| batch.ensure_ttl(key, *ttl))
+    }
+
+    /// Why some were not made, and which of them may be tried again: nothing is taken off twice.
+    fn unmade(mut self, outcome: Result<Replies, Failure>) -> Option<(Failure, Self)> {
+        let replies = match outcome {
+            Ok(replies) => replies,
+            Err(failure) => {
+                if failure.is_in_doubt() {
+                    self.refunds.clear();
+                }
+                return Some((failure, self));
+            }
+        };
+        // An error is that command's alone, also in a transaction.
+        let (mut replies, mut first_failure) = (replies.into_iter(), None);
+        let mut has_failed = |reply: Option<Result<Reply, Failure>>| {
+            let failure = reply.and_then(Result::err);
+            first_failure = first_failure.or(failure);
+            failure.is_some()
+        };
+        self.refunds.retain(|_, _| {
+            drop(replies.next()); // the creation
+            has_failed(replies.next())
+        });
+        self.ttls.retain(|_, _| has_failed(replies.next()));
+        first_failure.map(|failure| (failure, self))
+    }
+}
+
+/// Takes the first entries off a map, `count` at most.
+fn take_first<V>(map: &mut BTreeMap<String, V>, count: usize) -> BTreeMap<String, V> {
+    let Some(key) = map.keys().nth(count).cloned() else { return std::mem::take(map) };
+    let rest = map.split_off(&key);
+    std::mem::replace(map, rest)
+}
+
 /// When there are too many, those that end sooner than the average are forgotten: least is lost with them. Many at a
 /// time, because finding them takes a look at all.
 fn remember(names: &mut BTreeMap<String, Time>, name: &str, until: Time) {
@@ -147,24 +234,28 @@ fn remember(names: &mut BTreeMap<String, Time>, name: &str, until: Time) {
 /// Makes the corrections that are due, outside of any request. A refund that fails in doubt is dropped: those who were
 /// refused then wait longer than they were told, until their window is over, and nobody gets more than the limit.
 pub async fn apply_corrections<H: Host>(host: &H, memory: &Memory, timeout: Duration) {
-    let corrections = memory.corrections.take();
-    if corrections.is_empty() {
-        return;
-    }
-    // In one transaction: a counter that has expired meanwhile is created with a time to live and never falls below zero.
-    let batch =
-        corrections.iter().fold(Batch::default().atomic(), |batch, Correction { key, ttl, refund }| {
-            if *refund > 0 { batch.refund(key, *refund, *ttl) } else { batch.ensure_ttl(key, *ttl) }
-        });
-    if let Err(failure) = Store::new(host, timeout, String::new()).run_all(batch).await {
+    let store = Store::new(host, timeout, String::new());
+    // Those that are added meanwhile are for the request that adds them.
+    for _ in 0..memory.corrections.borrow().len().div_ceil(CORRECTIONS_PER_CALL) {
+        if !memory.has_corrections(host.now()) {
+            return;
+        }
+        let call = memory.corrections.borrow_mut().take_call();
+        let outcome = store.send(&call.batch(), store.deadline()).await;
+        let Some((failure, left)) = call.unmade(outcome) else { continue };
         host.log(&format_args!("rate-limit counters could not be corrected: {failure}"));
         memory.not_before.set(host.now() + RETRY_AFTER);
-        // Nothing is taken off twice.
-        let may_repeat = |correction: &Correction| correction.refund == 0 || !failure.is_in_doubt();
-        memory
-            .corrections
-            .borrow_mut()
-            .extend(corrections.into_iter().filter(may_repeat).take(MAX_CORRECTIONS));
+        let mut corrections = memory.corrections.borrow_mut();
+        left.refunds.iter().for_each(|(key, refund)| corrections.add_refund(key, *refund));
+        left.ttls.iter().for_each(|(key, ttl)| corrections.add_ttl(key, *ttl));
+        return;
+    }
+    // The store is back. As long as it was away, a line for each failure said so.
+    let dropped = std::mem::take(&mut memory.corrections.borrow_mut().dropped);
+    if dropped > 0 {
+        host.log(&format_args!(
+            "{dropped} corrections of rate-limit counters were dropped: more than {MAX_CORRECTIONS} waited for the store"
+        ));
     }
 }
 
@@ -191,6 +282,57 @@ mod tests {
             memory.set_open(&index.to_string(), Time(u64::MAX));
             assert!(memory.open.borrow().len() <= MAX_REMEMBERED);
         }
+    }
+
+    #[test]
+    fn refunds_go_first_and_are_the_last_to_be_dropped() {
+        let ttl = Duration::from_secs(60);
+        let mut corrections = Corrections::default();
+        for index in 0..CORRECTIONS_PER_CALL + 1 {
+            corrections.add_ttl(&format!("ttl {index}"), ttl);
+        }
+        for index in 0..CORRECTIONS_PER_CALL + 1 {
+            corrections.add_refund(&format!("refund {index:09}"), Refund { count: 1, ttl });
+        }
+        corrections.add_refund("refund 000000000", Refund { count: 2, ttl });
+        let sizes = std::iter::repeat_with(|| corrections.take_call())
+            .take_while(|call| call.len() > 0)
+            .map(|call| (call.refunds.values().map(|refund| refund.count).sum::<u32>(), call.ttls.len()));
+        assert_eq!(sizes.collect::<Vec<_>>(), [(502, 0), (1, 499), (0, 2)]);
+        for index in 0..MAX_CORRECTIONS {
+            corrections.add_ttl(&index.to_string(), ttl);
+        }
+        for index in 0..MAX_CORRECTIONS {
+            corrections.add_refund(&index.to_string(), Refund { count: 1, ttl });
+        }
+        assert_eq!((corrections.refunds.len(), corrections.ttls.len()), (MAX_CORRECTIONS, 0));
+        corrections.add_refund("one more", Refund { count: 1, ttl });
+        corrections.add_refund("1", Refund { count: 1, ttl });
+        corrections.add_ttl("one more", ttl);
+        assert_eq!(corrections.len(), MAX_CORRECTIONS);
+        assert_eq!(corrections.dropped as usize, MAX_CORRECTIONS + 2);
+    }
+
+    #[test]
+    fn nothing_is_taken_off_twice() {
+        let call = || Corrections {
+            refunds: ["a", "b"].map(|key| (key.to_owned(), Refund { count: 1, ttl: Duration::ZERO })).into(),
+            ttls: ["a", "c"].map(|key| (key.to_owned(), Duration::ZERO)).into(),
+            dropped: 0,
+        };
+        let refused = || Err(Failure::Refused("OOM"));
+        let number = || Ok(Reply::Integer(1));
+        let cases: [(Result<Replies, Failure>, &[&str], &[&str]); 4] = [
+            (Err(Failure::Unreachable), &[], &["a", "c"]),
+            (Err(Failure::Status(429)), &["a", "b"], &["a", "c"]),
+            (Ok(vec![refused(), number(), number(), refused(), number(), refused()]), &["b"], &["c"]),
+            (Ok((0..6).map(|_| refused()).collect()), &["a", "b"], &["a", "c"]),
+        ];
+        for (outcome, refunds, ttls) in cases {
+            let (_, left) = call().unmade(outcome).expect("a failure");
+            assert!(left.refunds.keys().eq(refunds.iter()) && left.ttls.keys().eq(ttls.iter()), "{left:?}");
+        }
+        assert!(call().unmade(Ok((0..6).map(|_| number()).collect())).is_none());
     }
 
     #[test]
