@@ -48,7 +48,7 @@ pub enum CookieChange {
 impl<'a, H: Host> Context<'a, H> {
     /// Verifies the ticket; makes no call to the store.
     pub fn new(app: &'a App<H>, request: &'a Request<'a>) -> Self {
-        let App { config, host, isolate } = app;
+        let App { config, host, isolate, .. } = app;
         let now = host.now();
         let presented = find_ticket(app, request, now);
         let (sync_cookie, sync_keyring) = &config.sync;
@@ -77,7 +77,7 @@ impl<'a, H: Host> Context<'a, H> {
 
     /// The sessions.
     pub fn sessions(&self) -> Sessions<'_, H> {
-        let App { config, host, isolate } = self.app;
+        let App { config, host, isolate, .. } = self.app;
         let deadline = self.began + config.store_timeout * DEADLINE_IN_TIMEOUTS;
         Sessions { host, store: &self.store, isolate, rules: &config.session, began: self.began, deadline }
     }

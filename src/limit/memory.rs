@@ -8,7 +8,7 @@ use std::{
 
 use crate::{
     host::Host,
-    store::{Batch, Failure, Replies, Reply, Store},
+    store::{Batch, Failure, Replies, Store},
     time::Time,
 };
 
@@ -75,18 +75,18 @@ impl Memory {
 
     /// One is to be taken off this counter again.
     pub(super) fn refund(&self, key: &str, ttl: Duration) {
-        self.corrections.borrow_mut().add_refund(key, Refund { count: 1, ttl });
+        self.corrections.borrow_mut().add(key.to_owned(), Correction { ttl, refund: 1 });
     }
 
     /// The store may have lost this counter and made it anew without its time to live.
     pub(super) fn ensure_ttl(&self, key: &str, ttl: Duration) {
         self.open.borrow_mut().remove(key);
-        self.corrections.borrow_mut().add_ttl(key, ttl);
+        self.corrections.borrow_mut().add(key.to_owned(), Correction { ttl, refund: 0 });
     }
 
     /// Whether there are counters to correct.
     pub fn has_corrections(&self, now: Time) -> bool {
-        self.corrections.borrow().len() > 0 && now >= self.not_before.get()
+        !self.corrections.borrow().is_empty() && now >= self.not_before.get()
     }
 
     /// The time by the store's clock, which all isolates share; by this machine's as long as that is not known.
@@ -114,106 +114,75 @@ impl Memory {
 /// Counters that must be corrected, outside of any request.
 #[derive(Debug, Default)]
 struct Corrections {
-    refunds: BTreeMap<String, Refund>,
+    /// What is taken off counters, by their keys.
+    refunds: BTreeMap<String, Correction>,
     /// Counters that get their time to live in case they have none.
-    ttls: BTreeMap<String, Duration>,
-    /// How many were dropped since the store last took some.
+    ttls: BTreeMap<String, Correction>,
+    /// How many were dropped since the store was last called.
     dropped: u32,
 }
 
-/// What is taken off a counter again.
+/// What is to be done to one counter.
 #[derive(Clone, Copy, Debug)]
-struct Refund {
-    count: u32,
+struct Correction {
     /// How long the counter is kept.
     ttl: Duration,
+    /// How much is taken off it; if nothing, it gets its time to live in case it has none.
+    refund: u32,
 }
 
 impl Corrections {
-    fn add_refund(&mut self, key: &str, refund: Refund) {
-        if let Some(known) = self.refunds.get_mut(key) {
-            known.count += refund.count;
-            return;
-        }
-        // A refund that is lost counts as a failed login: the others make room for it.
-        if self.is_full() && self.ttls.pop_first().is_some() {
-            self.dropped += 1;
-        }
-        if self.is_full() {
-            self.dropped += 1;
+    fn add(&mut self, key: String, correction: Correction) {
+        let same = if correction.refund > 0 { &mut self.refunds } else { &mut self.ttls };
+        if let Some(known) = same.get_mut(&key) {
+            known.refund += correction.refund;
+        } else if same.len() < MAX_CORRECTIONS {
+            same.insert(key, correction);
         } else {
-            self.refunds.insert(key.to_owned(), refund);
-        }
-    }
-
-    fn add_ttl(&mut self, key: &str, ttl: Duration) {
-        if self.ttls.contains_key(key) {
-            return;
-        }
-        if self.is_full() {
             self.dropped += 1;
-        } else {
-            self.ttls.insert(key.to_owned(), ttl);
         }
     }
 
-    fn len(&self) -> usize {
-        self.refunds.len() + self.ttls.len()
+    fn is_empty(&self) -> bool {
+        self.refunds.is_empty() && self.ttls.is_empty()
     }
 
-    fn is_full(&self) -> bool {
-        self.len() >= MAX_CORRECTIONS
-    }
-
-    /// Takes what one call can carry, refunds first.
-    fn take_call(&mut self) -> Self {
-        let refunds = take_first(&mut self.refunds, CORRECTIONS_PER_CALL);
-        let ttls = take_first(&mut self.ttls, CORRECTIONS_PER_CALL - refunds.len());
-        Self { refunds, ttls, dropped: 0 }
-    }
-
-    /// In one transaction: a counter that has expired meanwhile is created with a time to live and never falls below zero.
-    fn batch(&self) -> Batch<'_> {
-        let batch = Batch::default().atomic();
-        let batch = self
-            .refunds
-            .iter()
-            .fold(batch, |batch, (key, Refund { count, ttl })| batch.refund(key, *count, *ttl));
-        self.ttls.iter().fold(batch, |batch, (key, ttl)| batch.ensure_ttl(key, *ttl))
-    }
-
-    /// Why some were not made, and which of them may be tried again: nothing is taken off twice.
-    fn unmade(mut self, outcome: Result<Replies, Failure>) -> Option<(Failure, Self)> {
-        let replies = match outcome {
-            Ok(replies) => replies,
-            Err(failure) => {
-                if failure.is_in_doubt() {
-                    self.refunds.clear();
-                }
-                return Some((failure, self));
-            }
-        };
-        // An error is that command's alone, also in a transaction.
-        let (mut replies, mut first_failure) = (replies.into_iter(), None);
-        let mut has_failed = |reply: Option<Result<Reply, Failure>>| {
-            let failure = reply.and_then(Result::err);
-            first_failure = first_failure.or(failure);
-            failure.is_some()
-        };
-        self.refunds.retain(|_, _| {
-            drop(replies.next()); // the creation
-            has_failed(replies.next())
-        });
-        self.ttls.retain(|_, _| has_failed(replies.next()));
-        first_failure.map(|failure| (failure, self))
+    /// In the order in which they are made. A refund that is lost counts as a failed login: refunds are first.
+    fn into_ordered(self) -> Vec<(String, Correction)> {
+        self.refunds.into_iter().chain(self.ttls).collect()
     }
 }
 
-/// Takes the first entries off a map, `count` at most.
-fn take_first<V>(map: &mut BTreeMap<String, V>, count: usize) -> BTreeMap<String, V> {
-    let Some(key) = map.keys().nth(count).cloned() else { return std::mem::take(map) };
-    let rest = map.split_off(&key);
-    std::mem::replace(map, rest)
+/// In one transaction: a counter that has expired meanwhile is created with a time to live and never falls below zero.
+fn batch(call: &[(String, Correction)]) -> Batch<'_> {
+    call.iter().fold(Batch::default().atomic(), |batch, (key, Correction { ttl, refund })| {
+        if *refund > 0 { batch.refund(key, *refund, *ttl) } else { batch.ensure_ttl(key, *ttl) }
+    })
+}
+
+/// Why some corrections were not made, and which of them may be tried again: nothing is taken off twice.
+fn unmade(
+    call: &[(String, Correction)],
+    outcome: Result<Replies, Failure>,
+) -> Option<(Failure, Vec<&(String, Correction)>)> {
+    let replies = match outcome {
+        Ok(replies) => replies,
+        Err(failure) => {
+            let may_repeat =
+                |(_, correction): &&(String, Correction)| correction.refund == 0 || !failure.is_in_doubt();
+            return Some((failure, call.iter().filter(may_repeat).collect()));
+        }
+    };
+    // An error is that command's alone, also in a transaction.
+    let (mut replies, mut first) = (replies.into_iter(), None);
+    let has_failed = |(_, correction): &&(String, Correction)| {
+        // A refund creates the counter first.
+        let failure = replies.nth(usize::from(correction.refund > 0)).and_then(Result::err);
+        first = first.or(failure);
+        failure.is_some()
+    };
+    let failed = call.iter().filter(has_failed).collect();
+    first.map(|failure| (failure, failed))
 }
 
 /// When there are too many, those that end sooner than the average are forgotten: least is lost with them. Many at a
@@ -234,35 +203,36 @@ fn remember(names: &mut BTreeMap<String, Time>, name: &str, until: Time) {
 /// Makes the corrections that are due, outside of any request. A refund that fails in doubt is dropped: those who were
 /// refused then wait longer than they were told, until their window is over, and nobody gets more than the limit.
 pub async fn apply_corrections<H: Host>(host: &H, memory: &Memory, timeout: Duration) {
-    let store = Store::new(host, timeout, String::new());
-    // Those that are added meanwhile are for the request that adds them.
-    let calls = memory.corrections.borrow().len().div_ceil(CORRECTIONS_PER_CALL);
-    for _ in 0..calls {
-        if !memory.has_corrections(host.now()) {
-            return;
-        }
-        let call = memory.corrections.borrow_mut().take_call();
-        let outcome = store.send(&call.batch(), store.deadline()).await;
-        let Some((failure, left)) = call.unmade(outcome) else { continue };
-        host.log(&format_args!("rate-limit counters could not be corrected: {failure}"));
-        memory.not_before.set(host.now() + RETRY_AFTER);
-        let mut corrections = memory.corrections.borrow_mut();
-        left.refunds.iter().for_each(|(key, refund)| corrections.add_refund(key, *refund));
-        left.ttls.iter().for_each(|(key, ttl)| corrections.add_ttl(key, *ttl));
+    if !memory.has_corrections(host.now()) {
         return;
     }
-    // The store is back. As long as it was away, a line for each failure said so.
-    let dropped = std::mem::take(&mut memory.corrections.borrow_mut().dropped);
-    if dropped > 0 {
+    let store = Store::new(host, timeout, String::new());
+    let corrections = memory.corrections.take();
+    if corrections.dropped > 0 {
         host.log(&format_args!(
-            "{dropped} corrections of rate-limit counters were dropped: more than {MAX_CORRECTIONS} waited for the store"
+            "{} corrections of rate-limit counters were dropped: more than {MAX_CORRECTIONS} waited for the store",
+            corrections.dropped
         ));
+    }
+    let corrections = corrections.into_ordered();
+    let mut calls = corrections.chunks(CORRECTIONS_PER_CALL);
+    while let Some(call) = calls.next() {
+        let outcome = store.send(&batch(call), store.deadline()).await;
+        let Some((failure, left)) = unmade(call, outcome) else { continue };
+        host.log(&format_args!("rate-limit counters could not be corrected: {failure}"));
+        memory.not_before.set(host.now() + RETRY_AFTER);
+        let mut waiting = memory.corrections.borrow_mut();
+        left.into_iter()
+            .chain(calls.flatten())
+            .for_each(|(key, correction)| waiting.add(key.clone(), *correction));
+        return;
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::Reply;
 
     #[test]
     fn a_caller_is_blocked_until_then_and_the_memory_is_bounded() {
@@ -285,57 +255,47 @@ mod tests {
         }
     }
 
+    /// Refunds if more than nothing.
+    fn correction(refund: u32) -> Correction {
+        Correction { ttl: Duration::from_secs(60), refund }
+    }
+
     #[test]
-    fn refunds_go_first_and_are_the_last_to_be_dropped() {
-        let ttl = Duration::from_secs(60);
+    fn refunds_go_first_and_are_dropped_only_for_want_of_memory() {
         let mut corrections = Corrections::default();
-        for index in 0..CORRECTIONS_PER_CALL + 1 {
-            corrections.add_ttl(&format!("ttl {index}"), ttl);
+        for index in (0..MAX_CORRECTIONS).chain(0..1) {
+            corrections.add(index.to_string(), correction(0));
         }
-        for index in 0..CORRECTIONS_PER_CALL + 1 {
-            corrections.add_refund(&format!("refund {index:09}"), Refund { count: 1, ttl });
+        for index in (0..MAX_CORRECTIONS).chain(0..1) {
+            corrections.add(index.to_string(), correction(1));
         }
-        corrections.add_refund("refund 000000000", Refund { count: 2, ttl });
-        let sizes = std::iter::repeat_with(|| corrections.take_call())
-            .take_while(|call| call.len() > 0)
-            .map(|call| (call.refunds.values().map(|refund| refund.count).sum::<u32>(), call.ttls.len()));
-        assert_eq!(sizes.collect::<Vec<_>>(), [(502, 0), (1, 499), (0, 2)]);
-        for index in 0..MAX_CORRECTIONS {
-            corrections.add_ttl(&index.to_string(), ttl);
-        }
-        for index in 0..MAX_CORRECTIONS {
-            corrections.add_refund(&index.to_string(), Refund { count: 1, ttl });
-        }
-        assert_eq!((corrections.refunds.len(), corrections.ttls.len()), (MAX_CORRECTIONS, 0));
-        corrections.add_refund("one more", Refund { count: 1, ttl });
-        corrections.add_refund("1", Refund { count: 1, ttl });
-        corrections.add_ttl("one more", ttl);
-        assert_eq!(corrections.len(), MAX_CORRECTIONS);
-        assert_eq!(corrections.dropped as usize, MAX_CORRECTIONS + 2);
+        assert_eq!(corrections.dropped, 0);
+        corrections.add("one more".to_owned(), correction(1));
+        corrections.add("one more".to_owned(), correction(0));
+        assert_eq!(corrections.dropped, 2);
+        let refunds: Vec<_> = corrections.into_ordered().iter().map(|(_, one)| one.refund).collect();
+        assert_eq!(refunds.len(), MAX_CORRECTIONS * 2);
+        assert_eq!(refunds.iter().sum::<u32>() as usize, MAX_CORRECTIONS + 1);
+        assert!(refunds.is_sorted_by(|one, next| one.min(&1) >= next.min(&1)));
     }
 
     #[test]
     fn nothing_is_taken_off_twice() {
-        let call = || Corrections {
-            refunds: ["a", "b"].map(|key| (key.to_owned(), Refund { count: 1, ttl: Duration::ZERO })).into(),
-            ttls: ["a", "c"].map(|key| (key.to_owned(), Duration::ZERO)).into(),
-            dropped: 0,
-        };
         let refused = || Err(Failure::Refused("OOM"));
         let number = || Ok(Reply::Integer(1));
         let cases = [
-            (Err(Failure::Unreachable), "- ac"),
-            (Err(Failure::Status(429)), "ab ac"),
-            (Ok(vec![refused(), number(), number(), refused(), number(), refused()]), "b c"),
-            (Ok(vec![number(), refused(), number(), number(), number(), number()]), "a -"),
+            (Err(Failure::Unreachable), "cd"),
+            (Err(Failure::Status(429)), "abcd"),
+            (Ok(vec![refused(), number(), number(), refused(), number(), refused()]), "bd"),
+            (Ok(vec![number(), refused(), number(), number(), number(), number()]), "a"),
         ];
         for (outcome, left) in cases {
-            let (_, Corrections { refunds, ttls, .. }) = call().unmade(outcome).expect("a failure");
-            let [refunds, ttls] = [refunds.into_keys().collect(), ttls.into_keys().collect::<String>()];
-            let shown = |keys: String| if keys.is_empty() { "-".to_owned() } else { keys };
-            assert_eq!(format!("{} {}", shown(refunds), shown(ttls)), left);
+            let refunds = [("a", 1), ("b", 2), ("c", 0), ("d", 0)];
+            let call = refunds.map(|(key, refund)| (key.to_owned(), correction(refund)));
+            let (_, found) = unmade(&call, outcome).expect("a failure");
+            assert_eq!(found.into_iter().map(|(key, _)| key.as_str()).collect::<String>(), left);
         }
-        assert!(call().unmade(Ok((0..6).map(|_| number()).collect())).is_none());
+        assert!(unmade(&[("a".to_owned(), correction(1))], Ok(vec![number(), number()])).is_none());
     }
 
     #[test]

@@ -52,6 +52,7 @@ pub(super) async fn register<H: Host>(cx: &Context<'_, H>) -> Result<Response, P
     let Registration { username, password } = cx.request.json()?;
     // 1. What can be refused without the store.
     let name = Name::parse(&username, &cx.app.host).map_err(Problem::unprocessable)?;
+    cx.app.name_fault(&name).map_or(Ok(()), |fault| Err(Problem::unprocessable(fault)))?;
     check_new_password(&password, &name)?;
     // 2. Whether the name is taken, with the present session. The attempt is counted as one to log in.
     let device = cx.limit_attempt(&name);
