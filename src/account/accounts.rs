@@ -183,15 +183,25 @@ impl<H: Host> Accounts<'_, H> {
         }
     }
 
-    /// Stores another password, or the same one under today's parameters; unless it was changed since the account was
-    /// read.
+    /// Stores another password, unless it was changed since the account was read.
     pub async fn set_password(&self, current: StoredAccount, password: &str) -> Result<StoredAccount, Error> {
+        self.replace_hash(current, password, Some(self.sessions.nonce())).await
+    }
+
+    /// Stores a new hash of a password: of another one if that has a name.
+    async fn replace_hash(
+        &self,
+        current: StoredAccount,
+        password: &str,
+        name: Option<Nonce>,
+    ) -> Result<StoredAccount, Error> {
         let (old, new) = (current.account.hash.clone(), self.hash(password)?);
         let change = |account: &mut Account| {
             if account.hash != old {
                 return Err(Error::InvalidCredentials);
             }
             account.hash.clone_from(&new);
+            account.password_revision = name.or(account.password_revision);
             Ok(())
         };
         self.update(current, &change).await
@@ -209,7 +219,7 @@ impl<H: Host> Accounts<'_, H> {
             match (password::verify(password, hash, self.params), stored) {
                 (Some(Verified { is_outdated: true }), Some(outdated)) => {
                     let key = outdated.key.clone();
-                    match self.set_password(outdated, password).await {
+                    match self.replace_hash(outdated, password, None).await {
                         // The hash is another one by now: of the same password, if another login renewed it.
                         Err(Error::InvalidCredentials | Error::Ended) => stored = self.read(&key).await?,
                         outcome => return outcome,
