@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use crate::{id::Handle, limit, ticket::UserTag, time::Time};
+use crate::{account::password::Params, id::Handle, limit, ticket::UserTag, time::Time};
 
 /// How many touched sessions are remembered. With more in use at a time, some are touched once too often.
 const MAX_TOUCHED: usize = 10_000;
@@ -28,6 +28,8 @@ pub struct Isolate {
     /// When the first of them was counted.
     counting_since: Cell<Time>,
     users: RefCell<BTreeSet<UserTag>>,
+    /// The parameters of the costliest password hash that was verified: verifying any other takes as much work.
+    pub costliest_hash: Cell<Option<Params>>,
     /// What concerns rate limits.
     pub limits: limit::Memory,
 }

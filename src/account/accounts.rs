@@ -3,7 +3,7 @@
 use super::{
     Account,
     name::Name,
-    password::{self, Params, Verified},
+    password::{self, Params, Verification, Verified},
 };
 use crate::{
     base64url,
@@ -208,7 +208,7 @@ impl<H: Host> Accounts<'_, H> {
     }
 
     /// The account, if the password is right; without an account it does the same work, and fails. An outdated hash is
-    /// renewed.
+    /// renewed, which only who gives the right password can notice.
     pub async fn verify_password(
         &self,
         mut stored: Option<StoredAccount>,
@@ -216,7 +216,10 @@ impl<H: Host> Accounts<'_, H> {
     ) -> Result<StoredAccount, Error> {
         loop {
             let hash = stored.as_ref().map(|stored| stored.account.hash.as_str());
-            match (password::verify(password, hash, self.params), stored) {
+            let seen = &self.sessions.isolate.costliest_hash;
+            let verification = Verification::new(hash, self.params, seen.get());
+            seen.set(Some(verification.costliest()));
+            match (verification.run(password), stored) {
                 (Some(Verified { is_outdated: true }), Some(outdated)) => {
                     let key = outdated.key.clone();
                     match self.replace_hash(outdated, password, None).await {
