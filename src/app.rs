@@ -1,6 +1,7 @@
 //! The path of a request, from top to bottom. Pure: what it needs of the machine it asks of the [`Host`].
 
 use crate::{
+    account::name::Name,
     config::Config,
     context::{Context, CookieChange, DEADLINE_IN_TIMEOUTS},
     host::Host,
@@ -20,6 +21,8 @@ pub struct App<H> {
     pub host: H,
     /// What this isolate remembers between requests.
     pub isolate: Isolate,
+    /// The names that nobody can register, folded.
+    reserved_names: Vec<String>,
 }
 
 impl<H: Host> App<H> {
@@ -28,7 +31,17 @@ impl<H: Host> App<H> {
         for notice in &config.notices {
             host.log(notice);
         }
-        Self { config, host, isolate: Isolate::default() }
+        let reserved = config.reserved_names.iter().filter_map(|name| Name::parse(name, &host).ok());
+        let reserved_names = reserved.map(|name| name.folded).collect();
+        Self { config, host, isolate: Isolate::default(), reserved_names }
+    }
+
+    /// Why a new account cannot have this name. The text is for its owner.
+    pub fn name_fault(&self, name: &Name) -> Option<&'static str> {
+        let reserved = || {
+            self.reserved_names.contains(&name.folded).then_some("this username is reserved; choose another")
+        };
+        name.fault(&self.host).or_else(reserved)
     }
 
     /// Answers a request.
@@ -52,7 +65,7 @@ impl<H: Host> App<H> {
     /// Does the work that may wait until after the response.
     pub async fn run_background(&self) {
         let timeout = self.config.store_timeout;
-        let (Self { config, host, isolate }, now) = (self, self.host.now());
+        let (Self { config, host, isolate, .. }, now) = (self, self.host.now());
         let store = CountingStore::without_limits(host, isolate, timeout);
         let rules = &config.session;
         let deadline = now + timeout * DEADLINE_IN_TIMEOUTS;

@@ -41,6 +41,8 @@ pub struct Config {
     pub limits: Limits,
     /// How passwords are hashed.
     pub passwords: Params,
+    /// Names that nobody can register, as the operator writes them.
+    pub reserved_names: Vec<String>,
     /// The cookie by which a device is known to its accounts, and its keys.
     pub device: (Cookie, Keyring),
     /// Which pages of other origins may call with credentials.
@@ -120,6 +122,7 @@ impl Config {
         let session = session(&mut table, key_prefix);
         let limits = limits(&mut table);
         let passwords = password(&mut table);
+        let reserved_names = accounts(&mut table);
         let cors = cors(&mut table);
         let (store_timeout, fails_open) = store(&mut table);
         let limits = Limits { fails_open, ..limits };
@@ -163,6 +166,7 @@ impl Config {
             session,
             limits,
             passwords,
+            reserved_names,
             device,
             cors,
             store_timeout,
@@ -250,6 +254,9 @@ fn cookie(table: &mut Table<'_>, base_path: &str) -> Settings {
     settings
 }
 
+/// What browsers shorten every cookie's lifetime to.
+const LONGEST_COOKIE: Duration = Duration::from_secs(400 * 86_400);
+
 fn session(table: &mut Table<'_>, key_prefix: String) -> Rules {
     let mut inner = table.table("session");
     let lifetimes = Lifetimes {
@@ -258,6 +265,11 @@ fn session(table: &mut Table<'_>, key_prefix: String) -> Rules {
         remember: inner.duration("remember", "30d"),
         touch_every: inner.duration("touch_every", "5m"),
     };
+    for (name, lifetime) in [("absolute", lifetimes.absolute), ("remember", lifetimes.remember)] {
+        if lifetime > LONGEST_COOKIE && lifetime != Duration::MAX {
+            inner.fault(name, "at most \"400d\": browsers keep no cookie longer (RFC 6265bis section 5.5)");
+        }
+    }
     let rotate_every = inner.optional_duration("rotate_every", "1h");
     let end_on_reuse = inner.choice("on_reuse", &[("end", true), ("ignore", false)], true);
     let fresh_for = inner.duration("fresh_for", "15m");
@@ -348,16 +360,28 @@ fn password(table: &mut Table<'_>) -> Params {
     params
 }
 
+fn accounts(table: &mut Table<'_>) -> Vec<String> {
+    const RESERVED: [&str; 8] =
+        ["admin", "administrator", "root", "support", "security", "webmaster", "postmaster", "hostmaster"];
+    let mut inner = table.table("accounts");
+    let reserved = inner.list("reserved", &RESERVED);
+    if reserved.iter().any(|name| name.trim().is_empty()) {
+        inner.fault("reserved", "a name in it is empty; [] reserves none");
+    }
+    table.include(inner);
+    reserved
+}
+
 fn cors(table: &mut Table<'_>) -> cors::Policy {
     let mut inner = table.table("cors");
     let mut origins = Vec::new();
-    for text in inner.list("origins") {
+    for text in inner.list("origins", &[]) {
         match AllowedOrigin::parse(&text) {
             Ok(origin) => origins.push(origin),
             Err(fault) => inner.fault("origins", fault),
         }
     }
-    let headers = inner.list("headers");
+    let headers = inner.list("headers", &[]);
     if !headers.iter().all(|name| is_field_name(name)) {
         inner.fault("headers", "names of request headers, like \"traceparent\"; \"*\" is refused");
     }
@@ -416,6 +440,14 @@ mod tests {
         assert_eq!(config.session.lifetimes.idle, Duration::from_secs(1800));
         assert_eq!(config.session.max_bytes, 65_536);
         assert_eq!(config.store_timeout, Duration::from_secs(2));
+        assert_eq!(config.reserved_names.len(), 8);
+    }
+
+    #[test]
+    fn the_longest_lifetimes_and_windows_are_accepted() {
+        let session = json!({"absolute": "400d", "remember": "9600h", "idle": "500d"});
+        let limits = json!({"session": "1/1s", "ip": "4294967295/31d", "login": "5/744h"});
+        assert_eq!(faults(json!({"session": session, "limits": limits})), Faults::new());
     }
 
     #[test]
@@ -458,6 +490,7 @@ mod tests {
             "session": {"idle": "30m", "absolute": "24h", "remember": "30d", "touch_every": "5m", "rotate_every": "", "on_reuse": "end", "fresh_for": "15m", "max_bytes": 65536, "max_per_user": 100, "record_ip": "prefix"},
             "limits": {"session": "300/1m", "user": "", "ip": "", "mint": "60/1m", "login": "10/5m", "routes": [{"path": "/api/search*", "method": "GET", "limit": "20/1m", "by": "session"}]},
             "password": {"memory_kib": 19456, "iterations": 2, "parallelism": 1},
+            "accounts": {"reserved": ["root", "Wurzel"]},
             "cors": {"origins": ["https://www.example.com", "https://*.preview.example.com", "http://localhost:3000"], "headers": ["traceparent"]},
             "store": {"timeout": "2s", "on_failure": "closed"},
         });
@@ -484,6 +517,16 @@ mod tests {
             (json!({"session": {"idle": "0s"}}), "CLOAKROOM.session.idle: a duration like"),
             (json!({"session": {"idle": ""}}), "CLOAKROOM.session.idle: cannot be empty"),
             (json!({"session": {"absolute": "300000d"}}), "CLOAKROOM.session.absolute: a duration like"),
+            (json!({"session": {"absolute": "401d"}}), "CLOAKROOM.session.absolute: at most \"400d\""),
+            (json!({"session": {"remember": "9601h"}}), "CLOAKROOM.session.remember: at most \"400d\""),
+            (json!({"session": {"remember": ""}}), "CLOAKROOM.session.remember: cannot be empty"),
+            (json!({"accounts": {"reserved": "root"}}), "CLOAKROOM.accounts.reserved: a list of strings"),
+            (json!({"accounts": {"reserved": ["root", " "]}}), "CLOAKROOM.accounts.reserved: a name in it"),
+            (
+                json!({"accounts": {"login": true}}),
+                "CLOAKROOM.accounts.login is not known; known here: reserved",
+            ),
+            (json!({"limits": {"mint": "1/32d"}}), "CLOAKROOM.limits.mint: a limit is COUNT/WINDOW"),
             (
                 json!({"session": {"on_reuse": "maybe"}}),
                 "CLOAKROOM.session.on_reuse: one of \"end\", \"ignore\"",

@@ -7,7 +7,7 @@ use std::{
 };
 
 use crate::{
-    account::{Accounts, KnownDevice, name::Name},
+    account::{Account, Accounts, KnownDevice, name::Name},
     app::App,
     config::Secret,
     host::Host,
@@ -70,7 +70,7 @@ pub enum CookieChange {
 impl<'a, H: Host> Context<'a, H> {
     /// Verifies the ticket; makes no call to the store.
     pub fn new(app: &'a App<H>, request: &'a Request<'a>) -> Self {
-        let App { config, host, isolate } = app;
+        let App { config, host, isolate, .. } = app;
         let now = host.now();
         let is_foreign_read = !routes::is_verify(request.path, &config.base_path)
             && cross_site::is_foreign_read(request, &config.cors);
@@ -125,7 +125,7 @@ impl<'a, H: Host> Context<'a, H> {
 
     /// The sessions.
     pub fn sessions(&self) -> Sessions<'_, H> {
-        let App { config, host, isolate } = self.app;
+        let App { config, host, isolate, .. } = self.app;
         let deadline = self.began + config.store_timeout * DEADLINE_IN_TIMEOUTS;
         Sessions { host, store: &self.store, isolate, rules: &config.session, began: self.began, deadline }
     }
@@ -271,16 +271,35 @@ impl<'a, H: Host> Context<'a, H> {
         Device::new(&self.request.header("user-agent"), &self.request.client_address(), record_ip)
     }
 
-    /// Adds the limits of an attempt to give an account's password. Returns the device, if the account knows it.
+    /// Adds the limits of an attempt to give an account's password. Returns the device, if the account knows it; that it
+    /// still does is for [`Context::confirm_device`] to say, once the account is loaded.
     pub fn limit_attempt(&self, name: &Name) -> Option<KnownDevice> {
         let (cookie, keyring) = &self.app.config.device;
         let tag = name.tag();
         let open = |value| KnownDevice::open(value, &tag, keyring, self.app.host.now());
-        let device = cookie.values(self.request.cookie()).find_map(open);
-        let known = device.map(|device| Subject::Device(device.name));
-        let limits = &self.app.config.limits;
-        limits.apply_login(&self.store.limiter, Subject::Account(tag), known, self.address());
+        let device = cookie.values(self.request.cookie()).filter_map(open).max_by_key(|device| device.issued);
+        let who = device.map_or(Subject::Account(tag), |device| {
+            Subject::Device(device.account, device.password, device.slot)
+        });
+        self.app.config.limits.apply_login(&self.store.limiter, who, self.address());
         device
+    }
+
+    /// The device, if its account still has the password that the device was logged in with. Otherwise the attempt is
+    /// counted as the account's, in a call of its own, before the password is looked at. Errors: that is over its limit.
+    pub async fn confirm_device(
+        &self,
+        device: Option<KnownDevice>,
+        account: Option<&Account>,
+    ) -> Result<Option<KnownDevice>, Error> {
+        let Some(device) = device else { return Ok(None) };
+        if account.is_some_and(|account| account.password_tag() == device.password) {
+            return Ok(Some(device));
+        }
+        let account = Subject::Account(device.account);
+        self.app.config.limits.apply_login_to_account(&self.store.limiter, account);
+        self.store.count().await?;
+        Ok(None)
     }
 
     /// The answer that shows the session; its ticket is the visitor's from now on.

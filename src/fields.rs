@@ -138,8 +138,9 @@ impl<'a> Table<'a> {
     }
 
     /// A list of strings.
-    pub(crate) fn list(&mut self, name: &'static str) -> Vec<String> {
-        self.read(name, "a list of strings", Vec::new(), |value| {
+    pub(crate) fn list(&mut self, name: &'static str, default: &[&str]) -> Vec<String> {
+        let default = default.iter().map(|text| (*text).to_owned()).collect();
+        self.read(name, "a list of strings", default, |value| {
             value.as_array()?.iter().map(|item| item.as_str().map(String::from)).collect()
         })
     }

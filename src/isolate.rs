@@ -9,6 +9,7 @@ use std::{
 use sha2::{Digest, Sha256};
 
 use crate::{
+    account::password::Params,
     id::Handle,
     limit,
     session::Task,
@@ -55,6 +56,8 @@ pub struct Isolate {
     has_told_of_unknown_key: Cell<bool>,
     /// As hashes, since they may be long.
     refused_origins: RefCell<BTreeSet<[u8; 32]>>,
+    /// The parameters of the costliest password hash that was verified: verifying any other takes as much work.
+    pub costliest_hash: Cell<Option<Params>>,
     /// What concerns rate limits.
     pub limits: limit::Memory,
     /// The large request bodies that are held at this time.

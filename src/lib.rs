@@ -43,6 +43,9 @@
 //!     fn lower_case(&self, text: &str) -> String {
 //!         text.to_lowercase()
 //!     }
+//!     fn is_mark(&self, _: char) -> bool {
+//!         false // a real host asks Unicode's tables
+//!     }
 //!     async fn sleep(&self, _: std::time::Duration) {}
 //!     async fn send(&self, _: host::Call) -> Result<host::Answer, host::Unreachable> {
 //!         Err(host::Unreachable)

@@ -3,7 +3,7 @@
 use super::{
     Account,
     name::Name,
-    password::{self, Params, Verified},
+    password::{self, Params, Verification, Verified},
 };
 use crate::{
     base64url,
@@ -182,22 +182,32 @@ impl<H: Host> Accounts<'_, H> {
         }
     }
 
-    /// Stores another password, or the same one under today's parameters; unless it was changed since the account was
-    /// read.
+    /// Stores another password, unless it was changed since the account was read.
     pub async fn set_password(&self, current: StoredAccount, password: &str) -> Result<StoredAccount, Error> {
+        self.replace_hash(current, password, Some(self.sessions.nonce())).await
+    }
+
+    /// Stores a new hash of a password: of another one if that has a name.
+    async fn replace_hash(
+        &self,
+        current: StoredAccount,
+        password: &str,
+        name: Option<Nonce>,
+    ) -> Result<StoredAccount, Error> {
         let (old, new) = (current.account.hash.clone(), self.hash(password)?);
         let change = |account: &mut Account| {
             if account.hash != old {
                 return Err(Error::InvalidCredentials);
             }
             account.hash.clone_from(&new);
+            account.password_revision = name.or(account.password_revision);
             Ok(())
         };
         self.update(current, &change).await
     }
 
     /// The account, if the password is right; without an account it does the same work, and fails. An outdated hash is
-    /// renewed.
+    /// renewed, which only who gives the right password can notice.
     pub async fn verify_password(
         &self,
         mut stored: Option<StoredAccount>,
@@ -205,10 +215,13 @@ impl<H: Host> Accounts<'_, H> {
     ) -> Result<StoredAccount, Error> {
         loop {
             let hash = stored.as_ref().map(|stored| stored.account.hash.as_str());
-            match (password::verify(password, hash, self.params), stored) {
+            let seen = &self.sessions.isolate.costliest_hash;
+            let verification = Verification::new(hash, self.params, seen.get());
+            seen.set(Some(verification.costliest()));
+            match (verification.run(password), stored) {
                 (Some(Verified { is_outdated: true }), Some(outdated)) => {
                     let key = outdated.key.clone();
-                    match self.set_password(outdated, password).await {
+                    match self.replace_hash(outdated, password, None).await {
                         // The hash is another one by now: of the same password, if another login renewed it.
                         Err(Error::InvalidCredentials | Error::Ended) => stored = self.read(&key).await?,
                         outcome => return outcome,

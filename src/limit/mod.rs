@@ -97,27 +97,25 @@ impl Limits {
         self.routes.iter().find(|route| route.pattern.matches(request.method, request.path))
     }
 
-    /// Adds the limits of an attempt to log in: the account's and, ten times as large, the address's. A known device has
-    /// a quota of its own instead.
-    pub fn apply_login(
-        &self,
-        limiter: &RateLimiter<'_>,
-        account: Subject,
-        device: Option<Subject>,
-        address: Subject,
-    ) {
-        match device {
-            Some(device) => limiter.add("login", self.login, device),
-            None => {
-                limiter.add("login", self.login, account);
-                limiter.add("login-address", self.login.map(|quota| quota.times(10)), address);
-            }
-        }
+    /// Adds the limits of an attempt to log in: that of `who` tries, which is the account or, for its owner, a known device
+    /// or a live session; and, ten times as large, the address's.
+    pub fn apply_login(&self, limiter: &RateLimiter<'_>, who: Subject, address: Subject) {
+        limiter.add(LOGIN, self.login, who);
+        limiter.add(LOGIN_ADDRESS, self.login.map(|quota| quota.times(10)), address);
+    }
+
+    /// The device is not known after all: the attempt counts as the account's instead.
+    pub fn apply_login_to_account(&self, limiter: &RateLimiter<'_>, account: Subject) {
+        limiter.withdraw(LOGIN);
+        limiter.add(LOGIN, self.login, account);
     }
 }
 
-/// The limits that [`Limits::apply_login`] adds: a success gives back what the attempt took.
-pub const LOGIN_LIMITS: &[&str] = &["login", "login-address"];
+const LOGIN: &str = "login";
+const LOGIN_ADDRESS: &str = "login-address";
+
+/// The limits that [`Limits::apply_login`] adds, which count failures: a success gives back what the attempt took.
+pub const LOGIN_LIMITS: &[&str] = &[LOGIN, LOGIN_ADDRESS];
 
 /// Over the platform's own limit. It does not say for how long; its longest window is a minute.
 pub fn over_platform_limit() -> Problem {

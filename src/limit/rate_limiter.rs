@@ -4,7 +4,7 @@
 use std::{borrow::Cow, cell::RefCell, time::Duration};
 
 use super::{
-    Memory, Policy, Quota, Subject,
+    LOGIN_LIMITS, Memory, Policy, Quota, Subject,
     fields::{self, State},
     window::{Verdict, Window},
 };
@@ -118,6 +118,12 @@ impl<'a> RateLimiter<'a> {
         self.charges.borrow_mut().retain(|charge| !charge.is_ticket_s);
     }
 
+    /// Removes a limit from the request, and gives back what it was counted.
+    pub fn withdraw(&self, name: &str) {
+        self.refund(&[name]);
+        self.charges.borrow_mut().retain(|charge| charge.name != name);
+    }
+
     /// The response with the fields that tell the state of each limit.
     pub fn write_fields(&self, response: Response) -> Response {
         let charges = self.charges.borrow();
@@ -216,8 +222,9 @@ impl Charge {
 impl From<Refusal> for Problem {
     fn from(Refusal { name, quota, retry }: Refusal) -> Self {
         let (count, window, seconds) = (quota.count, fields::seconds(quota.window), fields::seconds(retry));
+        let what = if LOGIN_LIMITS.contains(&&*name) { "failed logins" } else { "requests" };
         let detail = format!(
-            "the limit \"{name}\" of {count} requests in {window} s is reached; try again in {seconds} s"
+            "the limit \"{name}\" of {count} {what} in {window} s is reached; try again in {seconds} s"
         );
         Self::rate_limited(detail, seconds)
     }

@@ -5,7 +5,7 @@ mod body;
 
 use std::{cell::Cell, fmt::Display, time::Duration};
 
-use js_sys::{Date, JSON, JsString, Object, Promise, Reflect};
+use js_sys::{Date, JSON, JsString, Object, Promise, Reflect, RegExp};
 use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::JsFuture;
 use web_sys::{AbortSignal, RequestInit, RequestRedirect, ResponseInit, WorkerGlobalScope};
@@ -114,6 +114,10 @@ impl Host for Platform {
             return text.to_ascii_lowercase();
         }
         JsString::from(text).to_lower_case().into()
+    }
+
+    fn is_mark(&self, character: char) -> bool {
+        !character.is_ascii() && RegExp::new(r"\p{M}", "u").test(character.encode_utf8(&mut [0; 4]))
     }
 
     async fn sleep(&self, duration: Duration) {

@@ -1,5 +1,5 @@
 /** The Worker's entry in tests: the built Worker itself, and beside it routes that reach inside. */
-import { breakRandomness, fillMemory, memorySize, moveClock, takeCrossings } from "./rigging.mjs";
+import { breakRandomness, fillMemory, letTimeFly, memorySize, moveClock, takeCrossings } from "./rigging.mjs";
 import worker from "../../build/index.js";
 
 /** How much is being done in the background. */
@@ -56,6 +56,7 @@ export default {
     else if (pathname === "/test/memory-size") return Response.json(memorySize());
     else if (pathname === "/test/randomness") breakRandomness();
     else if (pathname === "/test/idle") await idle();
+    else if (pathname === "/test/timers") letTimeFly(searchParams.has("fly"));
     else if (pathname === "/test/crossings") return lookAtCrossings();
     else return worker.fetch(request, env, watched(context));
     return new Response("done");

@@ -20,7 +20,7 @@ export const secrets = { SESSION_SECRET: randomSecret(), ADMIN_TOKEN };
 const deployment = await startDeployment([], { secrets, settings: { cors: { origins: [ORIGIN] } } });
 after(deployment.stop);
 
-export const { store } = deployment;
+export const { store, start } = deployment;
 /** All isolates that a test file has started. */
 export const all = deployment.workers;
 

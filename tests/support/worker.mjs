@@ -107,6 +107,8 @@ export async function startWorker({
     breakRandomness: () => tell("randomness"),
     /** When nothing is done in the background any more. */
     idle: () => tell("idle"),
+    /** Lets timers of a minute and more be over almost at once, from the next request on. */
+    letTimeFly: (flies = true) => tell(`timers${flies ? "?fly" : ""}`),
     /** What has crossed the border of wasm since the last look. @returns {Promise<Crossings>} */
     crossings: async () => JSON.parse(await tell("crossings")),
     stop: () => miniflare.dispose(),
