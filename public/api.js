@@ -3,8 +3,7 @@
  * nothing here throws and nothing touches the document.
  */
 
-/** Where the Worker's routes live: `base_path` of its configuration. */
-export const BASE = "/auth";
+import { BASE } from "./base.js";
 
 /** A call without an answer for this many milliseconds counts as failed. */
 const PATIENCE = 15_000;

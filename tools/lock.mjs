@@ -1,8 +1,8 @@
-/** One process at a time: a file that names the one. Needs Node alone. */
-import { readFileSync, rmSync, writeFileSync } from "node:fs";
-import { basename } from "node:path";
+/** One process at a time: a file that names the one, and the folder in which it does. Needs Node alone. */
+import { readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { basename, dirname } from "node:path";
 
-/** @typedef {{ pid: number, script: string, note: string }} Holder */
+/** @typedef {{ pid: number, script: string, note: string, folder: string }} Holder */
 
 /**
  * Takes the lock, unless a process that still runs holds it.
@@ -12,7 +12,8 @@ import { basename } from "node:path";
  * @returns {{ holder?: undefined, release: () => void } | { holder: Holder, release?: undefined }}
  */
 export function takeLock(file, note = "") {
-  const mine = JSON.stringify({ pid: process.pid, script: basename(process.argv[1] ?? ""), note });
+  const folder = identityOf(dirname(file));
+  const mine = JSON.stringify({ pid: process.pid, script: basename(process.argv[1] ?? ""), note, folder });
   for (let stale = 0; ; stale++) {
     try {
       writeFileSync(file, mine, { flag: "wx" });
@@ -21,9 +22,19 @@ export function takeLock(file, note = "") {
       if (/** @type {NodeJS.ErrnoException} */ (error).code !== "EEXIST" || stale > 3) throw error;
     }
     const holder = read(file);
-    if (holder && isAlive(holder)) return { holder };
-    rmSync(file, { force: true }); // its writer has ended
+    if (holder && holder.folder === folder && isAlive(holder)) return { holder };
+    rmSync(file, { force: true }); // its writer has ended, or holds the folder that this one is a copy of
   }
+}
+
+/**
+ * What a folder keeps when it is moved, and its copy does not have.
+ *
+ * @param {string} folder
+ */
+export function identityOf(folder) {
+  const { dev, ino } = statSync(folder, { bigint: true });
+  return `${dev}:${ino}`;
 }
 
 /** @param {string} file @returns {Holder | undefined} */

@@ -2,7 +2,7 @@
  * What the scripts in tools/ have in common: saying what a slow step does, and running other programs
  * so that none of them outlives the script. Needs Node alone.
  */
-import { spawn } from "node:child_process";
+import { fork, spawn } from "node:child_process";
 import { once } from "node:events";
 import { fileURLToPath } from "node:url";
 
@@ -96,18 +96,52 @@ export function launch(command, args, { env = {}, capture = false } = {}) {
     detached: true,
   });
   child.stdin?.on("error", () => {}); // it ended first; `exited` tells
-  const exited = once(child, "exit").then(([code]) => {
-    kill(); // what it may have left behind
-    running.delete(program);
-    return code ?? 1;
+  return supervise(child, () => child.stdin?.end());
+}
+
+/**
+ * Starts a script of ours, which is to end when the channel to it closes: because we want it to or because we are
+ * gone. Each message that is sent is answered by one.
+ *
+ * @param {string} script in the project's folder
+ * @param {{ env?: Record<string, string> }} [options] `env` is added to ours
+ * @returns {Program & { ask: (message: object) => Promise<any> }} `ask` has no answer of a script that has ended
+ */
+export function launchScript(script, { env = {} } = {}) {
+  const child = fork(script, {
+    cwd: ROOT,
+    env: { ...process.env, ...env },
+    stdio: ["ignore", "inherit", "inherit", "ipc"],
+    detached: true,
   });
+  const program = supervise(child, () => child.connected && child.disconnect());
+  return Object.assign(program, {
+    ask: async (/** @type {object} */ message) => {
+      child.send(message, () => {}); // it ended first; `exited` tells
+      const [answer] = await once(child, "message");
+      return answer;
+    },
+  });
+}
+
+/**
+ * @param {import("node:child_process").ChildProcess} child the first of a process group of its own
+ * @param {() => void} ask it to end
+ * @returns {Program}
+ */
+function supervise(child, ask) {
   const kill = () => {
     try {
       process.kill(-(/** @type {number} */ (child.pid)), "SIGKILL");
     } catch {} // all gone already
   };
+  const exited = once(child, "exit").then(([code]) => {
+    kill(); // what it may have left behind
+    running.delete(program);
+    return code ?? 1;
+  });
   const stop = async () => {
-    child.stdin?.end();
+    ask();
     const impatient = setTimeout(kill, PATIENCE_MS);
     await exited;
     clearTimeout(impatient);

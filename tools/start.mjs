@@ -4,35 +4,42 @@
  *   PORT=8788 npm start                 another port (or: npm start -- --port 8788)
  *   npm start -- --state DIR            where data and lock are kept, instead of .local
  *   npm start -- --dev-vars FILE        the secrets, instead of .dev.vars
+ *   npm start -- --config FILE          the configuration, instead of wrangler.toml
  *
  * With UPSTASH_REDIS_REST_URL and UPSTASH_REDIS_REST_TOKEN in the environment or in .dev.vars it uses that
- * database instead.
+ * database instead. A change to the code, the page, the configuration or the secrets is taken up while it runs; one
+ * that cannot be leaves the Worker before running.
  */
 import { randomBytes } from "node:crypto";
 import { mkdirSync } from "node:fs";
-import { readFile, rm, writeFile } from "node:fs/promises";
+import { readFile, writeFile } from "node:fs/promises";
 import net from "node:net";
 import { join, relative, resolve } from "node:path";
-import { createInterface } from "node:readline";
 import { setTimeout as sleep } from "node:timers/promises";
-import { parseArgs, parseEnv, stripVTControlCharacters } from "node:util";
+import { parseArgs, parseEnv } from "node:util";
 import { takeLock } from "./lock.mjs";
-import { capture, killPrograms, launch, ROOT, say, sentence, stopPrograms } from "./say.mjs";
+import { capture, killPrograms, launch, launchScript, ROOT, say, sentence, stopPrograms } from "./say.mjs";
 import { checkNode, ensureSetup } from "./setup.mjs";
+import { changes } from "./watch.mjs";
+
+/** @import { Loaded, Wanted } from "./local-worker.mjs" */
+
+/**
+ * @typedef {{ port: number, state: string, devVars: string, config: string }} Places
+ * @typedef {{ url: string, token: string, where: string }} Store
+ */
 
 const URL_NAME = "UPSTASH_REDIS_REST_URL";
 const TOKEN_NAME = "UPSTASH_REDIS_REST_TOKEN";
 
-/** What wrangler says that nobody needs: its start, and the requests by which we wait for it. */
-const CHATTER = [
-  /^Using secrets defined in /,
-  /^Your Worker has access to the following bindings:/,
-  /^(Binding +Resource|env\.)/,
-  /^The file src changed, restarting build/,
-  /^\[custom build\] *($|Running: |> |build\/?: )/,
-  /^(⎔ Starting local server|🪵 +Logs were written)/u,
-  /^\[wrangler:info\] (Ready on |✨ Parsed |GET \S+\/health )/,
-];
+/** Of what the Worker is built. */
+const SOURCES = ["src", "Cargo.toml", "Cargo.lock"].map((name) => join(ROOT, name));
+const PAGE = join(ROOT, "public");
+
+/** How often a Worker that is not well is looked at: soon, and then not so soon. */
+const LOOK_AGAIN_MS = { first: 100, longest: 5000 };
+/** So long a Worker may take for its first answer before that is worth a word. */
+const SILENT_MS = 5000;
 
 /** npm passes Ctrl-C on to us, who have had it from the terminal already: so soon it is not a second one. */
 const SAME_CTRL_C_MS = 1000;
@@ -41,6 +48,8 @@ const SAME_CTRL_C_MS = 1000;
 const undo = [stopPrograms];
 /** @type {Promise<never> | undefined} */
 let ending;
+/** @type {Promise<Store> | undefined} */
+let local;
 
 let firstSignal = 0;
 for (const signal of /** @type {const} */ (["SIGINT", "SIGTERM", "SIGHUP"])) {
@@ -65,38 +74,85 @@ try {
 async function main() {
   // 1. Everything that can be wrong at once, before anything slow.
   checkNode();
-  const { port, state, devVars } = options();
+  const places = options();
+  const { port, state, devVars } = places;
   lock(state, port);
   await refuseTakenPort(port);
-  const remote = remoteStore(await readSecrets(devVars));
+  const isLocal = !remoteStore(await readSecrets(devVars));
 
   // 2. What the machine lacks.
-  await ensureSetup({ store: !remote });
+  await ensureSetup({ store: isLocal });
   await makeSecrets(devVars);
 
   // 3. The database.
-  const store = remote ?? (await localStore(state));
+  const store = await chooseStore(places);
 
-  // 4. The Worker: built first, as here one sees how far it is.
-  if ((await launch(process.execPath, ["tools/build.mjs"]).exited) !== 0) {
-    throw new Error("The Worker could not be built: see above.");
-  }
-  const storeVars = join(state, "store.vars");
-  await writeSecret(storeVars, `${URL_NAME}=${quote(store.url)}\n${TOKEN_NAME}=${quote(store.token)}\n`);
-  undo.push(() => rm(storeVars, { force: true }));
-  const wrangler = runWrangler({ port, state, envFiles: [devVars, storeVars] });
+  // 4. The Worker: what changes from here on is taken up.
+  const watched = changes(
+    [...SOURCES, PAGE, places.config, devVars],
+    [join(PAGE, "base.js")], // written when the Worker is loaded
+  );
+  if (!(await build())) throw new Error("The Worker could not be built: see above.");
+  const worker = startWorker(state);
+  const ended = worker.exited.then(() => {
+    throw new Error("The Worker's process ended by itself: what it said is above.");
+  });
+  await Promise.race([keepUp(worker, watched, places, store), ended]);
+}
 
-  // 5. The address, once it answers.
-  const address = `http://localhost:${port}`;
-  const answering = await Promise.race([untilHealthy(address, store.where), wrangler.exited]);
-  if (answering === true) {
-    say(`\n  Cloakroom is at  ${address}`);
-    say(`  Sessions are in  ${store.where}`);
-    say(`  Secrets are in   ${shown(devVars)}`);
-    say(`  Ctrl-C stops it. A change in src/ rebuilds it.\n`);
+/**
+ * Runs the Worker as the files are, and after each change again.
+ *
+ * @param {ReturnType<typeof startWorker>} worker
+ * @param {AsyncGenerator<Set<string>, never>} watched
+ * @param {Places} places
+ * @param {Store} store
+ */
+async function keepUp(worker, watched, places, store) {
+  let [isLoaded, isReady] = [false, false];
+  let check = new AbortController();
+
+  /** @param {string} [changed] what is taken up */
+  const load = async (changed) => {
+    const { failed, base } = await worker.load(places, store);
+    if (failed !== undefined) {
+      const instead = isLoaded ? " Until then the Worker runs as it was." : "";
+      return say(`${failed}\nPut that right and save the file: it is looked at again at once.${instead}`);
+    }
+    isLoaded = true;
+    check.abort();
+    check = new AbortController();
+    const { signal } = check;
+    if (changed) say(`Taken up: ${changed}.`);
+    const address = `http://localhost:${places.port}`;
+    void untilHealthy(address, base, store.where, signal).then((isHealthy) => {
+      if (!isHealthy || isReady) return;
+      isReady = true;
+      say(`\n  Cloakroom is at  ${address}`);
+      say(`  Sessions are in  ${store.where}`);
+      say(`  Secrets are in   ${shown(places.devVars)}`);
+      say(`  Ctrl-C stops it. A change in ${watchedPlaces(places)} is taken up at once.\n`);
+    });
+  };
+
+  await load();
+  for await (const changed of watched) {
+    const sources = SOURCES.filter((source) => changed.has(source));
+    if (sources.length && !(await build())) {
+      say("It could not be built: see above. Put that right and save the file: it is built again at once.");
+      for (const source of sources) changed.delete(source);
+      if (!changed.size) continue;
+    }
+    if (changed.has(places.devVars)) {
+      const before = store;
+      store = await chooseStore(places).catch((error) => {
+        say(`${sentence(error)} Until then sessions stay in ${before.where}.`);
+        return before;
+      });
+      if (store.where !== before.where) say(`Sessions are in  ${store.where}`);
+    }
+    await load([...changed].map(shown).join(", "));
   }
-  await wrangler.exited;
-  throw new Error(`wrangler dev ended by itself: what it said is above.`);
 }
 
 /**
@@ -117,10 +173,16 @@ function end(code, last) {
   return ending;
 }
 
+/** @returns {Places} */
 function options() {
   try {
     const { values } = parseArgs({
-      options: { port: { type: "string" }, state: { type: "string" }, "dev-vars": { type: "string" } },
+      options: {
+        port: { type: "string" },
+        state: { type: "string" },
+        "dev-vars": { type: "string" },
+        config: { type: "string" },
+      },
     });
     const port = Number(values.port ?? (process.env.PORT || 8787));
     if (!Number.isInteger(port) || port < 1 || port > 65535) {
@@ -130,10 +192,13 @@ function options() {
       port,
       state: resolve(ROOT, values.state ?? ".local"),
       devVars: resolve(ROOT, values["dev-vars"] ?? ".dev.vars"),
+      config: resolve(ROOT, values.config ?? "wrangler.toml"),
     };
   } catch (error) {
     const why = error instanceof Error ? error.message : error;
-    throw new Error(`Options are --port N, --state DIR and --dev-vars FILE: ${why}.`, { cause: error });
+    throw new Error(`Options are --port N, --state DIR, --dev-vars FILE and --config FILE: ${why}.`, {
+      cause: error,
+    });
   }
 }
 
@@ -196,10 +261,16 @@ async function readSecrets(file) {
   return parseEnv(await readFile(file, "utf8").catch(() => ""));
 }
 
+/** The database someone has named, else the one on this machine. @param {Places} places */
+async function chooseStore({ devVars, state }) {
+  return remoteStore(await readSecrets(devVars)) ?? localStore(state);
+}
+
 /**
  * The database someone has named, or null.
  *
  * @param {Record<string, string | undefined>} secrets of .dev.vars
+ * @returns {Store | null}
  */
 function remoteStore(secrets) {
   const url = process.env[URL_NAME] || secrets[URL_NAME];
@@ -217,8 +288,13 @@ function remoteStore(secrets) {
   return { url, token, where: `the database at ${new URL(url).host}` };
 }
 
-/** @param {string} state */
-async function localStore(state) {
+/** The one on this machine, started when it is first asked for. @param {string} state @returns {Promise<Store>} */
+function localStore(state) {
+  return (local ??= startLocal(state));
+}
+
+/** @param {string} state @returns {Promise<Store>} */
+async function startLocal(state) {
   const { startLocalStore } = await import("./local-store/index.mjs");
   const dir = join(state, "data");
   const { url, token, stop } = await startLocalStore({ dir });
@@ -255,77 +331,77 @@ async function writeSecret(file, text) {
   await writeFile(file, text, { mode: 0o600 });
 }
 
-/** For a file that wrangler reads. @param {string} value */
-function quote(value) {
-  return `'${value.replaceAll("$", "\\$")}'`;
+/** As here one sees how far it is. @returns {Promise<boolean>} whether it could be built */
+async function build() {
+  return (await launch(process.execPath, ["tools/build.mjs"]).exited) === 0;
 }
 
-/** @param {{ port: number, state: string, envFiles: string[] }} settings */
-function runWrangler({ port, state, envFiles }) {
-  const home = join(state, "wrangler");
-  const wrangler = launch(
-    process.execPath,
-    [
-      ...["node_modules/wrangler/bin/wrangler.js", "dev", "--show-interactive-dev-session=false"],
-      ...["--ip", "127.0.0.1", "--port", String(port), "--inspector-port", "0"],
-      ...["--persist-to", join(home, "state")],
-      ...envFiles.flatMap((file) => ["--env-file", file]),
-    ],
-    {
-      capture: true,
-      env: {
-        CLOUDFLARE_CF_FETCH_ENABLED: "false",
-        WRANGLER_SEND_METRICS: "false",
-        WRANGLER_HIDE_BANNER: "true", // and with it goes its look for updates
-        XDG_CONFIG_HOME: join(home, "config"), // not into the home folder
-        npm_config_update_notifier: "false", // its npm, which runs the build
-        npm_config_loglevel: "silent",
-        npm_config_logs_max: "0",
-      },
+/** The process that runs the Worker, and says what that logs. @param {string} state */
+function startWorker(state) {
+  const process = launchScript("tools/local-worker.mjs", {
+    env: { XDG_CONFIG_HOME: join(state, "wrangler") }, // not into the home folder
+  });
+  return {
+    exited: process.exited,
+    /** @param {Places} places @param {Store} store @returns {Promise<Loaded>} */
+    load: ({ port, config, devVars }, { url, token }) => {
+      /** @type {Wanted} */
+      const wanted = { port, config, secrets: devVars, bindings: { [URL_NAME]: url, [TOKEN_NAME]: token } };
+      return process.ask({ load: wanted });
     },
-  );
-  for (const stream of [wrangler.stdout, wrangler.stderr]) {
-    if (stream) createInterface({ input: stream }).on("line", passOn());
-  }
-  return wrangler;
-}
-
-/** A filter for one stream of wrangler's. */
-function passOn() {
-  let inDump = false;
-  /** @param {string} line */
-  return (line) => {
-    const plain = stripVTControlCharacters(line);
-    // A failed rebuild: the compiler has spoken, and the error object tells it all again.
-    if (/^✘ \[ERROR\] Error: Command failed with exit code/.test(plain)) inDump = true;
-    else if (/^\S/.test(plain)) inDump = false;
-    if (inDump || !plain.trim() || CHATTER.some((pattern) => pattern.test(plain))) return;
-    say((process.stdout.isTTY ? line : plain).replace(/^\S*\[(custom build|wrangler:info)\]\S* /, ""));
   };
 }
 
 /**
+ * Says, until the Worker is well, what is wrong with it: each thing once.
+ *
  * @param {string} address
+ * @param {string} base where its routes are
  * @param {string} where the sessions are
- * @returns {Promise<true>}
+ * @param {AbortSignal} signal that it is not to be waited for any more
+ * @returns {Promise<boolean>} whether it is well
  */
-async function untilHealthy(address, where) {
-  const config = await readFile(join(ROOT, "wrangler.toml"), "utf8");
-  const base = /^base_path\s*=\s*"(.*?)"/m.exec(config)?.[1] ?? "/auth";
-  let said = 0;
-  for (;;) {
-    const response = await fetch(`${address}${base}/health`, { signal: AbortSignal.timeout(5000) }).catch(
-      () => null,
-    );
-    const text = await response?.text().catch(() => "");
-    if (response?.status === 200) return true;
-    if (response && response.status !== said) {
-      said = response.status;
-      const why = said === 503 ? `${where} does not answer` : text?.trim();
-      say(`The Worker runs, but ${base}/health says ${said}: ${why}. Waiting for it to become well …`);
+async function untilHealthy(address, base, where, signal) {
+  const since = Date.now();
+  let said = -1;
+  let pause = LOOK_AGAIN_MS.first;
+  while (!signal.aborted) {
+    const timeout = AbortSignal.timeout(SILENT_MS);
+    const response = await fetch(`${address}${base}/health`, {
+      redirect: "manual",
+      signal: AbortSignal.any([signal, timeout]),
+    }).catch(() => null);
+    const text = (await response?.text().catch(() => ""))?.trim() ?? "";
+    const status = response?.status ?? 0;
+    if (signal.aborted || status === 200) return status === 200;
+    await sleep(pause); // what the Worker has to say about it comes first
+    if (status !== said && (status || Date.now() - since > SILENT_MS)) {
+      said = status;
+      say(trouble(status, text, `${base}/health`, where));
     }
-    await sleep(200);
+    pause = Math.min(2 * pause, LOOK_AGAIN_MS.longest);
   }
+  return false;
+}
+
+/**
+ * @param {number} status 0: no answer
+ * @param {string} text
+ * @param {string} path
+ * @param {string} where the sessions are
+ */
+function trouble(status, text, path, where) {
+  if (text.includes('"misconfigured"')) {
+    return "Cloakroom is misconfigured: what to change is said above. Save the file, and it is tried again at once.";
+  }
+  if (status === 503) return `Cloakroom runs, but ${where} does not answer as it should. Waiting for it …`;
+  if (!status) return `Cloakroom has not answered at ${path} yet. Waiting for it …`;
+  return `Cloakroom runs, but ${path} says ${status}: ${text}. Waiting for it to become well …`;
+}
+
+/** What is watched, for people. @param {Places} places */
+function watchedPlaces({ config, devVars }) {
+  return `src/, public/, ${shown(config)} or ${shown(devVars)}`;
 }
 
 /** @param {string} path */

@@ -19,8 +19,8 @@ import { ensureSetup } from "./setup.mjs";
 const AT_ONCE = 2;
 /** A file that takes longer hangs. */
 const PATIENCE_MS = 300_000;
-/** It builds the Worker that the other files load, so it runs after them. */
-const ALONE = "start.test.mjs";
+/** These build the Worker that the other files load, so they run after them, one by one. */
+const ALONE = /^start\b/;
 
 const QUIET = {
   WRANGLER_SEND_METRICS: "false",
@@ -78,13 +78,13 @@ async function main(wanted) {
   /** @param {Check[]} checks */
   const chosen = (checks) => checks.filter(({ name }) => name.includes(wanted));
 
-  const together = files.filter((name) => name !== ALONE && name.includes(wanted));
+  const together = files.filter((name) => !ALONE.test(name) && name.includes(wanted));
   const afterwards = chosen([
     TSC,
     ...(together.length ? [{ name: wanted, what: together.join(", "), run: () => nodeTests(together) }] : []),
-    ...(files.includes(ALONE)
-      ? [{ name: ALONE, what: "npm start itself", run: () => nodeTests([ALONE]) }]
-      : []),
+    ...files
+      .filter((name) => ALONE.test(name))
+      .map((name) => ({ name, what: "npm start itself", run: () => nodeTests([name]) })),
     DEPLOY,
   ]);
   const first = [chosen([PRETTIER]), chosen(RUST)];

@@ -13,6 +13,7 @@ import path from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
+import { identityOf } from "./lock.mjs";
 
 const run = promisify(execFile);
 
@@ -23,7 +24,7 @@ const LOCAL = fileURLToPath(new URL("../.local/", import.meta.url));
 /** The oldest servers with `SET … IFEQ`, a conditional delete and TTLs on hash fields. */
 const OLDEST = { valkey: [9, 0], redis: [8, 4] };
 
-/** A file in a data folder that names the socket of the server that has it. */
+/** A file in a data folder: the folder's identity, which a copy does not have, and the socket of its server. */
 const IN_USE_BY = "in-use-by";
 
 const START_TIMEOUT_MS = 30_000;
@@ -66,7 +67,7 @@ export async function startValkey({ dir, log = () => {}, binary } = {}) {
   settings.push("--loglevel", "warning", "--dir", dir ?? temp, "--appendonly", dir ? "yes" : "no");
   if (dir) {
     await mkdir(dir, { recursive: true });
-    await writeFile(path.join(dir, IN_USE_BY), socket);
+    await writeFile(path.join(dir, IN_USE_BY), `${identityOf(dir)} ${socket}`);
     settings.push("--appendfsync", "everysec");
     log(`starting Valkey on ${dir}`);
   }
@@ -186,8 +187,9 @@ async function install(home, log) {
  * @param {string} dir
  */
 async function refuseInUse(dir) {
-  const socket = await readFile(path.join(dir, IN_USE_BY), "utf8").catch(() => "");
-  if (socket && (await ping(socket))) {
+  const note = await readFile(path.join(dir, IN_USE_BY), "utf8").catch(() => "");
+  const [, folder, socket] = /^(\S+) (.+)$/.exec(note) ?? [];
+  if (socket && folder === identityOf(dir) && (await ping(socket))) {
     throw new Error(`${dir} is in use by another Valkey: stop that one first.`);
   }
 }
