@@ -42,6 +42,8 @@ pub struct Context<'a, H> {
     tickets: Tickets<'a>,
     /// Which of the tickets counts: those before it have turned out to be dead.
     current: Cell<usize>,
+    /// Whether the request is counted for the session of a ticket before it, which has lived.
+    is_counted: Cell<bool>,
     cookie_change: RefCell<CookieChange>,
     began: Time,
 }
@@ -90,6 +92,7 @@ impl<'a, H: Host> Context<'a, H> {
             is_foreign_read,
             tickets,
             current: Cell::new(0),
+            is_counted: Cell::new(false),
             store: CountingStore::new(store, limiter, config.limits.fails_open),
             cookie_change: RefCell::new(CookieChange::Unchanged),
             began: now,
@@ -104,9 +107,18 @@ impl<'a, H: Host> Context<'a, H> {
     /// The session of the ticket that counts has ended: it uses up nobody's limit, and the next one counts.
     pub fn dismiss_ticket(&self) {
         self.current.set(self.current.get() + 1);
+        if self.is_counted.get() {
+            return;
+        }
         let ticket = self.presented().map(|presented| &presented.ticket);
         self.store.limiter.withdraw_ticket();
         self.app.config.limits.apply_ticket(&self.store.limiter, self.request, ticket);
+    }
+
+    /// This request has ended the session of the ticket that counts, and stays counted for it. The next ticket is looked at.
+    pub fn pass_ticket(&self) {
+        self.is_counted.set(true);
+        self.current.set(self.current.get() + 1);
     }
 
     /// A cookie that holds no ticket for a session is removed.

@@ -52,7 +52,7 @@ pub(super) async fn log_out<H: Host>(cx: &Context<'_, H>) -> Result<Response, Pr
             Err(error) => return Err(error.into()),
         }
         has_ended = true;
-        cx.dismiss_ticket();
+        cx.pass_ticket();
     }
     if has_ended {
         cx.app.isolate.count("logouts", cx.app.host.now());

@@ -51,6 +51,12 @@ impl Loaded {
         self.head.as_deref().and_then(FamilyHead::parse)
     }
 
+    /// Whether it is a redirect that was written less than the grace ago. Then its id may be used, even if the head does not
+    /// know of the rotation: those of 0.1 know of none.
+    fn is_new_redirect(&self, now: Time) -> bool {
+        matches!(&self.entry, Some(Entry::Redirect(redirect)) if now < redirect.until)
+    }
+
     /// Where `ticket` leads, whose key this was read from.
     fn step(&self, ticket: &Ticket, now: Time) -> Result<Step, Error> {
         let redirect = match &self.entry {
@@ -63,8 +69,10 @@ impl Loaded {
         let head = self.head();
         match head.as_ref().map_or(Position::Newest, |head| head.position(ticket, now)) {
             Position::Old(newest) => return Ok(Step::To(newest)),
-            Position::GraceOver => return Ok(head.map_or(Step::Nowhere, Step::GraceOver)),
-            Position::Newest | Position::OldUnknown => {}
+            Position::GraceOver if !self.is_new_redirect(now) => {
+                return Ok(head.map_or(Step::Nowhere, Step::GraceOver));
+            }
+            Position::Newest | Position::OldUnknown | Position::GraceOver => {}
         }
         Ok(redirect.map_or(Step::Nowhere, |redirect| Step::To(redirect.successor(ticket))))
     }
@@ -110,12 +118,15 @@ impl<H: Host> Sessions<'_, H> {
     /// Follows an old id to the session.
     async fn follow(&self, mut ticket: Ticket, mut loaded: Loaded) -> Result<Option<Session>, Error> {
         let (now, carried) = (self.host.now(), ticket.clone());
+        let mut is_in_grace = false;
         for _ in 0..MAX_READS {
+            is_in_grace |= ticket.id == carried.id && loaded.is_new_redirect(now);
             match loaded.step(&ticket, now)? {
                 Step::Here => {
                     let is_primary = loaded.is_primary;
                     // The head read here may be newer than the one that led here.
-                    let stolen = loaded.head().filter(|head| head.is_grace_over(carried.generation, now));
+                    let is_over = |head: &FamilyHead| head.is_grace_over(carried.generation, now);
+                    let stolen = loaded.head().filter(|head| !is_in_grace && is_over(head));
                     let session = match stolen {
                         Some(head) => self.end_stolen(&head).await?,
                         None => self.session_of(ticket, loaded, &carried),

@@ -132,7 +132,7 @@ pub struct Redirect {
     /// The new handle, for those who know only the old one.
     pub to: Handle,
     /// Half a minute after the rotation, which is how long isolates of 0.1 follow it.
-    until: Time,
+    pub(super) until: Time,
     /// The family of both ids, and the position of the old one. (Not in redirects of 0.1.)
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<(Family, Generation)>,
