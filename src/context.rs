@@ -166,6 +166,8 @@ impl<'a, H: Host> Context<'a, H> {
                 self.remove_cookie();
                 Ok(None)
             }
+            // Others keep changing it. It can wait.
+            Err(Error::Conflict) => Ok(self.load_from(Source::Primary).await?),
             Err(error) => Err(error.into()),
         }
     }

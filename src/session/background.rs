@@ -40,9 +40,11 @@ impl<H: Host> Sessions<'_, H> {
     /// From now on the grace of the id before this one runs out.
     async fn note_presented(&self, ticket: &Ticket) -> Result<(), Error> {
         let change = |head: Option<&FamilyHead>| match head {
-            Some(head) if head.generation > ticket.generation || head.is_seen() => None,
-            Some(head) if head.generation == ticket.generation => Some(head.seen(self.host.now())),
-            _ => Some(FamilyHead::presented(ticket, self.host.now())),
+            Some(head) if head.generation > ticket.generation => None,
+            Some(head) if head.generation == ticket.generation => {
+                (!head.is_seen()).then(|| head.seen(self.host.now()))
+            }
+            older => Some(FamilyHead::presented(older, ticket, self.host.now())),
         };
         self.update_head(ticket, None, &change).await
     }
