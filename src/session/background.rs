@@ -13,6 +13,8 @@ use crate::{
 pub enum Task {
     /// Deletes keys that lead nowhere any more.
     Delete(Vec<String>),
+    /// Lets a redirect end soon: its grace runs, and it was touched as if it were a session.
+    ShortenRedirect(String),
     /// Notes that a ticket with the newest id of its family was presented.
     NotePresented(Ticket),
 }
@@ -20,15 +22,21 @@ pub enum Task {
 impl<H: Host> Sessions<'_, H> {
     /// Does the work that the isolate has put off.
     pub async fn run_background(&self) {
-        let (mut keys, mut presented) = (Vec::new(), Vec::new());
+        let (mut keys, mut redirects, mut presented) = (Vec::new(), Vec::new(), Vec::new());
         for task in self.isolate.take_tasks() {
             match task {
                 Task::Delete(more) => keys.extend(more),
+                Task::ShortenRedirect(key) => redirects.push(key),
                 Task::NotePresented(ticket) => presented.push(ticket),
             }
         }
         if !keys.is_empty() {
             drop(self.store.run_all(Batch::default().delete(keys)).await);
+        }
+        if !redirects.is_empty() {
+            let batch =
+                redirects.iter().fold(Batch::default(), |batch, key| batch.expire(key, Redirect::TTL));
+            drop(self.store.run_all(batch).await);
         }
         for ticket in presented {
             if self.write_presented(&ticket).await.is_err() {

@@ -131,6 +131,14 @@ impl FamilyHead {
         if newest.id.handle() == self.to { Position::Old(newest) } else { Position::OldUnknown }
     }
 
+    /// Whether the grace of the id at this position runs, or is over: its successor was presented.
+    pub fn is_grace_running(&self, generation: Generation) -> bool {
+        match self.successors_of(generation).first() {
+            Some(successor) => successor.seen.is_some(),
+            None => next_generation(generation) < self.generation,
+        }
+    }
+
     /// Whether the id at this position may not be used any more: its successor was presented long enough ago.
     pub fn is_grace_over(&self, generation: Generation, now: Time) -> bool {
         match self.successors_of(generation).first() {

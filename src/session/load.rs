@@ -1,6 +1,6 @@
 //! From a ticket to the session behind it, in one call to the store.
 
-use super::{Entry, Error, FamilyHead, Position, Session, Sessions, User, UserState};
+use super::{Entry, Error, FamilyHead, Position, Session, Sessions, Task, User, UserState};
 use crate::{
     host::Host,
     store::{Batch, Failure},
@@ -32,6 +32,8 @@ pub(super) struct Loaded {
     head: Option<String>,
     /// Whether it is certain that the primary has answered.
     is_primary: bool,
+    /// Whether its time to live was extended.
+    is_touched: bool,
 }
 
 /// Where a ticket leads.
@@ -151,6 +153,10 @@ impl<H: Host> Sessions<'_, H> {
                     return Ok(session);
                 }
                 Step::To(newest) => {
+                    let is_running = |head: FamilyHead| head.is_grace_running(ticket.generation);
+                    if loaded.is_touched && loaded.head().is_some_and(is_running) {
+                        self.isolate.defer(Task::ShortenRedirect(self.key(&ticket.id.handle())));
+                    }
                     ticket = newest;
                     (loaded, _) = self.read(&mut ticket, None, Source::Primary).await?;
                 }
@@ -163,6 +169,7 @@ impl<H: Host> Sessions<'_, H> {
                     return Ok(None);
                 }
                 Step::GraceOver(head) => {
+                    self.isolate.defer(Task::Delete(vec![self.key(&ticket.id.handle())]));
                     self.end_stolen(&head).await?;
                     self.isolate.remember_dead(carried.id.handle());
                     return Ok(None);
@@ -225,7 +232,7 @@ impl<H: Host> Sessions<'_, H> {
         let is_primary = source == Source::Primary || (is_counting && self.store.uncounted().is_none());
         let values = replies.into_iter().next().ok_or(Failure::Garbled)?;
         let mut values = values.values(keys.len() + usize::from(other_key.is_some()))?.into_iter();
-        let loaded = loaded(&mut values, ticket, is_primary);
+        let loaded = Loaded { is_touched: is_touch_due, ..loaded(&mut values, ticket, is_primary) };
         Ok((loaded, values.next().flatten()))
     }
 
@@ -268,5 +275,5 @@ fn loaded(values: &mut impl Iterator<Item = Option<String>>, ticket: &Ticket, is
     let (stored, head) = (values.next().flatten(), values.next().flatten());
     let state = ticket.user.and_then(|_| values.next().flatten());
     let entry = stored.as_deref().and_then(Entry::parse);
-    Loaded { stored, entry, state: UserState::parse(state.as_deref()), head, is_primary }
+    Loaded { stored, entry, state: UserState::parse(state.as_deref()), head, is_primary, is_touched: false }
 }
