@@ -62,6 +62,24 @@ test("nothing for a forged, malformed or expired ticket", async () => {
   assert.deepEqual(await costOf(() => visitor.look()), NOTHING);
 });
 
+test("nothing for a ticket that the isolate knows to be dead, whatever is asked with it", async () => {
+  await visitor.merge({ a: 1 });
+  const late = visitor.clone();
+  await visitor.logout();
+  // A read may be answered by a replica, which is not believed.
+  const found = { calls: 2, commands: 3, byName: { MGET: 2, GETEX: 1 } };
+  assert.deepEqual(await costOf(() => late.clone().look()), found);
+  for (const act of [
+    () => late.clone().look(),
+    () => late.clone().send("HEAD", "/auth/session"),
+    () => late.clone().logout(),
+  ]) {
+    assert.deepEqual(await costOf(act), NOTHING);
+  }
+  const begun = { calls: 1, commands: 1, byName: { SET: 1 } };
+  assert.deepEqual(await costOf(() => late.merge({ a: 1 })), begun, "the same as without a cookie");
+});
+
 test("one call and one command for a read, one command more when a touch is due", async () => {
   await visitor.merge({ a: 1 });
   assert.deepEqual(await costOf(() => visitor.look()), { calls: 1, commands: 1, byName: { MGET: 1 } });
@@ -71,21 +89,22 @@ test("one call and one command for a read, one command more when a touch is due"
   assert.deepEqual(await costOf(() => visitor.look()), { calls: 1, commands: 1, byName: { MGET: 1 } });
 });
 
-test("two calls and two commands for a change, one for a change that changes nothing", async () => {
+// Without a limit, nothing else in a change's first call makes the primary answer it: that takes a command more.
+test("two calls and three commands for a change, one and two for a change that changes nothing", async () => {
   await visitor.merge({ a: 1 });
   assert.deepEqual(await costOf(() => visitor.merge({ a: 2 })), {
     calls: 2,
-    commands: 2,
-    byName: { MGET: 1, SET: 1 },
+    commands: 3,
+    byName: { MGET: 1, GETEX: 1, SET: 1 },
   });
   assert.deepEqual(await costOf(() => visitor.merge({ a: 2 })), {
     calls: 1,
-    commands: 1,
-    byName: { MGET: 1 },
+    commands: 2,
+    byName: { MGET: 1, GETEX: 1 },
   });
 });
 
-test("one call and one command for the change that creates a session, two of each for a logout", async () => {
+test("one call and one command for the change that creates a session, two and three for a logout", async () => {
   assert.deepEqual(await costOf(() => visitor.merge({ a: 1 })), {
     calls: 1,
     commands: 1,
@@ -93,32 +112,34 @@ test("one call and one command for the change that creates a session, two of eac
   });
   assert.deepEqual(await costOf(() => visitor.logout()), {
     calls: 2,
-    commands: 2,
-    byName: { MGET: 1, DELEX: 1 },
+    commands: 3,
+    byName: { MGET: 1, GETEX: 1, DELEX: 1 },
   });
 });
 
-test("four calls and four commands for a rotation, one call more for an old id", async () => {
+test("four calls and six commands for a rotation, two calls for an old id, and a call after the new one's first use", async () => {
+  const { store } = both;
   await visitor.merge({ a: 1 });
   const late = visitor.clone();
   assert.deepEqual(await costOf(() => visitor.rotate()), {
     calls: 4,
-    commands: 4,
-    byName: { MGET: 1, SET: 3 },
+    commands: 6,
+    byName: { MGET: 1, GETEX: 2, SET: 3 },
   });
-  assert.deepEqual(await costOf(() => late.look()), { calls: 2, commands: 2, byName: { MGET: 2 } });
-  assert.deepEqual(await costOf(() => late.look()), { calls: 1, commands: 1, byName: { MGET: 1 } });
-});
+  const followed = { calls: 2, commands: 3, byName: { MGET: 2, GETEX: 1 } };
+  assert.deepEqual(await costOf(() => late.clone().look()), followed);
 
-test("two calls and three commands to find that a session has ended: the primary is read too", async () => {
-  await visitor.merge({ a: 1 });
-  const late = visitor.clone();
-  await visitor.logout();
-  assert.deepEqual(await costOf(() => late.look()), {
-    calls: 2,
-    commands: 3,
-    byName: { MGET: 2, PEXPIRE: 1 },
+  const read = { calls: 1, commands: 1, byName: { MGET: 1 } };
+  const held = store.faults.hold(({ commands }) => commands[0]?.[0] === "GETEX");
+  const { commands } = await costOf(() => visitor.look());
+  assert.equal(commands, read.commands, "until the answer");
+  await held.arrived;
+  const noted = await store.counters.during(async () => {
+    held.release();
+    await both.worker.moveClock(0);
   });
+  assert.deepEqual(noted.byName, { SET: 1, GETEX: 2, PEXPIRE: 1 });
+  assert.deepEqual(await costOf(() => visitor.look()), read, "once");
 });
 
 describe("with the limits that are set by default", () => {
@@ -186,6 +207,34 @@ describe("with the limits that are set by default", () => {
     assert.deepEqual(await cost(() => visitor.merge({ a: 2 })), changed);
   });
 
+  test("no more for a user's read, and for a user's change one command more", async () => {
+    assert.equal((await visitor.register("Cy", "correct horse")).status, 201);
+    await visitor.look();
+    const read = { calls: 1, commands: 2, byName: { MGET: 1, INCR: 1 } };
+    assert.deepEqual(await cost(() => visitor.look()), read);
+    const changed = { calls: 2, commands: 4, byName: { MGET: 1, INCR: 1, SET: 1, GETEX: 1 } };
+    assert.deepEqual(await cost(() => visitor.merge({ a: 2 })), changed);
+  });
+
+  test("one call and two commands for a dead ticket, and nothing from then on", async () => {
+    const late = visitor.clone();
+    assert.equal((await visitor.logout()).status, 204);
+    // It is given back after the answer.
+    const held = limited.store.faults.hold(({ commands }) => commands.some(([word]) => word === "DECRBY"));
+    const found = { commands: 2, byName: { MGET: 1, INCR: 1 } };
+    const { calls, ...first } = await cost(async () => {
+      const answer = await late.look();
+      await held.arrived;
+      return answer;
+    });
+    assert.deepEqual({ calls: calls - 1, ...first }, { calls: 1, ...found });
+    held.release();
+    await limited.worker.moveClock(0);
+    assert.deepEqual(await cost(() => late.look()), NOTHING);
+    assert.deepEqual(await cost(() => late.send("GET", "/auth/sessions"), 401), NOTHING);
+    assert.deepEqual(await cost(() => late.logout(), 204), NOTHING);
+  });
+
   test("two calls and at most five commands for the first change without a session", async () => {
     const first = await cost(() => limited.worker.visitor().merge({ a: 1 }));
     assert.deepEqual(first, { calls: 2, commands: 3, byName: { MGET: 1, INCR: 1, SET: 1 } });
@@ -212,12 +261,20 @@ describe("with the limits that are set by default", () => {
     let user;
     /** A visitor without a cookie. @type {Visitor} */
     let nobody;
+    /** A visitor whose session has ended, which the isolate knows. @type {Visitor} */
+    let late;
     before(async () => {
       assert.equal((await limited.worker.visitor().register("Ada", PASSWORD)).status, 201);
     });
     beforeEach(async () => {
       [user, nobody] = [limited.worker.visitor(), limited.worker.visitor()];
       assert.equal((await user.login("Ada", PASSWORD)).status, 200);
+      late = visitor.clone();
+      assert.equal((await late.clone().logout()).status, 204);
+      assert.equal(await late.session(), null);
+      visitor = limited.worker.visitor();
+      assert.equal((await visitor.merge({ a: 1 })).status, 200);
+      assert.equal((await visitor.look()).status, 200);
     });
 
     /**
@@ -227,15 +284,16 @@ describe("with the limits that are set by default", () => {
      */
     const BUDGETS = [
       { out: 23, job: "a request without a cookie", act: () => nobody.look() },
-      { out: 25, job: "a forged cookie", act: () => forger().look() },
+      { out: 23, job: "a forged cookie", act: () => forger().look() },
+      { out: 23, job: "a ticket that is known to be dead", act: () => late.look() },
       { out: 27, job: "a preflight", act: preflight },
       { out: 51, job: "a read", act: () => visitor.look() },
       { out: 51, job: "a read by a user", act: () => user.look() },
-      { out: 96, job: "a change", act: () => visitor.merge({ a: 2 }) },
-      { out: 100, job: "a first change", act: () => nobody.merge({ a: 1 }) },
+      { out: 95, job: "a change", act: () => visitor.merge({ a: 2 }) },
+      { out: 99, job: "a first change", act: () => nobody.merge({ a: 1 }) },
       { out: 74, job: "a logout", act: () => visitor.logout() },
-      { out: 132, job: "a login", act: () => nobody.login("Ada", PASSWORD) },
-      { out: 160, job: "a registration", act: () => nobody.register("Bob", PASSWORD) },
+      { out: 131, job: "a login", act: () => nobody.login("Ada", PASSWORD) },
+      { out: 159, job: "a registration", act: () => nobody.register("Bob", PASSWORD) },
     ];
 
     for (const { job, act, out } of BUDGETS) {

@@ -229,7 +229,6 @@ describe("a replica that still has an ended session", () => {
   beforeEach(() => store.faults.clear());
 
   const changes = [
-    (/** @type {Visitor} */ visitor) => visitor.increment("/n"),
     (/** @type {Visitor} */ visitor) => visitor.rotate(),
     (/** @type {Visitor} */ visitor) => visitor.send("DELETE", "/auth/sessions?keep=current"),
   ];
@@ -243,18 +242,27 @@ describe("a replica that still has an ended session", () => {
     test(`shows it, and lets nobody change, rotate or keep it: it ${end}`, async () => {
       const id = `ended ${++count}`;
       const visitor = await logIn(newcomer(2), id);
+      await visitor.merge({ private: true });
       store.faults.lag = [0, 2 * LAG, 2 * LAG];
       assert.ok([200, 204].includes((await act(visitor, id)).status));
       visitor.cookies.delete(SYNC);
-      const [shown, ...refused] = await Promise.all([
+      const [shown, changed, ...refused] = await Promise.all([
         visitor.clone().look(),
+        visitor.clone().increment("/n"),
         ...changes.map((change) => change(visitor.clone())),
       ]);
       assert.equal(shown.json.session?.user.id, id);
+      const { user, data } = changed.json.session;
+      assert.deepEqual(
+        [user, data],
+        [null, { n: 1 }],
+        "a change begins another session, with the new data alone",
+      );
       assert.deepEqual(
         refused.map(({ status }) => status),
-        [401, 401, 401],
+        [401, 401],
       );
+      assert.equal((await visitor.clone().look()).json.session, null, "the isolate knows it by now");
       store.faults.clear();
       assert.equal(await visitor.session(), null);
     });
