@@ -1,14 +1,16 @@
 //! The path of a request, from top to bottom. Pure: what it needs of the machine it asks of the [`Host`].
 
 use crate::{
+    account::name::Name,
     config::Config,
-    context::{Context, CookieChange},
+    context::{Context, CookieChange, DEADLINE_IN_TIMEOUTS},
     host::Host,
-    http::{Code, Problem, Request, Response, cors, cross_site},
+    http::{Code, Method, Problem, Request, Response, cors, cross_site, path_of},
     isolate::Isolate,
-    limit::{self, Subject},
-    routes, stats,
-    ticket::sync,
+    limit::{self, CountingStore, Subject},
+    routes::{self, Found},
+    session::Sessions,
+    stats,
 };
 
 /// A deployment in one isolate: its configuration, the machine, and what the isolate remembers.
@@ -19,12 +21,27 @@ pub struct App<H> {
     pub host: H,
     /// What this isolate remembers between requests.
     pub isolate: Isolate,
+    /// The names that nobody can register, folded.
+    reserved_names: Vec<String>,
 }
 
 impl<H: Host> App<H> {
-    /// A new isolate.
+    /// A new isolate. Writes to the log what the operator may not have meant: [`Config::notices`].
     pub fn new(config: Config, host: H) -> Self {
-        Self { config, host, isolate: Isolate::default() }
+        for notice in &config.notices {
+            host.log(notice);
+        }
+        let reserved = config.reserved_names.iter().filter_map(|name| Name::parse(name, &host).ok());
+        let reserved_names = reserved.map(|name| name.folded).collect();
+        Self { config, host, isolate: Isolate::default(), reserved_names }
+    }
+
+    /// Why a new account cannot have this name. The text is for its owner.
+    pub fn name_fault(&self, name: &Name) -> Option<&'static str> {
+        let reserved = || {
+            self.reserved_names.contains(&name.folded).then_some("this username is reserved; choose another")
+        };
+        name.fault(&self.host).or_else(reserved)
     }
 
     /// Answers a request.
@@ -35,6 +52,11 @@ impl<H: Host> App<H> {
         finish(&cx, outcome).await
     }
 
+    /// Whether the body of a request to this URL matters. What a proxy passes on of its visitor's does not, however large.
+    pub fn needs_body(&self, url: &str) -> bool {
+        !routes::is_verify(path_of(url), &self.config.base_path)
+    }
+
     /// Whether there is work to do after the response.
     pub fn has_background_work(&self) -> bool {
         self.isolate.has_background_work(self.host.now())
@@ -43,8 +65,13 @@ impl<H: Host> App<H> {
     /// Does the work that may wait until after the response.
     pub async fn run_background(&self) {
         let timeout = self.config.store_timeout;
-        limit::apply_corrections(&self.host, &self.isolate.limits, timeout).await;
-        stats::write(&self.host, &self.isolate, timeout, &self.config.session.key_prefix).await;
+        let (Self { config, host, isolate, .. }, now) = (self, self.host.now());
+        let store = CountingStore::without_limits(host, isolate, timeout);
+        let rules = &config.session;
+        let deadline = now + timeout * DEADLINE_IN_TIMEOUTS;
+        Sessions { host, store: &store, isolate, rules, began: now, deadline }.run_background().await;
+        limit::apply_corrections(host, &isolate.limits, timeout).await;
+        stats::write(host, isolate, timeout, &rules.key_prefix).await;
     }
 }
 
@@ -56,30 +83,42 @@ pub fn misconfigured() -> Response {
 /// From the request to the handler of its route.
 async fn handle<H: Host>(cx: &mut Context<'_, H>) -> Result<Response, Problem> {
     let (request, config) = (cx.request, &cx.app.config);
-    // 1. The route. A preflight is answered by it alone.
-    let route = routes::find(request.path, &config.base_path);
-    if cors::is_preflight(request) {
-        return Ok(cors::preflight(request, route?.allowed(), &config.origins));
+    // 1. The route. OPTIONS is answered by it alone, unless a proxy asks about its visitor's.
+    let route = routes::find(request.path, &config.base_path, config.admin_token.is_some());
+    let is_forward_auth = cx.is_forward_auth();
+    if request.method == Method::Options && !is_forward_auth {
+        return Ok(options(cx, &route?));
     }
-    // 2. Not from a page of another site: that counts for nobody's limit. (Nothing is added to the limiter yet.)
-    cross_site::check(request, &config.origins)?;
-    cx.remove_invalid_cookie();
+    // 2. Not from a page of another site: that counts for nobody's limit. (Nothing is added to the limiter yet.) What a
+    // proxy passes on of its visitor's browser says nothing of the proxy. A back end that passes on its visitor's browser
+    // headers is checked like the browser.
+    if !is_forward_auth {
+        cross_site::check(request, &config.cors)?;
+    }
+    cx.read_client_address()?;
+    cx.remove_useless_cookie();
     // 3. The limits, as far as they are known without the store. The first call to the store counts.
-    if let Some(presented) = &cx.presented {
+    if let Some(presented) = cx.presented() {
         stats::count_ticket(&cx.app.isolate, presented, cx.app.host.now());
     }
     if cx.app.host.has_platform_limit() {
-        let subject = Subject::address(&request.client_address()).to_string();
+        let address = Subject::address(&request.client_address());
+        // Another site's page must not use up its visitors' limit, and its requests not be without one.
+        let subject = if cx.is_foreign_read { format!("cross-site {address}") } else { address.to_string() };
         if cx.app.host.is_over_platform_limit(&subject).await {
             return Err(limit::over_platform_limit());
         }
     }
-    let ticket = cx.presented.as_ref().map(|presented| &presented.ticket);
-    config.limits.apply(&cx.store.limiter, request, ticket);
+    if !cx.is_foreign_read {
+        let ticket = cx.presented().map(|presented| &presented.ticket);
+        config.limits.apply(&cx.store.limiter, request, ticket);
+    }
     cx.store.limiter.check_blocked(cx.app.host.now())?;
-    // 4. What holds for every route: no body is too large, and the service API needs the admin token.
+    // 4. What holds for every route: its body can be read, and the service API needs the admin token.
     let route = route?;
-    request.body()?;
+    if !is_forward_auth {
+        request.check_body()?;
+    }
     if route.is_admin() {
         cx.require_admin()?;
     }
@@ -87,6 +126,24 @@ async fn handle<H: Host>(cx: &mut Context<'_, H>) -> Result<Response, Problem> {
     let (handler, param) = route.handler(request.method)?;
     cx.param = param;
     handler(cx).await
+}
+
+/// The answer to `OPTIONS`: to a preflight, or the methods of the path. The operator learns which origin would have to be
+/// allowed.
+#[inline(never)] // inlined, it and its caller are larger by some KB
+fn options<H: Host>(cx: &Context<'_, H>, route: &Found<'_, H>) -> Response {
+    let Context { app, request, .. } = cx;
+    if !cors::is_preflight(request) {
+        return route.options();
+    }
+    let origin = request.from_origin();
+    if !app.config.cors.allows(request) && app.isolate.is_new_refused_origin(origin) {
+        let shown = cors::printable(origin);
+        app.host.log(&format_args!(
+            "a page of {shown} was not allowed to call: if it is yours, add its origin to cors.origins"
+        ));
+    }
+    app.config.cors.preflight(request, route.allowed())
 }
 
 /// From the handler's outcome to the response.
@@ -118,19 +175,26 @@ async fn finish<H: Host>(cx: &Context<'_, H>, mut outcome: Result<Response, Prob
     let response = outcome.unwrap_or_else(Response::from);
     let response = store.limiter.write_fields(response);
     let response = set_cookies(cx, response, ended).header("Vary", "Cookie");
-    cors::expose(response, request, &app.config.origins).uncacheable()
+    if cx.is_forward_auth() {
+        return response.uncacheable();
+    }
+    app.config.cors.expose(response, request).uncacheable()
 }
 
 /// Sets or removes the ticket's cookie and, after a write, the one for read-your-writes. Never with a failure: then nothing
-/// is known, and nobody may be logged out. Never with forward-auth: the visitor does not see that answer.
+/// is known, and nobody may be logged out. Never with forward-auth: the visitor does not see that answer. The answer to a
+/// safe request removes none: it may arrive after the one that has set a newer.
 fn set_cookies<H: Host>(cx: &Context<'_, H>, mut response: Response, ended: bool) -> Response {
-    let Context { app: App { config, host, .. }, request, store, .. } = cx;
+    let Context { app: App { config, host, .. }, request, .. } = cx;
     if response.status >= 500 || cx.is_forward_auth() {
         return response;
     }
-    let (sync_cookie, sync_keyring) = &config.sync;
-    let change = if ended && cx.presented.is_some() { CookieChange::Remove } else { cx.take_cookie_change() };
+    let (sync_cookie, _) = &config.sync;
+    let change = if ended { CookieChange::Remove } else { cx.take_cookie_change() };
     let is_removed = matches!(change, CookieChange::Remove);
+    if is_removed && !cx.may_remove_cookie() {
+        return response;
+    }
     match change {
         CookieChange::Unchanged => {}
         CookieChange::Set(ticket) => {
@@ -142,8 +206,8 @@ fn set_cookies<H: Host>(cx: &Context<'_, H>, mut response: Response, ended: bool
         let is_present = sync_cookie.values(request.cookie()).next().is_some();
         return if is_present { response.header("Set-Cookie", sync_cookie.remove()) } else { response };
     }
-    match store.sync_token_after_write().and_then(|token| sync::sign(&token, sync_keyring, host.now())) {
-        Some(token) => response.header("Set-Cookie", sync_cookie.set(&token, Some(sync::LIFETIME))),
+    match cx.take_sync_cookie() {
+        Some(line) => response.header("Set-Cookie", line),
         None => response,
     }
 }

@@ -11,8 +11,10 @@ use subtle::ConstantTimeEq;
 
 use crate::{
     account::password::Params,
+    bindings::{Defaults, misspelt},
     document,
     fields::Table,
+    http::cors::{self, AllowedOrigin, is_origin},
     limit::{By, Limits, Pattern, Quota, RouteLimit},
     session::{Lifetimes, RecordIp, Rules},
     ticket::{
@@ -39,14 +41,18 @@ pub struct Config {
     pub limits: Limits,
     /// How passwords are hashed.
     pub passwords: Params,
+    /// Names that nobody can register, as the operator writes them.
+    pub reserved_names: Vec<String>,
     /// The cookie by which a device is known to its accounts, and its keys.
     pub device: (Cookie, Keyring),
-    /// Origins whose pages may call with credentials.
-    pub origins: Vec<String>,
+    /// Which pages of other origins may call with credentials.
+    pub cors: cors::Policy,
     /// How long one call to the store may take.
     pub store_timeout: Duration,
     /// What opens the service API, if it is to be there.
     pub admin_token: Option<Secret>,
+    /// What is no fault, and may not be meant: a sentence each, for the log.
+    pub notices: Vec<String>,
 }
 
 impl Config {
@@ -83,7 +89,8 @@ impl std::fmt::Debug for Secret {
 pub type Faults = Vec<String>;
 
 impl Config {
-    /// From JSON: an object of the Worker's environment, `{"CLOAKROOM": {…}, "SESSION_SECRET": "…", …}`.
+    /// From JSON: an object of the Worker's environment, `{"CLOAKROOM": {…}, "SESSION_SECRET": "…", …}`. Of bindings that
+    /// are no settings only the names are looked at, and those of a table's fields: one may be a misspelt setting.
     pub fn from_json(json: &str) -> Result<Self, Faults> {
         let environment: Value = serde_json::from_str(json).unwrap_or_default();
         let mut faults = Faults::new();
@@ -91,14 +98,14 @@ impl Config {
         // 1. Secrets.
         let secret = |name| environment.get(name).and_then(Value::as_str).unwrap_or_default();
         let signing: Vec<_> = secret("SESSION_SECRET").split(',').map(str::trim).collect();
-        faults.extend(signing.iter().find_map(|text| secret_fault("SESSION_SECRET", text)));
+        faults.extend(signing.iter().find_map(|text| secret_fault(&environment, "SESSION_SECRET", text)));
         if environment.get("ADMIN_TOKEN").is_some() {
-            faults.extend(secret_fault("ADMIN_TOKEN", secret("ADMIN_TOKEN")));
+            faults.extend(secret_fault(&environment, "ADMIN_TOKEN", secret("ADMIN_TOKEN")));
         }
-        faults.extend(store_url_fault(secret("UPSTASH_REDIS_REST_URL")));
+        faults.extend(store_url_fault(&environment, secret("UPSTASH_REDIS_REST_URL")));
         let token = secret("UPSTASH_REDIS_REST_TOKEN");
         if token.is_empty() {
-            faults.push(format!("UPSTASH_REDIS_REST_TOKEN is missing: {HOW_TO_SET}"));
+            faults.push(missing(&environment, "UPSTASH_REDIS_REST_TOKEN"));
         } else if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
             faults.push(
                 "UPSTASH_REDIS_REST_TOKEN holds a space or a line break: copy the token alone".to_owned(),
@@ -115,9 +122,11 @@ impl Config {
         let session = session(&mut table, key_prefix);
         let limits = limits(&mut table);
         let passwords = password(&mut table);
-        let origins = origins(&mut table);
+        let reserved_names = accounts(&mut table);
+        let cors = cors(&mut table);
         let (store_timeout, fails_open) = store(&mut table);
         let limits = Limits { fails_open, ..limits };
+        let known = table.known().to_vec();
         faults.extend(table.finish());
 
         // 3. A crate of the same build could change how numbers are read.
@@ -129,8 +138,16 @@ impl Config {
             );
         }
 
-        // 4. All or nothing.
+        // 4. What may be misspelt, although it is not needed. Running on the defaults is worth a word, but no fault.
+        let token = misspelt(&environment, "ADMIN_TOKEN");
+        let token = token.map(|other| format!("ADMIN_TOKEN is not bound: there is no service API; {other}"));
+        let defaults = Defaults::new(&environment, &known);
+        let defaults = defaults.filter(|defaults| faults.is_empty() || defaults.has_hint());
+        let notices: Vec<_> = token.into_iter().chain(defaults.map(|defaults| defaults.notice())).collect();
+
+        // 5. All or nothing.
         if !faults.is_empty() {
+            faults.extend(notices);
             return Err(faults);
         }
         let keyring = Keyring::new(&signing, &cookie.name);
@@ -149,25 +166,33 @@ impl Config {
             session,
             limits,
             passwords,
+            reserved_names,
             device,
-            origins,
+            cors,
             store_timeout,
             admin_token,
+            notices,
         })
     }
 }
 
 const HOW_TO_SET: &str = "set it with `npx wrangler secret put`, or in .dev.vars for local use";
 
+/// What is said of a secret that is not there.
+fn missing(environment: &Value, name: &str) -> String {
+    let misspelt = misspelt(environment, name).map_or_else(String::new, |other| format!("; {other}"));
+    format!("{name} is missing: {HOW_TO_SET}{misspelt}")
+}
+
 /// What is wrong with a secret. Never repeats it.
-fn secret_fault(name: &str, text: &str) -> Option<String> {
+fn secret_fault(environment: &Value, name: &str, text: &str) -> Option<String> {
     const PLACEHOLDERS: [&str; 7] =
         ["change", "placeholder", "example", "replace", "your", "xxxx", "0123456789"];
     let length = text.chars().count();
     let different = text.char_indices().filter(|(index, one)| text.find(*one) == Some(*index)).count();
     let lower = text.to_ascii_lowercase();
     if length == 0 {
-        Some(format!("{name} is missing: {HOW_TO_SET}"))
+        Some(missing(environment, name))
     } else if length < 32 {
         Some(format!("{name} has {length} characters; at least 32 are needed: try `openssl rand -base64 32`"))
     } else if different < 10 || PLACEHOLDERS.iter().any(|word| lower.contains(word)) {
@@ -177,9 +202,9 @@ fn secret_fault(name: &str, text: &str) -> Option<String> {
     }
 }
 
-fn store_url_fault(url: &str) -> Option<String> {
+fn store_url_fault(environment: &Value, url: &str) -> Option<String> {
     if url.is_empty() {
-        return Some(format!("UPSTASH_REDIS_REST_URL is missing: {HOW_TO_SET}"));
+        return Some(missing(environment, "UPSTASH_REDIS_REST_URL"));
     }
     let is_clear_text_over_the_net = url.starts_with("http://") && url.contains(".upstash.io");
     let is_url = is_origin(url.trim_end_matches('/'));
@@ -229,6 +254,9 @@ fn cookie(table: &mut Table<'_>, base_path: &str) -> Settings {
     settings
 }
 
+/// What browsers shorten every cookie's lifetime to.
+const LONGEST_COOKIE: Duration = Duration::from_secs(400 * 86_400);
+
 fn session(table: &mut Table<'_>, key_prefix: String) -> Rules {
     let mut inner = table.table("session");
     let lifetimes = Lifetimes {
@@ -237,11 +265,17 @@ fn session(table: &mut Table<'_>, key_prefix: String) -> Rules {
         remember: inner.duration("remember", "30d"),
         touch_every: inner.duration("touch_every", "5m"),
     };
+    for (name, lifetime) in [("absolute", lifetimes.absolute), ("remember", lifetimes.remember)] {
+        if lifetime > LONGEST_COOKIE && lifetime != Duration::MAX {
+            inner.fault(name, "at most \"400d\": browsers keep no cookie longer (RFC 6265bis section 5.5)");
+        }
+    }
     let rotate_every = inner.optional_duration("rotate_every", "1h");
     let end_on_reuse = inner.choice("on_reuse", &[("end", true), ("ignore", false)], true);
     let fresh_for = inner.duration("fresh_for", "15m");
-    // Upstash takes requests of 10 MB; a compare-and-set sends the old and the new state.
-    let max_bytes = size(inner.number("max_bytes", 65_536, 2..=4_000_000));
+    // A change holds the data four times while it waits for the store (old and new, in the record and as it is stored),
+    // and the requests in an isolate have 128 MB together.
+    let max_bytes = size(inner.number("max_bytes", 65_536, 2..=262_144));
     let max_per_user = size(inner.number("max_per_user", 100, 1..=10_000));
     let record_ip = [("full", RecordIp::Full), ("prefix", RecordIp::Prefix), ("none", RecordIp::None)];
     let record_ip = inner.choice("record_ip", &record_ip, RecordIp::Prefix);
@@ -326,28 +360,39 @@ fn password(table: &mut Table<'_>) -> Params {
     params
 }
 
-fn origins(table: &mut Table<'_>) -> Vec<String> {
-    let mut inner = table.table("cors");
-    let origins = inner.list("origins");
-    for origin in &origins {
-        if !is_origin(origin) {
-            inner.fault("origins", "exact origins like \"https://www.example.com\": scheme, host, port if unusual, nothing behind; \"*\" is refused");
-        }
+fn accounts(table: &mut Table<'_>) -> Vec<String> {
+    const RESERVED: [&str; 8] =
+        ["admin", "administrator", "root", "support", "security", "webmaster", "postmaster", "hostmaster"];
+    let mut inner = table.table("accounts");
+    let reserved = inner.list("reserved", &RESERVED);
+    if reserved.iter().any(|name| name.trim().is_empty()) {
+        inner.fault("reserved", "a name in it is empty; [] reserves none");
     }
     table.include(inner);
-    origins
+    reserved
 }
 
-/// An origin as browsers write it: lower case, nothing behind the port.
-fn is_origin(text: &str) -> bool {
-    let (host, usual_port) = match text.split_once("://") {
-        Some(("https", host)) => (host, ":443"),
-        Some(("http", host)) => (host, ":80"),
-        _ => return false,
-    };
-    let is_host_byte =
-        |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-._:[]".contains(&byte);
-    !host.is_empty() && !host.ends_with(usual_port) && host.bytes().all(is_host_byte)
+fn cors(table: &mut Table<'_>) -> cors::Policy {
+    let mut inner = table.table("cors");
+    let mut origins = Vec::new();
+    for text in inner.list("origins", &[]) {
+        match AllowedOrigin::parse(&text) {
+            Ok(origin) => origins.push(origin),
+            Err(fault) => inner.fault("origins", fault),
+        }
+    }
+    let headers = inner.list("headers", &[]);
+    if !headers.iter().all(|name| is_field_name(name)) {
+        inner.fault("headers", "names of request headers, like \"traceparent\"; \"*\" is refused");
+    }
+    table.include(inner);
+    cors::Policy::new(origins, &headers)
+}
+
+/// RFC 9110 section 5.1. `*` would be one, too; but in the answer to a preflight browsers take it for a wildcard.
+fn is_field_name(text: &str) -> bool {
+    let is_token_byte = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    !text.is_empty() && text != "*" && text.bytes().all(is_token_byte)
 }
 
 fn store(table: &mut Table<'_>) -> (Duration, bool) {
@@ -395,6 +440,46 @@ mod tests {
         assert_eq!(config.session.lifetimes.idle, Duration::from_secs(1800));
         assert_eq!(config.session.max_bytes, 65_536);
         assert_eq!(config.store_timeout, Duration::from_secs(2));
+        assert_eq!(config.reserved_names.len(), 8);
+    }
+
+    #[test]
+    fn the_longest_lifetimes_and_windows_are_accepted() {
+        let session = json!({"absolute": "400d", "remember": "9600h", "idle": "500d"});
+        let limits = json!({"session": "1/1s", "ip": "4294967295/31d", "login": "5/744h"});
+        assert_eq!(faults(json!({"session": session, "limits": limits})), Faults::new());
+    }
+
+    #[test]
+    fn running_on_the_defaults_is_no_fault_and_is_told() {
+        let mut bindings = environment(json!({}));
+        let told =
+            |bindings: &Value| Config::from_json(&bindings.to_string()).expect("a configuration").notices;
+        assert_eq!(told(&bindings), Vec::<String>::new());
+        bindings.as_object_mut().expect("an object").remove("CLOAKROOM");
+        bindings["ADMIN_TOKN"] = Value::Null;
+        let [token, table] = &told(&bindings)[..] else { panic!("two notices") };
+        assert!(token.ends_with("did you mean ADMIN_TOKEN?") && table.starts_with("CLOAKROOM is not bound"));
+    }
+
+    #[test]
+    fn a_misspelt_name_is_told_together_with_all_faults() {
+        let bindings = json!({
+            "CLOAKROM": {}, "SESSION_SECRETS": null, "UPSTASH_REDIS_URL": null, "UPSTASH_REDIS_REST_TOKENS": null,
+        });
+        let faults = Config::from_json(&bindings.to_string()).expect_err("faults");
+        let told = [
+            ("SESSION_SECRET is missing", "\"SESSION_SECRETS\" is bound"),
+            ("UPSTASH_REDIS_REST_URL is missing", "\"UPSTASH_REDIS_URL\" is bound"),
+            ("UPSTASH_REDIS_REST_TOKEN is missing", "\"UPSTASH_REDIS_REST_TOKENS\" is bound"),
+            ("CLOAKROOM is not bound", "\"CLOAKROM\" is bound"),
+        ];
+        assert_eq!(faults.len(), told.len(), "{faults:?}");
+        for (fault, (start, hint)) in faults.iter().zip(told) {
+            assert!(fault.starts_with(start) && fault.contains(hint), "{fault}");
+        }
+        let faults = Config::from_json("{}").expect_err("faults");
+        assert!(!faults.concat().contains("CLOAKROOM"), "{faults:?}");
     }
 
     #[test]
@@ -405,7 +490,8 @@ mod tests {
             "session": {"idle": "30m", "absolute": "24h", "remember": "30d", "touch_every": "5m", "rotate_every": "", "on_reuse": "end", "fresh_for": "15m", "max_bytes": 65536, "max_per_user": 100, "record_ip": "prefix"},
             "limits": {"session": "300/1m", "user": "", "ip": "", "mint": "60/1m", "login": "10/5m", "routes": [{"path": "/api/search*", "method": "GET", "limit": "20/1m", "by": "session"}]},
             "password": {"memory_kib": 19456, "iterations": 2, "parallelism": 1},
-            "cors": {"origins": ["https://www.example.com", "http://localhost:3000"]},
+            "accounts": {"reserved": ["root", "Wurzel"]},
+            "cors": {"origins": ["https://www.example.com", "https://*.preview.example.com", "http://localhost:3000"], "headers": ["traceparent"]},
             "store": {"timeout": "2s", "on_failure": "closed"},
         });
         assert_eq!(faults(table.clone()), Faults::new());
@@ -423,18 +509,33 @@ mod tests {
             ),
             (
                 json!({"session": {"idel": "1m"}}),
-                "CLOAKROOM.session.idel is not known; known here: idle, absolute",
+                "CLOAKROOM.session.idel is not known; known here: idle, absolute, remember, touch_every, rotate_every, on_reuse, \
+                 fresh_for, max_bytes, max_per_user, record_ip; did you mean idle?",
             ),
             (json!({"session": "30m"}), "CLOAKROOM.session is a table"),
             (json!({"session": {"idle": 30}}), "CLOAKROOM.session.idle: a duration like"),
             (json!({"session": {"idle": "0s"}}), "CLOAKROOM.session.idle: a duration like"),
             (json!({"session": {"idle": ""}}), "CLOAKROOM.session.idle: cannot be empty"),
             (json!({"session": {"absolute": "300000d"}}), "CLOAKROOM.session.absolute: a duration like"),
+            (json!({"session": {"absolute": "401d"}}), "CLOAKROOM.session.absolute: at most \"400d\""),
+            (json!({"session": {"remember": "9601h"}}), "CLOAKROOM.session.remember: at most \"400d\""),
+            (json!({"session": {"remember": ""}}), "CLOAKROOM.session.remember: cannot be empty"),
+            (json!({"accounts": {"reserved": "root"}}), "CLOAKROOM.accounts.reserved: a list of strings"),
+            (json!({"accounts": {"reserved": ["root", " "]}}), "CLOAKROOM.accounts.reserved: a name in it"),
+            (
+                json!({"accounts": {"login": true}}),
+                "CLOAKROOM.accounts.login is not known; known here: reserved",
+            ),
+            (json!({"limits": {"mint": "1/32d"}}), "CLOAKROOM.limits.mint: a limit is COUNT/WINDOW"),
             (
                 json!({"session": {"on_reuse": "maybe"}}),
                 "CLOAKROOM.session.on_reuse: one of \"end\", \"ignore\"",
             ),
             (json!({"session": {"max_bytes": -1}}), "CLOAKROOM.session.max_bytes: a whole number"),
+            (
+                json!({"session": {"max_bytes": 262_145}}),
+                "CLOAKROOM.session.max_bytes: a whole number from 2 to 262144",
+            ),
             (json!({"cookie": {"secure": "true"}}), "CLOAKROOM.cookie.secure: true or false"),
             (json!({"cookie": {"secure": false}}), "CLOAKROOM.cookie.name: browsers drop"),
             (json!({"cookie": {"format": "express"}}), "CLOAKROOM.cookie.format: only \"cloakroom\""),
@@ -460,6 +561,13 @@ mod tests {
                 "CLOAKROOM.cors.origins: exact origins",
             ),
             (json!({"cors": {"origins": "https://a.example"}}), "CLOAKROOM.cors.origins: a list of strings"),
+            (json!({"cors": {"origins": ["https://*.com"]}}), "CLOAKROOM.cors.origins: this pattern lets"),
+            (json!({"cors": {"origins": ["https://a.*.example"]}}), "CLOAKROOM.cors.origins: a pattern has"),
+            (json!({"cors": {"headers": ["*"]}}), "CLOAKROOM.cors.headers: names of request headers"),
+            (json!({"cors": {"headers": ["a", "b: c"]}}), "CLOAKROOM.cors.headers: names of request headers"),
+            (json!({"cors": {"headers": ["a,b"]}}), "CLOAKROOM.cors.headers: names of request headers"),
+            (json!({"cors": {"headers": [""]}}), "CLOAKROOM.cors.headers: names of request headers"),
+            (json!({"cors": {"headers": "traceparent"}}), "CLOAKROOM.cors.headers: a list of strings"),
             (json!({"store": {"timeout": "1h"}}), "CLOAKROOM.store.timeout: at most"),
             (json!({"store": {"on_failure": "closd"}}), "CLOAKROOM.store.on_failure: one of"),
             (json!("{"), "CLOAKROOM is a table"),

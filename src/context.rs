@@ -1,23 +1,31 @@
 //! What a handler asks for: the session, a user, a recent login, a role, the admin token.
 
-use std::{cell::RefCell, pin::Pin};
+use std::{
+    cell::{Cell, RefCell},
+    cmp::Reverse,
+    pin::Pin,
+};
 
 use crate::{
-    account::{Accounts, KnownDevice, name::Name},
+    account::{Account, Accounts, KnownDevice, name::Name},
     app::App,
     config::Secret,
     host::Host,
-    http::{Problem, Request, Response},
+    http::{Problem, Request, Response, cross_site},
     id::Handle,
     limit::{CountingStore, RateLimiter, Subject},
-    session::{Device, Error, Session, Sessions, User},
+    routes,
+    session::{Device, Error, Session, Sessions, Source, User},
     store::Store,
-    ticket::{Ticket, Verified, sync},
+    ticket::{Rejected, Ticket, Verified, sync},
     time::Time,
 };
 
+/// How many tickets of one request are looked at: each costs a call until one of them leads to a session.
+const MAX_TICKETS: usize = 8;
+
 /// How many times `store.timeout` a change is re-applied while others change the same session.
-const DEADLINE_IN_TIMEOUTS: u32 = 5;
+pub(crate) const DEADLINE_IN_TIMEOUTS: u32 = 5;
 
 /// A request on its way through its handler.
 pub struct Context<'a, H> {
@@ -27,12 +35,28 @@ pub struct Context<'a, H> {
     pub request: &'a Request<'a>,
     /// What the route's path has at its `*`, still percent-encoded.
     pub param: &'a str,
-    /// The ticket that came with the request, verified.
-    pub presented: Option<Verified<'a>>,
+    /// Whether another site's page makes the visitor's browser look: without a cookie, and counted for nobody.
+    pub(crate) is_foreign_read: bool,
     /// The store, which counts the request in its first call.
     pub store: CountingStore<'a, H>,
+    tickets: Tickets<'a>,
+    /// Which of the tickets counts: those before it have turned out to be dead.
+    current: Cell<usize>,
+    /// Whether the request is counted for the session of a ticket before it, which has lived.
+    is_counted: Cell<bool>,
     cookie_change: RefCell<CookieChange>,
     began: Time,
+}
+
+/// What the request's cookies hold. There may be several of our name: of another path, or set by another host of the domain.
+#[derive(Default)]
+struct Tickets<'a> {
+    /// The verified tickets that may lead to a session, the latest first.
+    verified: Vec<Verified<'a>>,
+    /// Whether there are others, which do not.
+    has_useless: bool,
+    /// Whether one is under an unknown key.
+    has_unknown_key: bool,
 }
 
 /// What happens to the visitor's cookie.
@@ -48,9 +72,14 @@ pub enum CookieChange {
 impl<'a, H: Host> Context<'a, H> {
     /// Verifies the ticket; makes no call to the store.
     pub fn new(app: &'a App<H>, request: &'a Request<'a>) -> Self {
-        let App { config, host, isolate } = app;
+        let App { config, host, isolate, .. } = app;
         let now = host.now();
-        let presented = find_ticket(app, request, now);
+        let is_foreign_read = !routes::is_verify(request.path, &config.base_path)
+            && cross_site::is_foreign_read(request, &config.cors);
+        if is_foreign_read {
+            request.ignore_cookie();
+        }
+        let tickets = find_tickets(app, request, now);
         let (sync_cookie, sync_keyring) = &config.sync;
         let sync_token =
             sync_cookie.values(request.cookie()).find_map(|value| sync::open(value, sync_keyring, now));
@@ -60,24 +89,55 @@ impl<'a, H: Host> Context<'a, H> {
             app,
             request,
             param: "",
-            presented,
+            is_foreign_read,
+            tickets,
+            current: Cell::new(0),
+            is_counted: Cell::new(false),
             store: CountingStore::new(store, limiter, config.limits.fails_open),
             cookie_change: RefCell::new(CookieChange::Unchanged),
             began: now,
         }
     }
 
-    /// A cookie that holds no valid ticket is removed.
-    pub(crate) fn remove_invalid_cookie(&self) {
-        let values = || self.app.config.cookie.values(self.request.cookie());
-        if self.presented.is_none() && values().next().is_some() {
+    /// The ticket that counts, if there is one.
+    pub fn presented(&self) -> Option<&Verified<'a>> {
+        self.tickets.verified.get(self.current.get())
+    }
+
+    /// The session of the ticket that counts has ended: it uses up nobody's limit, and the next one counts.
+    pub fn dismiss_ticket(&self) {
+        self.current.set(self.current.get() + 1);
+        if self.is_counted.get() {
+            return;
+        }
+        let ticket = self.presented().map(|presented| &presented.ticket);
+        self.store.limiter.withdraw_ticket();
+        self.app.config.limits.apply_ticket(&self.store.limiter, self.request, ticket);
+    }
+
+    /// This request has ended the session of the ticket that counts, and stays counted for it. The next ticket is looked at.
+    pub fn pass_ticket(&self) {
+        self.is_counted.set(true);
+        self.current.set(self.current.get() + 1);
+    }
+
+    /// A cookie that holds no ticket for a session is removed.
+    pub(crate) fn remove_useless_cookie(&self) {
+        if self.tickets.verified.is_empty() && self.tickets.has_useless {
             self.remove_cookie();
         }
     }
 
+    /// Whether the answer may remove the cookie. One under an unknown key may be good at another isolate, where a new
+    /// secret is known already.
+    pub(crate) fn may_remove_cookie(&self) -> bool {
+        let has_cookie = self.tickets.has_useless || !self.tickets.verified.is_empty();
+        has_cookie && !self.tickets.has_unknown_key && !self.request.method.is_safe()
+    }
+
     /// The sessions.
     pub fn sessions(&self) -> Sessions<'_, H> {
-        let App { config, host, isolate } = self.app;
+        let App { config, host, isolate, .. } = self.app;
         let deadline = self.began + config.store_timeout * DEADLINE_IN_TIMEOUTS;
         Sessions { host, store: &self.store, isolate, rules: &config.session, began: self.began, deadline }
     }
@@ -89,7 +149,12 @@ impl<'a, H: Host> Context<'a, H> {
 
     /// The session, if there is one; under a new id if that is due. One call to the store; none without a ticket.
     pub async fn session(&self) -> Result<Option<Session>, Problem> {
-        let (Some(session), Some(presented)) = (self.load().await?, &self.presented) else { return Ok(None) };
+        self.session_from(self.source()).await
+    }
+
+    async fn session_from(&self, source: Source) -> Result<Option<Session>, Problem> {
+        let Some(session) = self.load_from(source).await? else { return Ok(None) };
+        let Some(presented) = self.presented() else { return Ok(None) };
         if !session.is_rotation_due(self.app.config.session.rotate_every, self.app.host.now()) {
             return Ok(Some(session));
         }
@@ -108,13 +173,39 @@ impl<'a, H: Host> Context<'a, H> {
 
     /// The session, if there is one, under the id it has. One call to the store; none without a ticket.
     pub async fn load(&self) -> Result<Option<Session>, Error> {
-        let Some(presented) = &self.presented else { return Ok(None) };
-        let session = self.sessions().load(presented.ticket.clone()).await?;
-        match &session {
-            Some(session) => self.issue_ticket(session),
-            None => self.remove_cookie(),
+        self.load_from(self.source()).await
+    }
+
+    async fn load_from(&self, source: Source) -> Result<Option<Session>, Error> {
+        while let Some(presented) = self.presented() {
+            if let Some(session) = self.sessions().load(&presented.ticket, source).await? {
+                self.issue_ticket(&session);
+                return Ok(Some(session));
+            }
+            self.dismiss_ticket();
+            self.remove_cookie();
         }
-        Ok(session)
+        Ok(None)
+    }
+
+    /// The same for a request that gets another session in any case; and in the same call the value of another key.
+    pub async fn load_with(&self, key: &str) -> Result<(Option<Session>, Option<String>), Error> {
+        loop {
+            let ticket = self.presented().map(|presented| &presented.ticket);
+            let (session, value) = self.sessions().load_with(ticket, key).await?;
+            if session.is_some() || ticket.is_none() {
+                return Ok((session, value));
+            }
+            self.dismiss_ticket();
+            if self.presented().is_none() {
+                return Ok((None, value));
+            }
+        }
+    }
+
+    /// What decides about a request that changes something is the primary's.
+    fn source(&self) -> Source {
+        if self.request.method.is_safe() { Source::Any } else { Source::Primary }
     }
 
     /// The session. 401 if there is none.
@@ -124,7 +215,16 @@ impl<'a, H: Host> Context<'a, H> {
 
     /// The session and its user. 401 if nobody is logged in.
     pub async fn require_user(&self) -> Result<(Session, User), Problem> {
-        let session = self.require_session().await?;
+        self.require_user_from(self.source()).await
+    }
+
+    /// The same for an answer that shows more than the session: a replica may not know yet that it has ended.
+    pub async fn require_user_at_primary(&self) -> Result<(Session, User), Problem> {
+        self.require_user_from(Source::Primary).await
+    }
+
+    async fn require_user_from(&self, source: Source) -> Result<(Session, User), Problem> {
+        let session = self.session_from(source).await?.ok_or_else(Problem::no_session)?;
         let user = session.record.user.clone().ok_or_else(no_user)?;
         Ok((session, user))
     }
@@ -139,17 +239,27 @@ impl<'a, H: Host> Context<'a, H> {
     /// Refuses a request without the admin token. 404 if none is configured: then there is no service API.
     pub fn require_admin(&self) -> Result<(), Problem> {
         let Some(token) = &self.app.config.admin_token else {
-            return Err(crate::routes::nothing_here());
+            return Err(routes::nothing_here());
         };
-        let authorization = self.request.header("authorization");
-        match authorization.split_once(' ') {
-            Some((scheme, given))
-                if scheme.eq_ignore_ascii_case("bearer") && *token == Secret::new(given.trim()) =>
-            {
-                Ok(())
-            }
-            _ => Err(Problem::unauthenticated("send Authorization: Bearer with the ADMIN_TOKEN")),
+        if !self.is_presented(token) {
+            return Err(Problem::unauthenticated("send Authorization: Bearer with the ADMIN_TOKEN"));
         }
+        Ok(())
+    }
+
+    /// Lets a back end say whom it acts for: limits and the device list then go by that client's address. 400 if what it
+    /// says is no address. Without the admin token the header means nothing: anybody can send it.
+    pub(crate) fn read_client_address(&self) -> Result<(), Problem> {
+        let Some(token) = &self.app.config.admin_token else { return Ok(()) };
+        match self.request.claimed_client_address() {
+            Some(claimed) if self.is_presented(token) => self.request.act_for(claimed?),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn is_presented(&self, token: &Secret) -> bool {
+        self.request.bearer().is_some_and(|given| Secret::new(&given) == *token)
     }
 
     /// The path's parameter, percent-decoded.
@@ -173,16 +283,35 @@ impl<'a, H: Host> Context<'a, H> {
         Device::new(&self.request.header("user-agent"), &self.request.client_address(), record_ip)
     }
 
-    /// Adds the limits of an attempt to give an account's password. Returns the device, if the account knows it.
+    /// Adds the limits of an attempt to give an account's password. Returns the device, if the account knows it; that it
+    /// still does is for [`Context::confirm_device`] to say, once the account is loaded.
     pub fn limit_attempt(&self, name: &Name) -> Option<KnownDevice> {
         let (cookie, keyring) = &self.app.config.device;
         let tag = name.tag();
         let open = |value| KnownDevice::open(value, &tag, keyring, self.app.host.now());
-        let device = cookie.values(self.request.cookie()).find_map(open);
-        let known = device.map(|device| Subject::Device(device.name));
-        let limits = &self.app.config.limits;
-        limits.apply_login(&self.store.limiter, Subject::Account(tag), known, self.address());
+        let device = cookie.values(self.request.cookie()).filter_map(open).max_by_key(|device| device.issued);
+        let who = device.map_or(Subject::Account(tag), |device| {
+            Subject::Device(device.account, device.password, device.slot)
+        });
+        self.app.config.limits.apply_login(&self.store.limiter, who, self.address());
         device
+    }
+
+    /// The device, if its account still has the password that the device was logged in with. Otherwise the attempt is
+    /// counted as the account's, in a call of its own, before the password is looked at. Errors: that is over its limit.
+    pub async fn confirm_device(
+        &self,
+        device: Option<KnownDevice>,
+        account: Option<&Account>,
+    ) -> Result<Option<KnownDevice>, Error> {
+        let Some(device) = device else { return Ok(None) };
+        if account.is_some_and(|account| account.password_tag() == device.password) {
+            return Ok(Some(device));
+        }
+        let account = Subject::Account(device.account);
+        self.app.config.limits.apply_login_to_account(&self.store.limiter, account);
+        self.store.count().await?;
+        Ok(None)
     }
 
     /// The answer that shows the session; its ticket is the visitor's from now on.
@@ -191,13 +320,12 @@ impl<'a, H: Host> Context<'a, H> {
         session.response(&self.app.config.session.lifetimes)
     }
 
-    /// The session's ticket is the visitor's from now on. The cookie is set only if it is another one than the visitor has,
-    /// or if it was signed with an older secret.
+    /// The session's ticket is the visitor's from now on. The cookie is set only if it has another id than the visitor's, or
+    /// if that was signed with an older secret; not because of a touch.
     pub fn issue_ticket(&self, session: &Session) {
         let is_present = self
-            .presented
-            .as_ref()
-            .is_some_and(|presented| !presented.outdated && presented.ticket == session.ticket);
+            .presented()
+            .is_some_and(|presented| !presented.outdated && presented.ticket.id == session.ticket.id);
         let change =
             if is_present { CookieChange::Unchanged } else { CookieChange::Set(session.ticket.clone()) };
         self.cookie_change.replace(change);
@@ -210,7 +338,15 @@ impl<'a, H: Host> Context<'a, H> {
 
     /// Whether a proxy asks for its visitor.
     pub(crate) fn is_forward_auth(&self) -> bool {
-        self.request.path.strip_prefix(&*self.app.config.base_path) == Some(crate::routes::VERIFY)
+        routes::is_verify(self.request.path, &self.app.config.base_path)
+    }
+
+    /// The line that sets the cookie of read-your-writes: whoever asks first passes it on. `None` if nothing was written.
+    pub(crate) fn take_sync_cookie(&self) -> Option<String> {
+        let (cookie, keyring) = &self.app.config.sync;
+        let token = self.store.take_sync_token()?;
+        let value = sync::sign(&token, keyring, self.app.host.now())?;
+        Some(cookie.set(&value, Some(sync::LIFETIME)))
     }
 
     pub(crate) fn take_cookie_change(&self) -> CookieChange {
@@ -234,11 +370,28 @@ pub(crate) fn decode(text: &str) -> Result<String, Problem> {
     decoded.map(String::from).map_err(|_| Problem::bad_request("the URL is not UTF-8"))
 }
 
-/// The ticket that came with the request. Another host of the domain may have set a cookie with our name: of several, the
-/// one that is valid counts, and of several valid ones the latest.
-fn find_ticket<'a, H>(app: &'a App<H>, request: &Request<'_>, now: Time) -> Option<Verified<'a>> {
-    let values = app.config.cookie.values(request.cookie());
-    values
-        .filter_map(|value| Ticket::open(value, &app.config.keyring, now).ok())
-        .max_by_key(|verified| verified.ticket.issued)
+/// The tickets that came with the request: without those that are known to be dead.
+fn find_tickets<'a, H: Host>(app: &'a App<H>, request: &Request<'_>, now: Time) -> Tickets<'a> {
+    let (mut tickets, cookie, header) = (Tickets::default(), &app.config.cookie, request.cookie());
+    let values: [Vec<_>; 2] =
+        [cookie.values(header).collect(), cookie.values_of_joined_lines(header).collect()];
+    for values in values {
+        let mut latest_first = Vec::new();
+        for value in values {
+            match Ticket::open(value, &app.config.keyring, now) {
+                Ok(found) if app.isolate.is_dead(&found.ticket.id.handle()) => tickets.has_useless = true,
+                Ok(found) => latest_first.push(found),
+                Err(Rejected::UnknownKey) => tickets.has_unknown_key = true,
+                Err(_) => tickets.has_useless = true,
+            }
+        }
+        latest_first.sort_unstable_by_key(|found| Reverse(found.ticket.issued));
+        tickets.verified.append(&mut latest_first);
+    }
+    if tickets.has_unknown_key && app.isolate.is_first_unknown_key() {
+        app.host.log(&"a ticket is signed with a secret that SESSION_SECRET does not hold: if one is being replaced, add the \
+            new one behind the old one in every isolate first, and only then put it in front");
+    }
+    tickets.verified.truncate(MAX_TICKETS);
+    tickets
 }

@@ -11,8 +11,8 @@ import module from "./cloakroom_bg.wasm";
 /** What wasm-bindgen throws when a callback is called that a replaced instance has left behind. */
 const STALE = /^Cannot invoke closure from previous WASM instance/;
 
-/** Longer than any request takes, in milliseconds. */
-const LONGEST_MS = 60_000;
+/** How often a request that waits shows workerd that it does, in milliseconds. */
+const SIGN_OF_LIFE_MS = 60_000;
 
 initSync({ module });
 /** Whether the instance can be used. It cannot if its replacement failed, for which the next request tries again. */
@@ -56,12 +56,12 @@ addEventListener("unhandledrejection", (event) => {
  */
 async function run(call) {
   // workerd cancels a request that waits for nothing of its own. One whose instance is lost would do so for a moment, until
-  // word reaches it from the request that noticed the trap.
-  const pending = setTimeout(() => {}, LONGEST_MS);
+  // word reaches it from the request that noticed the trap. However long it has waited: an upload may take minutes.
+  const pending = setInterval(() => {}, SIGN_OF_LIFE_MS);
   try {
     return await settled(call);
   } finally {
-    clearTimeout(pending);
+    clearInterval(pending);
   }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use crate::time;
+use crate::{spelling, time};
 
 /// A table being read. Each setting is read once; [`Table::finish`] names those nobody read.
 pub(crate) struct Table<'a> {
@@ -51,9 +51,16 @@ impl<'a> Table<'a> {
         let unknown = self.fields.into_iter().flatten().map(|(name, _)| name);
         for name in unknown.filter(|name| !self.known.contains(&name.as_str())) {
             let known = self.known.join(", ");
-            self.faults.push(format!("{}.{name} is not known; known here: {known}", self.path));
+            let meant = spelling::closest(name, self.known.iter().copied());
+            let meant = meant.map_or_else(String::new, |meant| format!("; did you mean {meant}?"));
+            self.faults.push(format!("{}.{name} is not known; known here: {known}{meant}", self.path));
         }
         self.faults
+    }
+
+    /// The settings that were read so far.
+    pub(crate) fn known(&self) -> &[&'static str] {
+        &self.known
     }
 
     /// A setting's value, as it stands.
@@ -131,8 +138,9 @@ impl<'a> Table<'a> {
     }
 
     /// A list of strings.
-    pub(crate) fn list(&mut self, name: &'static str) -> Vec<String> {
-        self.read(name, "a list of strings", Vec::new(), |value| {
+    pub(crate) fn list(&mut self, name: &'static str, default: &[&str]) -> Vec<String> {
+        let default = default.iter().map(|text| (*text).to_owned()).collect();
+        self.read(name, "a list of strings", default, |value| {
             value.as_array()?.iter().map(|item| item.as_str().map(String::from)).collect()
         })
     }

@@ -19,6 +19,9 @@ pub trait Host: 'static {
     /// `text` in lower case, by Unicode's rules, independent of any language.
     fn lower_case(&self, text: &str) -> String;
 
+    /// Whether a character is a mark that belongs to the one before it (Unicode's general category M).
+    fn is_mark(&self, character: char) -> bool;
+
     /// Waits for `duration`.
     fn sleep(&self, duration: Duration) -> impl Future<Output = ()>;
 
@@ -91,6 +94,9 @@ pub(crate) mod tests {
         }
         fn lower_case(&self, text: &str) -> String {
             text.to_lowercase()
+        }
+        fn is_mark(&self, character: char) -> bool {
+            unicode_normalization::char::is_combining_mark(character)
         }
         async fn sleep(&self, _: Duration) {}
         async fn send(&self, _: Call) -> Result<Answer, Unreachable> {

@@ -86,10 +86,25 @@ impl fmt::Display for Handle {
 #[serde(transparent)]
 pub struct Family(#[serde(with = "base64url")] pub [u8; 9]);
 
+/// What all families of one session have in common, also after a renewed login: the first part of their names.
+pub type Origin = [u8; 6];
+
 impl Family {
     /// Parses a name as it is printed.
     pub fn parse(text: &str) -> Option<Self> {
         base64url::decode_array(text).map(Self)
+    }
+
+    /// What it has in common with other families of the same session.
+    pub fn origin(self) -> Origin {
+        let [origin @ .., _, _, _] = self.0;
+        origin
+    }
+
+    /// Another family of the same session.
+    pub fn renewed(self, random: [u8; 3]) -> Self {
+        let ([a, b, c, d, e, f], [x, y, z]) = (self.origin(), random);
+        Self([a, b, c, d, e, f, x, y, z])
     }
 }
 

@@ -6,13 +6,31 @@ use std::{
     time::Duration,
 };
 
-use crate::{id::Handle, limit, ticket::UserTag, time::Time};
+use sha2::{Digest, Sha256};
+
+use crate::{
+    account::password::Params,
+    id::Handle,
+    limit,
+    session::Task,
+    ticket::{Ticket, UserTag},
+    time::Time,
+};
 
 /// How many touched sessions are remembered. With more in use at a time, some are touched once too often.
 const MAX_TOUCHED: usize = 10_000;
 
+/// How many dead ids are remembered, and how many whose first use was noted.
+const MAX_HANDLES: usize = 10_000;
+
+/// How much work may wait. What is left out is not missed much: see [`Task`].
+const MAX_TASKS: usize = 1000;
+
 /// How many distinct users are counted between two writes.
 const MAX_USERS: usize = 1000;
+
+/// How many refused origins are remembered. Strangers choose them; when there are so many, no further ones are logged.
+const MAX_REFUSED_ORIGINS: usize = 20;
 
 /// How often the counts are written.
 const WRITE_EVERY: Duration = Duration::from_secs(60);
@@ -28,14 +46,68 @@ pub struct Isolate {
     /// When the first of them was counted.
     counting_since: Cell<Time>,
     users: RefCell<BTreeSet<UserTag>>,
+    /// Ids that the primary has confirmed to be dead, by their handles. They never come back.
+    dead: RefCell<BTreeSet<Handle>>,
+    /// What is to be done after the response.
+    tasks: RefCell<Vec<Task>>,
+    /// The ids whose first use was noted.
+    noted: RefCell<BTreeSet<Handle>>,
+    /// Whether the operator was told of a ticket under an unknown key.
+    has_told_of_unknown_key: Cell<bool>,
+    /// As hashes, since they may be long.
+    refused_origins: RefCell<BTreeSet<[u8; 32]>>,
+    /// The parameters of the costliest password hash that was verified: verifying any other takes as much work.
+    pub costliest_hash: Cell<Option<Params>>,
     /// What concerns rate limits.
     pub limits: limit::Memory,
+    /// The large request bodies that are held at this time.
+    pub large_bodies: limit::LargeBodies,
 }
 
 impl Isolate {
     /// Whether there is work to do outside of requests.
     pub fn has_background_work(&self, now: Time) -> bool {
-        self.are_counts_due(now) || self.limits.has_corrections(now)
+        self.are_counts_due(now) || self.limits.has_corrections(now) || !self.tasks.borrow().is_empty()
+    }
+
+    /// Remembers an id that the primary has confirmed to be dead.
+    pub fn remember_dead(&self, handle: Handle) {
+        remember(&mut self.dead.borrow_mut(), handle);
+    }
+
+    /// Whether an id is known to be dead.
+    pub fn is_dead(&self, handle: &Handle) -> bool {
+        self.dead.borrow().contains(handle)
+    }
+
+    /// Puts work off until after the response.
+    pub fn defer(&self, task: Task) {
+        let mut tasks = self.tasks.borrow_mut();
+        if tasks.len() < MAX_TASKS {
+            tasks.push(task);
+        }
+    }
+
+    /// Notes the first use of an id after the response, if this isolate has not done so.
+    pub fn note_presented(&self, ticket: &Ticket) {
+        if remember(&mut self.noted.borrow_mut(), ticket.id.handle()) {
+            self.defer(Task::NotePresented(ticket.clone()));
+        }
+    }
+
+    /// The first use of an id could not be noted.
+    pub fn forget_noted(&self, handle: &Handle) {
+        self.noted.borrow_mut().remove(handle);
+    }
+
+    /// Takes the work that was put off.
+    pub fn take_tasks(&self) -> Vec<Task> {
+        self.tasks.take()
+    }
+
+    /// Whether it is the first time that this is asked.
+    pub fn is_first_unknown_key(&self) -> bool {
+        !self.has_told_of_unknown_key.replace(true)
     }
 
     /// Counts one of `what`.
@@ -65,6 +137,12 @@ impl Isolate {
     pub fn restore_counts(&self, counts: &Counts, now: Time) {
         self.add_counts(counts.iter().map(|(what, count)| (what.as_str(), *count)), now);
         self.counting_since.set(now);
+    }
+
+    /// Whether this is the first preflight from an origin that is not allowed, as far as is remembered.
+    pub fn is_new_refused_origin(&self, origin: &str) -> bool {
+        let mut origins = self.refused_origins.borrow_mut();
+        origins.len() < MAX_REFUSED_ORIGINS && origins.insert(Sha256::digest(origin).into())
     }
 
     /// When this isolate last touched the session, as far as it remembers.
@@ -101,5 +179,30 @@ impl Isolate {
                 None => drop(counts.insert(what.to_owned(), count)),
             }
         }
+    }
+}
+
+/// Adds a handle, and says whether it was missing. When there are too many, all are forgotten: that costs a call each.
+fn remember(handles: &mut BTreeSet<Handle>, handle: Handle) -> bool {
+    if handles.len() >= MAX_HANDLES {
+        handles.clear();
+    }
+    handles.insert(handle)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refused_origins_are_new_once_and_only_so_many() {
+        let isolate = Isolate::default();
+        let new = (0..100).filter(|number| {
+            let origin = format!("https://{number}.example");
+            let is_new = isolate.is_new_refused_origin(&origin);
+            assert!(!isolate.is_new_refused_origin(&origin));
+            is_new
+        });
+        assert_eq!(new.count(), MAX_REFUSED_ORIGINS);
     }
 }

@@ -43,6 +43,9 @@
 //!     fn lower_case(&self, text: &str) -> String {
 //!         text.to_lowercase()
 //!     }
+//!     fn is_mark(&self, _: char) -> bool {
+//!         false // a real host asks Unicode's tables
+//!     }
 //!     async fn sleep(&self, _: std::time::Duration) {}
 //!     async fn send(&self, _: host::Call) -> Result<host::Answer, host::Unreachable> {
 //!         Err(host::Unreachable)
@@ -85,6 +88,7 @@
 pub mod account;
 pub mod app;
 mod base64url;
+mod bindings;
 pub mod config;
 pub mod context;
 mod document;
@@ -101,6 +105,7 @@ mod routes;
 #[cfg(all(target_arch = "wasm32", feature = "service"))]
 mod service;
 pub mod session;
+mod spelling;
 pub mod stats;
 pub mod store;
 pub mod ticket;

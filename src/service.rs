@@ -8,7 +8,7 @@ use worker::{Context, Env, console_error, event};
 use crate::{
     app::{App, misconfigured},
     config::Config,
-    http::{Problem, Request, Response},
+    http::{Body, Problem, Request, Response},
     platform::{Platform, RequestHeaders, environment_json, write_response},
 };
 
@@ -25,8 +25,12 @@ async fn fetch(request: web_sys::Request, env: Env, context: Context) -> worker:
         return Ok(into_platform(&misconfigured()));
     };
     app.host.refresh_clock();
-    let body = app.host.read_body(&request).await;
     let (method, url) = (request.method(), request.url());
+    // The place belongs to the body, and is kept for as long.
+    let (body, _place) = match app.needs_body(&url) {
+        true => app.host.read_body(&request, &app.isolate.large_bodies).await,
+        false => (Body::None, None),
+    };
     let headers = RequestHeaders::new(&request);
     let response = app.respond(&Request::new(&method, &url, &headers, &body)).await;
     if app.has_background_work() {

@@ -12,6 +12,7 @@ import {
   RIGHT,
   secrets,
   someone,
+  start,
   store,
   useName,
   WRONG,
@@ -56,6 +57,12 @@ test("a name has 1 to 128 characters after normalising, all visible and of one s
     [`ada\ufe0f${pad}`, 422],
     [`p\u0430ypal${pad}`, 422],
     [`\u0391da${pad}`, 422],
+    [`a\u2800da${pad}`, 422],
+    [`\u0301ada${pad}`, 422],
+    [`\u093fada${pad}`, 422],
+    [`a\u200cda${pad}`, 422],
+    [`می\u200cخواهم ${pad}`, 201],
+    [`क्\u200dष ${pad}`, 201],
     [`Ада ${pad}`, 201],
     [`__proto__${pad}`, 201],
     [`a:b*"\\ ${pad}`, 201],
@@ -68,6 +75,36 @@ test("a name has 1 to 128 characters after normalising, all visible and of one s
       assertRefused(await someone().login(username, RIGHT), 401, "invalid_credentials");
     } else assert.equal((await someone().login(username, RIGHT)).status, 200, username);
   }
+});
+
+test("a joiner makes no other name", async () => {
+  const [joined, plain] = [`می\u200cخواهم j${number}`, `میخواهم j${number}`];
+  assert.equal((await someone().register(joined, RIGHT)).status, 201);
+  assertRefused(await someone().register(plain, RIGHT), 409, "conflict");
+  const answer = await someone().login(plain, RIGHT);
+  assert.equal(answer.status, 200, answer.text);
+  assert.equal(answer.json.session.user.name, joined);
+});
+
+test("nobody registers a reserved name, in any spelling, and who has one already keeps it", async () => {
+  const chief = `Chief ${number}`;
+  const reserving = await start({ settings: { accounts: { reserved: [`ＣHIEF ${number}`, "root"] } } });
+  const owner = someone();
+  assert.equal((await owner.register(chief, RIGHT)).status, 201);
+  for (const username of [chief, chief.toUpperCase(), ` ｃhief ${number}`, "root", "RO\uFF2FT"]) {
+    const visitor = reserving.visitor();
+    const { value, calls } = await store.counters.during(() => visitor.register(username, RIGHT));
+    assertRefused(value, 422, "unprocessable");
+    assert.match(value.json.detail, /reserved/);
+    assert.equal(calls, 0);
+  }
+  assert.equal((await reserving.visitor().login(chief, RIGHT)).status, 200);
+  const reauthenticated = await owner
+    .clone(reserving.url)
+    .tell("POST", "/reauthenticate", { password: RIGHT });
+  assert.equal(reauthenticated.status, 200, reauthenticated.text);
+  assertRefused(await someone().register("Administrator", RIGHT), 422, "unprocessable");
+  assert.equal((await reserving.visitor().register("Administrator", RIGHT)).status, 201);
 });
 
 test("of parallel registrations of one name at two isolates exactly one succeeds", async () => {

@@ -29,11 +29,12 @@ test("a wrong password changes nothing and keeps the session, on every route tha
     assert.deepEqual(answer.setCookies, []);
   }
   assert.notEqual(await visitor.session(), null);
-  assertRefused(
-    await visitor.tell("POST", "/password", { current: RIGHT, new: "short" }),
-    422,
-    "unprocessable",
-  );
+  const weak = await visitor.tell("POST", "/password", { current: RIGHT, new: "short" });
+  assertRefused(weak, 422, "unprocessable");
+  assert.equal(weak.json.detail, '"new": a password has at least 8 characters');
+  const registration = await someone().register(`${name} x`, "password1");
+  assertRefused(registration, 422, "unprocessable");
+  assert.equal(registration.json.detail, '"password": this password is too common; choose another');
   await loggedIn();
 });
 

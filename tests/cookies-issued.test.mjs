@@ -4,8 +4,10 @@ import { describe, test } from "node:test";
 import {
   assertIssued,
   assertRemoved,
+  assertUseless,
   ATTRIBUTES,
   guest,
+  logOutWith,
   lookWith,
   MINUTE,
   NAME,
@@ -43,8 +45,8 @@ describe("the secrets", () => {
     assert.deepEqual(after.setCookies, []);
 
     const late = await withCalls(() => lookWith(`${NAME}=${old}`, dropped.url), 0);
-    assert.equal(late.json.session, null, "under a dropped secret a ticket is a forged one");
-    assertRemoved(late);
+    assert.equal(late.json.session, null, "under a dropped secret a ticket is no session");
+    assert.deepEqual(late.setCookies, []);
 
     // Before every isolate has the new one, a new ticket may meet an old isolate.
     assert.equal((await withCalls(() => lookWith(`${NAME}=${issued}`, worker.url), 0)).json.session, null);
@@ -75,7 +77,7 @@ describe("the secrets", () => {
     ]) {
       const answer = await withCalls(async () => lookWith(`${NAME}=${await theirs(from.url)}`, to.url), 1);
       assert.equal(answer.json.session, null);
-      assertRemoved(answer);
+      assert.deepEqual(answer.setCookies, [], "the other's secret may be a newer one: the cookie stays");
     }
     /** With one call: the session is created without a read. @param {string} url */
     function theirs(url) {
@@ -98,7 +100,6 @@ describe("what a ticket is bound to", () => {
     const their = theirs.cookies.get("__Host-session2") ?? "";
     const answer = await withCalls(() => lookWith(`__Host-session2=${mine}`, other.url), 0);
     assert.equal(answer.json.session, null);
-    assertRemoved(answer, { name: "__Host-session2" });
     assert.equal((await withCalls(() => lookWith(`${NAME}=${their}`), 0)).json.session, null);
     assert.equal((await lookWith(`__Host-session2=${their}`, other.url)).json.session.data.views, 1);
   });
@@ -113,10 +114,7 @@ describe("what a ticket is bound to", () => {
       const { handle } = await visitor.session();
       assert.ok(await store.redis.exists(`${prefix}sess:${handle}`));
       const abroad = visitor.clone(to.url);
-      const answer = await withCalls(() => abroad.look(), 2);
-      assert.equal(answer.json.session, null);
-      assertRemoved(answer);
-      abroad.ticket = visitor.ticket;
+      assert.equal((await withCalls(() => abroad.look(), 2)).json.session, null);
       assert.equal((await abroad.logout()).status, 204);
       assert.equal((await visitor.session()).data.views, 1);
     }
@@ -146,15 +144,12 @@ describe("the attributes", () => {
   ];
   for (const [name, cookie, expected] of cases) {
     test(`${name}: are the same in a new cookie, in a renewed one and in its removal`, async () => {
-      const { url, moveClock } = Object.keys(cookie).length ? await open({ cookie }) : worker;
+      const { url } = Object.keys(cookie).length ? await open({ cookie }) : worker;
       const visitor = new Visitor(url);
       const first = assertIssued(await visitor.merge({ views: 1 }), expected);
       assert.notEqual(assertIssued(await visitor.rotate(), expected), first);
-      await moveClock(6 * MINUTE);
-      assertIssued(await visitor.look(), expected);
       assertRemoved(await visitor.logout(), expected);
-      assertRemoved(await lookWith(`${expected.name ?? NAME}=x`, url), expected);
-      await moveClock(-6 * MINUTE);
+      assertRemoved(await logOutWith(`${expected.name ?? NAME}=x`, url), expected);
     });
   }
 });
@@ -189,21 +184,20 @@ describe("a cookie is set only when it changes", () => {
     assert.deepEqual((await visitor.merge({})).setCookies.length, ticket ? 0 : 1);
   });
 
-  test("a touch that is due renews the ticket and the time to live, in the same call, once", async () => {
+  test("a touch that is due renews the time to live in the same call, once, and sets no cookie", async () => {
     const visitor = await guest();
-    const old = visitor.ticket;
     const { handle } = await visitor.session();
     await store.redis.pExpire(`sess:${handle}`, 5 * MINUTE);
     await worker.moveClock(6 * MINUTE);
     try {
       const answer = await withCalls(() => visitor.look(), 1);
-      assert.notEqual(assertIssued(answer), old);
+      assert.deepEqual(answer.setCookies, []);
       assert.ok((await store.redis.pTTL(`sess:${handle}`)) > 25 * MINUTE);
-      const next = await store.counters.during(() => visitor.look());
-      assert.deepEqual(next.value.setCookies, []);
-      assert.equal(next.byName.PEXPIRE ?? 0, 0);
-      visitor.ticket = old;
-      assert.equal((await visitor.session()).handle, handle, "the older ticket still leads there");
+      for (const act of [() => visitor.look(), () => visitor.merge({ views: 2 }), () => visitor.look()]) {
+        const next = await store.counters.during(act);
+        assert.deepEqual(next.value.setCookies, []);
+        assert.equal(next.byName.PEXPIRE ?? 0, 0);
+      }
     } finally {
       await worker.moveClock(-6 * MINUTE);
     }
@@ -237,10 +231,11 @@ describe("the absolute end", () => {
       await worker.moveClock(left + 2000);
       const answer = await withCalls(() => visitor.look(), 0);
       assert.deepEqual(answer.json, { session: null });
-      assertRemoved(answer);
       for (const [method, path, status] of ROUTES) {
         visitor.ticket = ticket;
-        assert.equal((await withCalls(() => visitor.send(method, path), 0)).status, status);
+        const answer = await withCalls(() => visitor.send(method, path), 0);
+        assert.equal(answer.status, status);
+        assertUseless(answer, method);
       }
     } finally {
       await worker.moveClock(-left - 2000);
@@ -260,19 +255,21 @@ describe("a ticket whose session is gone", () => {
   }
 
   for (const [method, path, status] of ROUTES) {
-    test(`is no session to ${method} ${path}, and is removed`, async () => {
-      const { visitor } = await orphan();
-      const answer = await withCalls(() => visitor.send(method, path), 2);
+    const isSafe = ["GET", "HEAD"].includes(method);
+    test(`is no session to ${method} ${path}, and ${isSafe ? "stays" : "is removed"}`, async () => {
+      const { visitor, ticket } = await orphan();
+      // A read may be answered by a replica, which is not believed; a change asks the primary in the first place.
+      const answer = await withCalls(() => visitor.send(method, path), isSafe ? 2 : 1);
       assert.equal(answer.status, status);
       if (method === "GET") assert.deepEqual(answer.json, { session: null });
-      assertRemoved(answer);
-      assert.equal(visitor.ticket, undefined);
+      assertUseless(answer, method);
+      assert.equal(visitor.ticket, isSafe ? ticket : undefined);
     });
   }
 
   test("is replaced by a change, which creates an anonymous session with the new data alone", async () => {
     const { visitor, handle, ticket } = await orphan();
-    const answer = await withCalls(() => visitor.merge({ fresh: 1 }), 3);
+    const answer = await withCalls(() => visitor.merge({ fresh: 1 }), 2);
     assert.equal(answer.status, 200);
     assert.deepEqual(answer.json.session.data, { fresh: 1 });
     assert.equal(answer.json.session.user, null);

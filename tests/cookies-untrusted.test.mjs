@@ -5,10 +5,13 @@ import { describe, test } from "node:test";
 import {
   assertIssued,
   assertRemoved,
+  assertUseless,
   guest,
+  logOutWith,
   lookWith,
   NAME,
   ROUTES,
+  sendWith,
   store,
   ticket,
   withCalls,
@@ -57,10 +60,8 @@ describe("a cookie that is not a valid ticket", () => {
     ["padded", (good) => `${good}=`],
     ["doubled", (good) => good + good],
     ["with a letter changed", flip],
-    ["in capitals", (good) => good.toUpperCase()],
     ["backwards", (good) => [...good].reverse().join("")],
     ["in another base64", (good) => `+/${good.slice(2)}`],
-    ["quoted", (good) => `"${good}"`],
     ["in single quotes", (good) => `'${good}'`],
     ["percent-encoded", (good) => `%${good.charCodeAt(0).toString(16)}${good.slice(1)}`],
     ["behind an equals sign", (good) => `=${good}`],
@@ -80,14 +81,13 @@ describe("a cookie that is not a valid ticket", () => {
     ["__proto__", () => "__proto__"],
   ];
   for (const [name, change] of invalid) {
-    test(`${name}: is no session, is removed, and costs no call to the store`, async () => {
+    test(`${name}: is no session, is removed by what changes something, and costs no call to the store`, async () => {
       const cookie = `${NAME}=${change(await ticket())}`;
       for (const [method, path, status] of ROUTES) {
-        const act = () => new Visitor(worker.url).send(method, path, { headers: { Cookie: cookie } });
-        const answer = await withCalls(act, 0);
+        const answer = await withCalls(() => sendWith(method, path, cookie), 0);
         assert.equal(answer.status, status, answer.text);
         if (method === "GET") assert.deepEqual(answer.json, { session: null });
-        assertRemoved(answer);
+        assertUseless(answer, method);
       }
       // A change creates a new session, with one call.
       const merge = () =>
@@ -101,6 +101,14 @@ describe("a cookie that is not a valid ticket", () => {
     });
   }
 
+  test("in capitals: is no session, and costs no call to the store, whatever key it seems to name", async () => {
+    const cookie = `${NAME}=${(await ticket()).toUpperCase()}`;
+    for (const [method, path, status] of ROUTES) {
+      const answer = await withCalls(() => sendWith(method, path, cookie), 0);
+      assert.equal(answer.status, status, answer.text);
+    }
+  });
+
   test("changing any one character of a ticket makes it invalid", async () => {
     const good = await ticket();
     const { calls } = await store.counters.during(async () => {
@@ -108,7 +116,7 @@ describe("a cookie that is not a valid ticket", () => {
         const other = good[index] === "A" ? "B" : "A";
         const answer = await lookWith(`${NAME}=${good.slice(0, index)}${other}${good.slice(index + 1)}`);
         assert.equal(answer.json.session, null, `character ${index}`);
-        assertRemoved(answer);
+        assert.deepEqual(answer.setCookies, []);
       }
     });
     assert.equal(calls, 0);
@@ -212,10 +220,12 @@ describe("several cookies with our name", () => {
     }
   });
 
-  test("if all are invalid, one removal is the answer", async () => {
-    const answer = await withCalls(() => lookWith(`${junk}; ${junk}; ${NAME}=${"A".repeat(148)}`), 0);
+  test("if all are invalid, one removal is the answer to what changes something", async () => {
+    const cookie = `${junk}; ${junk}; ${NAME}=${"A".repeat(148)}`;
+    const answer = await withCalls(() => lookWith(cookie), 0);
     assert.equal(answer.json.session, null);
-    assertRemoved(answer);
+    assert.deepEqual(answer.setCookies, []);
+    assertRemoved(await withCalls(() => logOutWith(cookie), 0));
   });
 
   test("400 invalid ones cost no call", async () => {
@@ -223,7 +233,7 @@ describe("several cookies with our name", () => {
     const wrong = `${NAME}=${good.slice(0, -1)}${good.endsWith("A") ? "B" : "A"}; `;
     const answer = await withCalls(() => lookWith(wrong.repeat(400)), 0);
     assert.equal(answer.json.session, null);
-    assertRemoved(answer);
+    assertRemoved(await withCalls(() => logOutWith(wrong.repeat(400)), 0));
   });
 });
 

@@ -1,6 +1,7 @@
 /** Refused bodies: malformed, too large, of the wrong type, or a patch that cannot be applied. */
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
+import { gzipSync } from "node:zlib";
 import {
   assertRefused,
   change,
@@ -64,6 +65,27 @@ describe("400", () => {
       }
     });
   }
+
+  test("the parser's own words are not the answer's", async () => {
+    const texts = /** @type {[string | Buffer, RegExp][]} */ ([
+      ['{"a":"\\ud800"}', /half of a surrogate pair .* line 1 column/],
+      ['{"a":"\\ud800\\u0041"}', /half of a surrogate pair .* line 1 column/],
+      ['{"a":"\\udc00"}', /half of a surrogate pair .* line 1 column/],
+      [nested("[", "]"), /nests too deeply \(at most 127 levels\) at line 1 column/],
+      [Buffer.from('{"a":"\xff"}', "latin1"), /is not UTF-8 at line 1 column/],
+    ]);
+    for (const [body, detail] of texts) {
+      const { json } = await change(stranger(), MERGE, body);
+      assert.match(json.detail, detail);
+      assert.doesNotMatch(json.detail, /recursion|hex escape|code point/);
+    }
+  });
+
+  test("a byte order mark in front is skipped", async () => {
+    for (const type of ["application/json", MERGE]) {
+      assert.deepEqual((await change(stranger(), type, '\ufeff{"a":1}')).json.session.data, { a: 1 });
+    }
+  });
 
   test("a request without any body is malformed too", async () => {
     const visitor = await guest();
@@ -233,6 +255,50 @@ describe("415", () => {
     });
   }
 
+  test("a body is read uncompressed only, whatever the route, and the answer says so", async () => {
+    const body = gzipSync('{"a":1}');
+    const encodings = [
+      "gzip",
+      "GZIP",
+      "x-gzip",
+      "br",
+      "deflate",
+      "zstd",
+      "identity, gzip",
+      "gzip, gzip",
+      "gzip,",
+      "aes128gcm",
+    ];
+    for (const encoding of encodings) {
+      const visitor = await guest();
+      const headers = { "Content-Type": MERGE, "Content-Encoding": encoding };
+      for (const [method, path] of [
+        ["PATCH", DATA],
+        ["PATCH", "/auth/profile"],
+        ["POST", "/auth/login"],
+        ["POST", "/auth/session/rotate"],
+        ["DELETE", "/auth/session"],
+      ]) {
+        const act = () => visitor.send(method, path, { headers, body });
+        const answer = await assertRefused(act, { status: 415, code: "unsupported_media_type", calls: 0 });
+        assert.equal(answer.headers.get("accept-encoding"), "identity");
+        assert.match(answer.json.detail, /Content-Encoding/);
+      }
+    }
+  });
+
+  test("identity is no encoding, and without a body none matters", async () => {
+    for (const encoding of ["identity", "Identity", "identity, identity", ""]) {
+      const headers = { "Content-Type": MERGE, "Content-Encoding": encoding };
+      const answer = await stranger().send("PATCH", DATA, { headers, body: '{"a":1}' });
+      assert.equal(answer.status, 200, encoding);
+    }
+    const visitor = await guest();
+    const headers = { "Content-Encoding": "gzip" };
+    assert.equal((await visitor.send("GET", "/auth/session", { headers })).status, 200);
+    assert.equal((await visitor.send("DELETE", "/auth/session", { headers })).status, 204);
+  });
+
   test("media types are compared without case and parameters", async () => {
     for (const type of [
       "Application/JSON",
@@ -289,6 +355,29 @@ describe("422", () => {
       assert.equal((await visitor.look()).headers.get("etag"), etag);
     });
   }
+
+  test("what is missing is named, with what to do", async () => {
+    const visitor = await guest();
+    for (const [operation, detail] of /** @type {[object, string][]} */ ([
+      [
+        { op: "add", path: "/cart/-", value: 1 },
+        "there is nothing at /cart; add an object or an array there first",
+      ],
+      [{ op: "replace", path: "/cart", value: 1 }, "there is nothing at /cart"],
+      [{ op: "remove", path: "/cart/0" }, "there is nothing at /cart/0"],
+      [{ op: "test", path: "/cart", value: 1 }, "there is nothing at /cart"],
+      [{ op: "add", path: "/text/a", value: 1 }, "the value at /text is not an object or an array"],
+      [
+        { op: "increment", path: "/cart/tea", value: 1 },
+        "there is nothing at /cart; add an object there first",
+      ],
+      [{ op: "increment", path: "/text", value: 1 }, "the value at /text is not a number"],
+    ])) {
+      const { status, json } = await visitor.patch([operation]);
+      assert.equal(status, 422);
+      assert.equal(json.detail.replace(/^operation 0 \("\w+"\): /, ""), detail);
+    }
+  });
 
   test("sums that no number can hold are refused, not rounded", async () => {
     const visitor = await guest();

@@ -108,6 +108,28 @@ describe("404", () => {
     });
   }
 
+  for (const [path, hint] of [
+    ["/auth/session/", "did you mean /auth/session?"],
+    ["/auth//session", "did you mean /auth/session?"],
+    ["/AUTH/Session", "did you mean /auth/session?"],
+    ["/session", "did you mean /auth/session?"],
+    ["/session/data/", "did you mean /auth/session/data?"],
+    ["/login", "did you mean /auth/login?"],
+    ["/auth/sessions/x/", "did you mean /auth/sessions/{handle}?"],
+    ["/auth", "the routes are below it, such as /auth/session"],
+    ["/auth/", "the routes are below it, such as /auth/session"],
+    ["/auth/admin/stats/", undefined],
+    ["/auth/nowhere", undefined],
+  ]) {
+    test(`${path} is answered with ${hint ? `a hint: ${hint}` : "no hint"}`, async () => {
+      for (const method of ["GET", "POST", "OPTIONS"]) {
+        const { status, json } = await stranger().send(method, String(path));
+        assert.equal(status, 404);
+        assert.equal(json.detail, `there is nothing at this path${hint ? `: ${hint}` : ""}`);
+      }
+    });
+  }
+
   test("the routes are where base_path says, and nowhere else", async () => {
     const moved = await start({
       settings: { base_path: "/api/coats" },
@@ -140,7 +162,7 @@ describe("404", () => {
 
 describe("405", () => {
   for (const { path, methods } of ROUTES) {
-    for (const method of METHODS.filter((each) => !methods.includes(each))) {
+    for (const method of METHODS.filter((each) => !methods.includes(each) && each !== "OPTIONS")) {
       test(`${method} ${path} is not allowed, and the answer lists the methods that are`, async () => {
         const visitor = await guest();
         const before = await contents();
@@ -154,6 +176,45 @@ describe("405", () => {
         assert.deepEqual(await contents(), before);
       });
     }
+  }
+});
+
+describe("405 with a hint", () => {
+  for (const [method, path, hint] of [
+    ["POST", "/auth/session", "PATCH /auth/session/data"],
+    ["PUT", "/auth/session", "PATCH /auth/session/data"],
+    ["PATCH", "/auth/session", "PATCH /auth/session/data"],
+    ["GET", "/auth/session/data", "GET /auth/session"],
+    ["POST", "/auth/session/data", "allowed: PATCH"],
+    ["DELETE", "/auth/session/data", "DELETE /auth/session"],
+    ["POST", "/auth/sessions", "PATCH /auth/session/data"],
+    ["GET", "/auth/sessions/x", "GET /auth/sessions"],
+    ["GET", "/auth/login", "GET /auth/session"],
+    ["GET", "/auth/logout", "POST /auth/logout"],
+    ["PUT", "/auth/profile", "allowed: GET, HEAD, PATCH"],
+    ["POST", "/auth/account", "POST /auth/register"],
+  ]) {
+    test(`${method} ${path}: ${hint}`, async () => {
+      const { status, headers, json } = await stranger().send(String(method), String(path));
+      assert.equal(status, 405);
+      assert.ok(json.detail.endsWith(hint), json.detail);
+      assert.ok(json.detail.includes(`allowed: ${headers.get("allow")}`), json.detail);
+    });
+  }
+});
+
+describe("OPTIONS", () => {
+  for (const { path, methods } of ROUTES) {
+    test(`for ${path} answers with the methods that are there, without a call to the store`, async () => {
+      for (const someone of [await guest(), stranger()]) {
+        const { value: answer, calls } = await store.counters.during(() => someone.send("OPTIONS", path));
+        assert.equal(answer.status, 204);
+        assert.equal(answer.headers.get("allow"), methods.join(", "));
+        assertNoBody(answer);
+        assert.deepEqual(answer.setCookies, []);
+        assert.equal(calls, 0);
+      }
+    });
   }
 });
 

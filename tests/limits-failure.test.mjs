@@ -16,8 +16,11 @@ import {
   immortalAfterRepairs,
   look,
   MINUTE,
+  passed,
   secrets,
   limitStates,
+  someAddress,
+  start,
   startPerAddress,
   startTwo,
   store,
@@ -143,6 +146,30 @@ test("a repair of a counter that failed in the background is repeated later", as
   await look(visitor);
   await closed.moveClock(0);
   await until(async () => (await immortal()).length === 0);
+});
+
+test("no refund is lost, however many wait while the store refuses them", async () => {
+  const worker = await start({ settings: { limits: { ip: "1/1m", session: "", mint: "" } } });
+  const addresses = Array.from({ length: 300 }, someAddress);
+  /** Fifty at a time. */
+  const everyone = async () => {
+    const answers = [];
+    for (let first = 0; first < addresses.length; first += 50) {
+      const some = addresses.slice(first, first + 50);
+      answers.push(...(await Promise.all(some.map((address) => look(worker.visitor(), address)))));
+    }
+    return answers;
+  };
+  assert.equal(passed(await everyone()), addresses.length);
+  store.faults.always("quota", { when: has("DECRBY") });
+  assert.equal(passed(await everyone()), 0);
+  assert.equal((await counters("limit:ip:10.*")).filter(({ count }) => count === 2).length, addresses.length);
+  store.faults.clear();
+  await moveClocks(store, all, 6000);
+  await worker.moveClock(0);
+  // One each; and none in the windows in which the first were counted before the store's clock was known.
+  const after = (await counters("limit:ip:10.*")).filter(({ count }) => count !== 0);
+  assert.deepEqual([after.length, ...new Set(after.map(({ count }) => count))], [addresses.length, 1]);
 });
 
 // on_failure

@@ -5,6 +5,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import {
   assertRefused,
   assertUncounted,
+  counters,
   from,
   guest,
   look,
@@ -15,6 +16,7 @@ import {
   someAddress,
   someUser,
   limitStates,
+  start,
   startTwo,
   store,
 } from "./support/limits.mjs";
@@ -79,7 +81,7 @@ test("invalid limits are refused at start, and the log names each of them", asyn
     { path: "/d", limit: "many" },
     { path: "/e", limit: "1/1m", burst: 3 },
   ];
-  const limits = { session: "300", ip: "1/25h", other: "1/1m", routes: [good, good, ...bad] };
+  const limits = { session: "300", ip: "1/32d", other: "1/1m", routes: [good, good, ...bad] };
   const worker = await startWorker({ store, secrets, settings: { limits } });
   try {
     const answer = await look(worker.visitor());
@@ -109,6 +111,22 @@ test("invalid limits are refused at start, and the log names each of them", asyn
   } finally {
     await worker.stop();
   }
+});
+
+test("a window may be as long as 31 days", async () => {
+  const worker = await start({ settings: { limits: { session: "", mint: "", ip: "2/31d" } } });
+  const address = someAddress();
+  const spend = () => look(worker.visitor(), address);
+  for (const status of [200, 200, 429]) assert.equal((await spend()).status, status);
+  const DAY = 86_400;
+  const refused = await spend();
+  assert.match(refused.json.detail, /in 2678400 s/);
+  const wait = seconds(refused);
+  assert.ok(wait > 0 && wait <= 62 * DAY, String(wait));
+  const [ttl] = await Promise.all(
+    (await counters(`limit:ip:${address}:*`)).map(({ key }) => store.redis.ttl(key)),
+  );
+  assert.ok(ttl && ttl > 61 * DAY && ttl < 63 * DAY, String(ttl));
 });
 
 test("with RATE_LIMITER bound, a flood from one address is refused before anything else, without a call to the store", async () => {

@@ -1,9 +1,9 @@
 /** The short form of `npm run torture`; and that its checker sees what it is there to see. */
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
-import { startStages, torture } from "./support/torture.mjs";
-import { check, explain } from "./support/torture/check.mjs";
-import { drawSchedule } from "./support/torture/schedule.mjs";
+import { draw, startStages, THEMES, torture } from "./support/torture.mjs";
+import { check } from "./support/torture/check.mjs";
+import { explain } from "./support/torture/report.mjs";
 import { runScenario, SCENARIOS } from "./support/torture/scenarios.mjs";
 
 /** @typedef {import("./support/torture/check.mjs").Operation} Operation */
@@ -13,31 +13,38 @@ const SCHEDULES = 30;
 const SCHEDULES_MS = 7000;
 
 /** @type {Awaited<ReturnType<typeof startStages>>} */
-let both;
-before(async () => void (both = await startStages()));
-after(() => both.stop());
+let all;
+before(async () => void (all = await startStages()));
+after(() => all.stop());
 
-test("random schedules of requests and failures violate no guarantee", async (t) => {
-  const seed = Math.floor(Math.random() * 1e9);
-  const until = Date.now() + SCHEDULES_MS;
-  const { failure, ...done } = await torture(both.stages, { seed, schedules: SCHEDULES, until });
-  t.diagnostic(`seed ${seed}: ${done.schedules} schedules, ${done.operations} requests`);
-  const again = `node tools/torture.mjs --seed ${failure?.schedule.seed} --schedules 1`;
-  assert.ok(!failure, `${failure?.violations.slice(0, 3).map(explain).join("\n")}\n${again}`);
-  assert.ok(done.schedules > done.slow);
-});
+for (const only of Object.keys(THEMES)) {
+  test(`random schedules of ${only} and failures violate no guarantee`, async (t) => {
+    const seed = Math.floor(Math.random() * 1e9);
+    const until = Date.now() + SCHEDULES_MS;
+    const { failures, ...done } = await torture(all.stages, { seed, schedules: SCHEDULES, only, until });
+    t.diagnostic(`seed ${seed}: ${done.schedules} schedules, ${done.operations} requests`);
+    const [failure] = failures;
+    const again = `node tools/torture.mjs --theme ${only} --seed ${failure?.schedule.seed} --schedules 1`;
+    assert.ok(!failure, `${failure?.violations.slice(0, 3).map(explain).join("\n")}\n${again}`);
+    assert.ok(done.schedules > done.slow);
+  });
+}
 
 for (const scenario of SCENARIOS) {
   test(`race: ${scenario.name}`, async () => {
     for (let run = 0; run < (scenario.cost > 100 ? 1 : 3); run += 1) {
-      await runScenario(/** @type {(typeof both.stages)[0]} */ (both.stages[0]), scenario);
+      await runScenario(/** @type {(typeof all.stages)[0]} */ (all.stages[0]), scenario);
     }
   });
 }
 
 test("a seed determines its schedule", () => {
-  assert.deepEqual(drawSchedule(7), drawSchedule(7));
-  assert.notDeepEqual(drawSchedule(7), drawSchedule(8));
+  for (const theme of Object.keys(THEMES)) {
+    assert.deepEqual(draw(7, theme), draw(7, theme));
+    assert.notDeepEqual(draw(7, theme), draw(8, theme));
+  }
+  const themes = Array.from({ length: 50 }, (_, seed) => draw(seed).theme);
+  assert.deepEqual([...new Set(themes)].sort(), Object.keys(THEMES).sort());
 });
 
 /** Where all begins: a session with an empty log. */
@@ -87,7 +94,7 @@ const annSeesNothing = (birth = "here") => ({ ...annSees(birth), ...seesNothing 
 /** @param {string} [birth] @returns {Partial<Operation>} */
 const login = (birth) => ({ ...annSees(birth), kind: "login", status: 201, etag: null });
 /** All of a user's sessions ended. @param {Partial<Operation>} [more] @returns {Partial<Operation>} */
-const revoke = (more) => ({ kind: "revoke", user: "ann", birth: undefined, status: 204, ...more });
+const revoke = (more) => ({ kind: "revoke", user: "ann", birth: undefined, status: 200, ...more });
 /** All of Ann's sessions ended but this one. @param {string} [birth] @returns {Partial<Operation>} */
 const keep = (birth = "here") => ({ kind: "keep", user: "ann", birth, status: 204 });
 /** This one ended. @param {number} status @returns {Partial<Operation>} */
@@ -157,6 +164,38 @@ const HISTORIES = [
     "a refused change that was made",
     ["made although refused"],
     history([{ kind: "misfit", tag: "a", status: 422 }, sees({ log: ["a"] })]),
+  ],
+  [
+    "a change that was answered 401 among faults, and made",
+    ["made although refused"],
+    history([
+      { kind: "append", tag: "a", status: 401, start: 2, end: 9 },
+      { ...sees({ log: ["a"] }), start: 2, end: 9 },
+      { kind: "logout", status: 204, start: 2, end: 9 },
+    ]),
+  ],
+  ["a rotation refused after none", ["refused without cause"], history([{ kind: "rotate", status: 429 }])],
+  [
+    "nine rotations at once",
+    ["too many rotations"],
+    history(
+      Array.from({ length: 9 }, (_, at) => ({
+        kind: "rotate",
+        carried: `A${at}`,
+        ...sees({}, `A${at + 1}`),
+      })),
+      {},
+      { kind: "create", ...sees({}, "A0") },
+    ),
+  ],
+  [
+    "an old id that is refused after its grace, and ends nothing",
+    ["resurrected"],
+    history([
+      { kind: "rotate", ...sees({}, "B") },
+      { kind: "reuse", ...seesNothing },
+      { ...sees({}, "B"), carried: "B" },
+    ]),
   ],
   ["data that nobody wrote", ["out of nowhere"], history([sees({ log: ["x"] })])],
   ["a session that comes back", ["resurrected"], history([{ kind: "logout", status: 204 }, sees()])],

@@ -1,5 +1,6 @@
 /** A trap in wasm costs the requests that are in the instance, never the isolate. */
 import assert from "node:assert/strict";
+import { once } from "node:events";
 import { connect } from "node:net";
 import { after, afterEach, before, beforeEach, test } from "node:test";
 import { startBoth } from "./support/worker.mjs";
@@ -93,6 +94,38 @@ test("every request that waits for the store while another one traps is answered
   for (const answer of await Promise.all(later))
     assert.equal(answer.json.session?.data.views, 1, answer.text);
   assertLogged();
+});
+
+/** A change whose body comes in two parts. @param {string} url */
+function startUpload(url) {
+  const { hostname, port } = new URL(url);
+  const socket = connect(Number(port), hostname);
+  let received = "";
+  socket.on("data", (chunk) => void (received += chunk));
+  const answer = once(socket, "close").then(() => received);
+  socket.write(
+    `PATCH /auth/session/data HTTP/1.1\r\nHost: ${hostname}\r\nConnection: close\r\n` +
+      'Content-Type: application/json\r\nContent-Length: 7\r\n\r\n{"a":',
+  );
+  return { finish: () => socket.write("1}"), answer };
+}
+
+test("a request that has waited for minutes is answered, and with 500 when its instance is lost", async () => {
+  const { worker } = both;
+  await worker.letTimeFly();
+  try {
+    const uploads = [1, 2, 3].map(() => startUpload(worker.url));
+    await new Promise((done) => setTimeout(done, 50));
+    uploads[0].finish();
+    assert.match(await uploads[0].answer, /^HTTP\/1.1 200 [^]*"data":\{"a":1\}/);
+    await trap();
+    uploads[1].finish();
+    for (const { answer } of uploads.slice(1))
+      assert.match(await answer, /^HTTP\/1.1 500 [^]*"code":"internal"/);
+    assertLogged();
+  } finally {
+    await worker.letTimeFly(false);
+  }
 });
 
 test("an answer of the store that comes after the trap harms nobody who came after it", async () => {

@@ -199,7 +199,7 @@ async function began(worker) {
 async function loggedIn(worker) {
   const user = worker.visitor();
   const { json } = await logIn(worker);
-  user.ticket = json.set_cookie.match(/=([^;]+)/)[1];
+  user.ticket = json.set_cookie[0].match(/=([^;]+)/)[1];
   await user.look();
   return user;
 }

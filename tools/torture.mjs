@@ -3,8 +3,8 @@
  * what CONTRACT.md promises of sessions; and the races known to be dangerous, over and over.
  */
 import { parseArgs } from "node:util";
-import { startStages, torture } from "../tests/support/torture.mjs";
-import { explain } from "../tests/support/torture/check.mjs";
+import { startStages, THEMES, torture } from "../tests/support/torture.mjs";
+import { explain } from "../tests/support/torture/report.mjs";
 import { runScenario, SCENARIOS } from "../tests/support/torture/scenarios.mjs";
 import { say, sentence, took } from "./say.mjs";
 
@@ -12,12 +12,17 @@ const USAGE = `npm run torture -- [OPTION…]
 
   --seed N        the first schedule's seed; without it a random one, which is printed
   --schedules N   how many schedules, each with the next seed (1000)
+  --theme NAME    only schedules of this kind: ${Object.keys(THEMES).join(", ")}
+  --all           goes on when a promise is broken, and tells each kind of violation once
   --runs N        how often the cheapest scenarios run, the others less often (1000; with --seed 0)
   --seconds N     nothing more begins after that (900)
 
   node tools/torture.mjs --seed N --schedules 1   plays one schedule again. What is done is the same
                                                   every time, how it interleaves is not: try it often.
 It loads what npm run build has built. Exits with 1 when a promise is broken.`;
+
+/** @typedef {import("../tests/support/torture.mjs").Failure} Failure */
+/** @typedef {import("../tests/support/torture.mjs").Stage} Stage */
 
 const PROGRESS_MS = 5000;
 
@@ -31,15 +36,15 @@ try {
 async function main() {
   const options = readOptions();
   if (!options) return 0;
-  const { seed, schedules, runs, seconds } = options;
+  const { seconds, runs, ...more } = options;
   const since = Date.now();
   const until = since + seconds * 1000;
-  say(`seed ${seed}`);
+  say(`seed ${options.seed}`);
 
   const { stages, stop } = await startStages();
   try {
     const broken = await runScenarios(stages, runs, until);
-    const unharmed = await runSchedules(stages, { seed, schedules, until });
+    const unharmed = await runSchedules(stages, { ...more, until });
     say(`${took(since)} in all`);
     return broken || !unharmed ? 1 : 0;
   } finally {
@@ -47,7 +52,7 @@ async function main() {
   }
 }
 
-/** @param {import("../tests/support/torture.mjs").Stage[]} stages @param {number} runs @param {number} until */
+/** @param {Stage[]} stages @param {number} runs @param {number} until */
 async function runScenarios([calm], runs, until) {
   let broken = 0;
   if (!calm || runs === 0) return broken;
@@ -67,13 +72,13 @@ async function runScenarios([calm], runs, until) {
 }
 
 /**
- * @param {import("../tests/support/torture.mjs").Stage[]} stages
- * @param {{ seed: number, schedules: number, until: number }} options
+ * @param {Stage[]} stages
+ * @param {{ seed: number, schedules: number, only?: string, goOn: boolean, until: number }} options
  */
 async function runSchedules(stages, options) {
   const since = Date.now();
   let said = since;
-  const { failure, ...done } = await torture(stages, {
+  const { failures, ...done } = await torture(stages, {
     ...options,
     progress: (tally) => {
       if (Date.now() - said < PROGRESS_MS) return;
@@ -82,18 +87,35 @@ async function runSchedules(stages, options) {
     },
   });
   const sum = `${done.schedules} schedules, ${done.operations} requests (${took(since)})`;
-  if (failure) {
-    const { schedule, violations } = failure;
-    say(`✘ ${sum}; seed ${schedule.seed} breaks what is promised:\n`);
-    say(JSON.stringify(schedule));
-    for (const violation of violations.slice(0, 5)) say(`\n${explain(violation)}`);
-    if (violations.length > 5) say(`\nand ${violations.length - 5} more`);
-    say(`\nAgain: node tools/torture.mjs --seed ${schedule.seed} --schedules 1`);
+  if (failures.length) {
+    say(`✘ ${sum}; ${failures.length} broke what is promised`);
+    report(failures);
     return false;
   }
   say(`✔ ${sum}${done.slow ? `; ${done.slow} took too long to be judged` : ""}`);
   if (done.schedules < options.schedules) say(`  ${options.schedules} were wanted; --seconds was over`);
   return true;
+}
+
+/** Each kind of violation once, with the seed to see it again, and which others show it. @param {Failure[]} failures */
+function report(failures) {
+  /** @type {Map<string, Failure[]>} by theme and rule */
+  const kinds = new Map();
+  for (const failure of failures) {
+    for (const rule of new Set(failure.violations.map(({ rule }) => rule))) {
+      const kind = `${failure.schedule.theme}: ${rule}`;
+      kinds.set(kind, [...(kinds.get(kind) ?? []), failure]);
+    }
+  }
+  for (const [kind, [first, ...others]] of kinds) {
+    if (!first) continue;
+    const { theme, seed } = first.schedule;
+    const violation = first.violations.find(({ rule }) => `${theme}: ${rule}` === kind);
+    const seeds = others.slice(0, 10).map(({ schedule }) => schedule.seed);
+    say(`\n${violation ? explain(violation) : kind}`);
+    say(`\n  ${theme}, seed ${seed}${seeds.length ? `; also ${others.length}: ${seeds.join(", ")}` : ""}`);
+    say(`  Again: node tools/torture.mjs --theme ${theme} --seed ${seed} --schedules 1`);
+  }
 }
 
 function readOptions() {
@@ -104,6 +126,8 @@ function readOptions() {
       schedules: text,
       runs: text,
       seconds: text,
+      theme: text,
+      all: { type: "boolean" },
       help: { type: "boolean", short: "h" },
     },
   });
@@ -121,6 +145,8 @@ function readOptions() {
     return value;
   };
   return {
+    only: values.theme,
+    goOn: values.all ?? false,
     seed: number("seed", Math.floor(Math.random() * 1e9)),
     schedules: number("schedules", 1000),
     runs: number("runs", values.seed === undefined ? 1000 : 0),

@@ -277,7 +277,7 @@ async function logIn(visitor, id) {
     body: content,
   });
   if (status !== 201) throw new Error(`not logged in: ${status} ${body.slice(0, 300)}`);
-  return JSON.parse(body).set_cookie.split(";")[0];
+  return JSON.parse(body).set_cookie[0].split(";")[0];
 }
 
 /** Where each stage's visitors have come to. @type {WeakMap<Stage, number[]>} */

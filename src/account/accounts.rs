@@ -3,13 +3,13 @@
 use super::{
     Account,
     name::Name,
-    password::{self, Params, Verified},
+    password::{self, Params, Verification, Verified},
 };
 use crate::{
     base64url,
     host::{Host, random},
     id::Nonce,
-    session::{Error, Retry, Sessions, User, UserState},
+    session::{Error, Retry, Sessions, User, UserState, Versioned, update},
     store::Batch,
     ticket::UserTag,
 };
@@ -39,6 +39,16 @@ impl StoredAccount {
         let Some(stored) = stored else { return Ok(None) };
         let account = Account::parse(&stored).ok_or(Error::UnreadableAccount)?;
         Ok(Some(Self { key, account, stored }))
+    }
+}
+
+impl Versioned for StoredAccount {
+    fn revision(&self) -> Nonce {
+        self.account.revision
+    }
+
+    fn includes(&self, revision: &Nonce) -> bool {
+        self.account.includes(revision)
     }
 }
 
@@ -82,7 +92,7 @@ impl<H: Host> Accounts<'_, H> {
 
     /// The account under this key, as the primary has it.
     pub async fn read(&self, key: &str) -> Result<Option<StoredAccount>, Error> {
-        let [_, values] = self.sessions.store.run(Batch::default().at_primary(key).get([key])).await?;
+        let [values] = self.sessions.store.run(Batch::default().get([key]).at_primary(key)).await?;
         StoredAccount::parse(key.to_owned(), values.values(1)?.pop().flatten())
     }
 
@@ -95,9 +105,8 @@ impl<H: Host> Accounts<'_, H> {
     /// The account of the user with this tag.
     async fn by_tag(&self, user: &UserTag) -> Result<StoredAccount, Error> {
         let name_key = self.name_key(user);
-        let batch = Batch::default().at_primary(&name_key).get([&*name_key]);
-        let [_, values] = self.sessions.store.run(batch).await?;
-        let name = values.values(1)?.pop().flatten().ok_or(Error::NoAccount)?;
+        let [name] = self.sessions.store.run(Batch::default().get_from_primary(&name_key)).await?;
+        let name = name.value()?.ok_or(Error::NoAccount)?;
         let stored = self.read(&self.key_of(&name)).await?;
         stored.filter(|stored| stored.account.user().tag() == *user).ok_or(Error::NoAccount)
     }
@@ -105,39 +114,29 @@ impl<H: Host> Accounts<'_, H> {
     /// Changes an account: `change` is applied to its newest state.
     pub async fn update(
         &self,
-        mut current: StoredAccount,
+        current: StoredAccount,
         change: &dyn Fn(&mut Account) -> Result<(), Error>,
     ) -> Result<StoredAccount, Error> {
-        let mut retry = Retry::default();
-        // The revisions of the writes whose answers were lost.
-        let mut unsettled: Vec<Nonce> = Vec::new();
-        loop {
-            if unsettled.iter().any(|revision| current.account.includes(revision)) {
-                return Ok(current);
-            }
+        let (key, id) = (current.key.clone(), current.account.id.clone());
+        let make = |current: &StoredAccount| {
             let mut account = current.account.clone();
             change(&mut account)?;
             if account.to_json() == current.stored {
-                return Ok(current);
+                return Ok(None);
             }
-            let revision = self.sessions.nonce();
-            let account = account.with_revision(revision);
-            let stored = account.to_json();
-            let batch = Batch::default().replace(&current.key, &current.stored, &stored, None);
-            match self.sessions.store.run(batch).await {
-                Ok([replaced]) if replaced.is_ok()? => {
-                    return Ok(StoredAccount { account, stored, ..current });
-                }
-                Ok(_) => self.sessions.check_deadline()?,
-                Err(failure) => {
-                    retry.after(failure, self.sessions.store).await?;
-                    unsettled.push(revision);
-                }
-            }
-            let id = current.account.id;
-            let reloaded = self.read(&current.key).await?;
-            current = reloaded.filter(|reloaded| reloaded.account.id == id).ok_or(Error::Ended)?;
-        }
+            let account = account.with_revision(self.sessions.nonce());
+            Ok(Some(StoredAccount { key: key.clone(), stored: account.to_json(), account }))
+        };
+        let write = async |read: &StoredAccount, next: &StoredAccount| {
+            let batch = Batch::default().replace(&key, &read.stored, &next.stored, None);
+            let [replaced] = self.sessions.store.run(batch).await?;
+            Ok(replaced.is_ok()?)
+        };
+        let reload = async |_| {
+            let reloaded = self.read(&key).await?;
+            reloaded.filter(|reloaded| reloaded.account.id == id).ok_or(Error::Ended)
+        };
+        update(&self.sessions, current, &make, write, reload).await
     }
 
     /// Deletes the account. Its sessions are ended before and after.
@@ -183,22 +182,32 @@ impl<H: Host> Accounts<'_, H> {
         }
     }
 
-    /// Stores another password, or the same one under today's parameters; unless it was changed since the account was
-    /// read.
+    /// Stores another password, unless it was changed since the account was read.
     pub async fn set_password(&self, current: StoredAccount, password: &str) -> Result<StoredAccount, Error> {
+        self.replace_hash(current, password, Some(self.sessions.nonce())).await
+    }
+
+    /// Stores a new hash of a password: of another one if that has a name.
+    async fn replace_hash(
+        &self,
+        current: StoredAccount,
+        password: &str,
+        name: Option<Nonce>,
+    ) -> Result<StoredAccount, Error> {
         let (old, new) = (current.account.hash.clone(), self.hash(password)?);
         let change = |account: &mut Account| {
             if account.hash != old {
                 return Err(Error::InvalidCredentials);
             }
             account.hash.clone_from(&new);
+            account.password_revision = name.or(account.password_revision);
             Ok(())
         };
         self.update(current, &change).await
     }
 
     /// The account, if the password is right; without an account it does the same work, and fails. An outdated hash is
-    /// renewed.
+    /// renewed, which only who gives the right password can notice.
     pub async fn verify_password(
         &self,
         mut stored: Option<StoredAccount>,
@@ -206,10 +215,13 @@ impl<H: Host> Accounts<'_, H> {
     ) -> Result<StoredAccount, Error> {
         loop {
             let hash = stored.as_ref().map(|stored| stored.account.hash.as_str());
-            match (password::verify(password, hash, self.params), stored) {
+            let seen = &self.sessions.isolate.costliest_hash;
+            let verification = Verification::new(hash, self.params, seen.get());
+            seen.set(Some(verification.costliest()));
+            match (verification.run(password), stored) {
                 (Some(Verified { is_outdated: true }), Some(outdated)) => {
                     let key = outdated.key.clone();
-                    match self.set_password(outdated, password).await {
+                    match self.replace_hash(outdated, password, None).await {
                         // The hash is another one by now: of the same password, if another login renewed it.
                         Err(Error::InvalidCredentials | Error::Ended) => stored = self.read(&key).await?,
                         outcome => return outcome,

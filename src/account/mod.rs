@@ -1,7 +1,8 @@
 //! Accounts: usernames and passwords, for sites without a server of their own.
 //!
 //! `account:<name>` is one JSON string, changed by compare-and-set like a session:
-//! `{"v":1,"rev":"…","before":[],"id":"…","name":"…","hash":"$argon2id$…","roles":[],"created_at":…,"profile":{}}`.
+//! `{"v":1,"rev":"…","before":[],"id":"…","name":"…","hash":"$argon2id$…","roles":[],"created_at":…,"profile":{}}`, and
+//! `"password_rev":"…"` after `hash` once its owner has changed the password.
 //! `user:<tag>:account` holds the name, to find the account by its id.
 
 mod accounts;
@@ -26,6 +27,9 @@ use crate::{
     time::Time,
 };
 
+/// A short one-way name of an account's present password: no other password, and no other account, ever has it.
+pub type PasswordTag = [u8; 12];
+
 /// The stored account.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Account {
@@ -42,6 +46,9 @@ pub struct Account {
     pub name: String,
     /// The password's hash, as a PHC string.
     pub hash: String,
+    /// The name of the password, if it is not the first one. Another hash of the same password keeps it.
+    #[serde(rename = "password_rev", default, skip_serializing_if = "Option::is_none")]
+    pub password_revision: Option<Nonce>,
     /// What the user may do.
     #[serde(default)]
     pub roles: Vec<String>,
@@ -61,6 +68,7 @@ impl Account {
             id,
             name,
             hash,
+            password_revision: None,
             roles: Vec::new(),
             created_at: now,
             profile: empty_data(),
@@ -70,6 +78,18 @@ impl Account {
     /// The user who is logged in with it.
     pub fn user(&self) -> User {
         User { id: self.id.clone(), name: self.name.clone(), roles: self.roles.clone() }
+    }
+
+    /// The tag of the present password.
+    pub fn password_tag(&self) -> PasswordTag {
+        let revision = self.password_revision.map(|revision| revision.0).unwrap_or_default();
+        // The revision has a fixed length: the input is unambiguous.
+        let hash = Sha256::new()
+            .chain_update(b"cloakroom password tag v1 ")
+            .chain_update(revision)
+            .chain_update(&self.id)
+            .finalize();
+        hash.first_chunk().copied().unwrap_or_default()
     }
 
     /// The strong entity tag of the profile: it depends on the content alone.
@@ -118,6 +138,21 @@ mod tests {
         let account = Account::parse(FROZEN).expect("an account");
         assert_eq!(account.to_json(), FROZEN);
         assert_eq!(account.user().roles, ["admin"]);
+    }
+
+    #[test]
+    fn the_tag_of_a_password_is_its_account_s_and_changes_with_it_alone() {
+        let account = Account::parse(FROZEN).expect("an account");
+        let tag = account.password_tag();
+        let renewed = Account { hash: "$argon2id$…".to_owned(), roles: Vec::new(), ..account.clone() };
+        assert_eq!(renewed.with_revision(Nonce([9; 12])).password_tag(), tag);
+        let changed = Account { password_revision: Some(Nonce([1; 12])), ..account.clone() };
+        assert_ne!(changed.password_tag(), tag);
+        assert_eq!(
+            Account::parse(&changed.to_json()).map(|read| read.password_tag()),
+            Some(changed.password_tag())
+        );
+        assert_ne!(Account { id: "u2".to_owned(), ..account }.password_tag(), tag);
     }
 
     #[test]

@@ -17,8 +17,13 @@ use serde_json::{Map, Number, Value};
 
 use crate::http::Problem;
 
-/// The most JSON values in one request body. 256 KiB of `{"":0},{"":0},…` would take dozens of times that in memory.
+/// The most JSON values in one request body, and in data after a change. An object inside another takes 420 bytes of
+/// memory for 5 bytes of text, so these are 4 MiB at most.
 pub(crate) const MAX_VALUES: usize = 10_000;
+
+/// The most JSON values of stored data that is about to be changed: it may have been written under other limits. These
+/// are 20 MiB at most, for as long as the change is applied.
+pub(crate) const MAX_STORED_VALUES: usize = 50_000;
 
 /// The longest name or path of the caller's that an error repeats, in characters.
 const MAX_SHOWN: usize = 100;
@@ -39,7 +44,7 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Value, Problem> {
                  object counts)"
             ))
         } else {
-            Problem::bad_request(format!("the body is not valid JSON: {error}"))
+            Problem::bad_request(format!("the body is not valid JSON: {}", explain(&error.to_string())))
         }
     })
 }
@@ -72,15 +77,50 @@ pub(crate) fn object<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserialize
     deserializer.deserialize_map(Members(PhantomData))
 }
 
-/// Parses JSON from the store; `None` when it is not readable.
-pub(crate) fn from_stored(text: &str) -> Option<Value> {
-    read_value(serde_json::Deserializer::from_str(text), &mut 0, usize::MAX).ok()
+/// The same for a struct that may be left out (with `#[serde(default)]`) or null.
+pub(crate) fn optional_object<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
+    #[derive(serde::Deserialize)]
+    #[serde(bound = "T: Deserialize<'de>")]
+    struct Members<T>(#[serde(deserialize_with = "object")] T);
+
+    Ok(Option::deserialize(deserializer)?.map(|Members(members)| members))
+}
+
+/// Why JSON from the store was not parsed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum StoredFault {
+    /// It is not JSON.
+    Unreadable,
+    /// It has more than [`MAX_STORED_VALUES`] values.
+    TooManyValues,
+}
+
+/// Parses JSON from the store. Returns also how many values it has.
+pub(crate) fn from_stored(text: &str) -> Result<(Value, usize), StoredFault> {
+    let mut count = 0;
+    let value = read_value(serde_json::Deserializer::from_str(text), &mut count, MAX_STORED_VALUES);
+    match value {
+        Ok(value) => Ok((value, count)),
+        Err(_) if count > MAX_STORED_VALUES => Err(StoredFault::TooManyValues),
+        Err(_) => Err(StoredFault::Unreadable),
+    }
+}
+
+/// How many JSON values there are in `value`, itself included.
+pub(crate) fn count_values(value: &Value) -> usize {
+    1 + match value {
+        Value::Array(items) => items.iter().map(count_values).sum(),
+        Value::Object(members) => members.values().map(count_values).sum(),
+        _ => 0_usize,
+    }
 }
 
 /// Whether this build reads numbers as numbers. Any crate of the same build can turn on `serde_json`'s feature
 /// `arbitrary_precision`; numbers then arrive as maps, and documents would change their meaning.
 pub(crate) fn is_sound() -> bool {
-    ["1", "-1", "1.5"].iter().all(|text| from_stored(text).is_some_and(|value| value.is_number()))
+    ["1", "-1", "1.5"].iter().all(|text| from_stored(text).is_ok_and(|(value, _)| value.is_number()))
 }
 
 /// A name or path as an error repeats it: at most [`MAX_SHOWN`] characters.
@@ -89,6 +129,24 @@ pub(crate) fn shorten(text: &str) -> String {
         None => text.to_owned(),
         Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
     }
+}
+
+/// An error of the parser's; those of its texts that speak of its own workings say what is wrong with the JSON.
+fn explain(text: &str) -> String {
+    const LONE_SURROGATE: &str = "half of a surrogate pair (\\ud800 to \\udfff) is not a character";
+    const IN_WORDS: &[(&str, &str)] = &[
+        ("recursion limit exceeded", "it nests too deeply (at most 127 levels)"),
+        ("lone leading surrogate in hex escape", LONE_SURROGATE),
+        ("unexpected end of hex escape", LONE_SURROGATE),
+        ("invalid unicode code point", "it is not UTF-8"),
+        (
+            "control character (\\u0000-\\u001F) found while parsing a string",
+            "a control character in a string must be escaped",
+        ),
+        ("expected ident", "expected `true`, `false` or `null`"),
+    ];
+    let known = IN_WORDS.iter().find_map(|(theirs, ours)| Some((ours, text.strip_prefix(theirs)?)));
+    known.map_or_else(|| text.to_owned(), |(ours, rest)| [ours, rest].concat())
 }
 
 fn read_value<'de, R: serde_json::de::Read<'de>>(

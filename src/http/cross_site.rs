@@ -2,17 +2,28 @@
 //!
 //! The algorithm of Go's `http.CrossOriginProtection`: the headers that browsers add decide, there is no token.
 
-use super::{Problem, Request, cors};
+use super::{Method, Problem, Request, cors};
 
-/// Refuses a state-changing request made by a page of another site, unless its origin is among `allowed`.
-pub fn check(request: &Request<'_>, allowed: &[String]) -> Result<(), Problem> {
+/// Refuses a state-changing request made by a page of another site, unless its origin is allowed.
+pub fn check(request: &Request<'_>, allowed: &cors::Policy) -> Result<(), Problem> {
     // 1. Safe methods change nothing.
-    if request.method.is_safe() || is_same_site(request) || cors::is_allowed(request, allowed) {
+    if request.method.is_safe() || is_same_site(request) || allowed.allows(request) {
         return Ok(());
     }
     let detail =
         "this request was made by a page of another origin; add that origin to cors.origins to allow it";
     Err(Problem::cross_site(detail))
+}
+
+/// Whether a page of another site makes the visitor's browser send a safe request, as with an image. It is answered as one
+/// without a cookie and counts for nobody's limit: else that page could use up its visitors' limits. A navigation, such as
+/// a link, is the visitor's own.
+pub fn is_foreign_read(request: &Request<'_>, allowed: &cors::Policy) -> bool {
+    // OPTIONS is answered without a cookie and a limit, whoever asks.
+    matches!(request.method, Method::Get | Method::Head)
+        && request.header("sec-fetch-site") == "cross-site"
+        && request.header("sec-fetch-mode") != "navigate"
+        && !allowed.allows(request)
 }
 
 fn is_same_site(request: &Request<'_>) -> bool {
@@ -30,10 +41,15 @@ mod tests {
     use super::*;
     use crate::http::{Body, Code};
 
+    const SELF: &str = "https://a.example";
+    const ALLOWED: &str = "https://front.example";
+
+    fn policy() -> cors::Policy {
+        cors::Policy::new(vec![cors::AllowedOrigin::parse(ALLOWED).expect("an origin")], &[])
+    }
+
     #[test]
     fn only_other_sites_pages_are_refused() {
-        const SELF: &str = "https://a.example";
-        const ALLOWED: &str = "https://front.example";
         let cases = [
             // method, Sec-Fetch-Site, Origin, passes
             ("GET", "cross-site", "https://evil.example", true),
@@ -59,8 +75,34 @@ mod tests {
         for (method, site, from, passes) in cases {
             let headers = [("origin", from), ("sec-fetch-site", site)];
             let request = Request::new(method, "https://a.example/auth/session", &headers, &Body::None);
-            let code = check(&request, &[ALLOWED.to_owned()]).err().map(|problem| problem.code);
+            let code = check(&request, &policy()).err().map(|problem| problem.code);
             assert_eq!(code, (!passes).then_some(Code::CrossSite), "{method} {site} {from}");
+        }
+    }
+
+    #[test]
+    fn a_safe_request_of_another_site_s_page_is_foreign_unless_it_is_a_navigation() {
+        let cases = [
+            // method, Sec-Fetch-Site, Sec-Fetch-Mode, Origin, is foreign
+            ("GET", "cross-site", "no-cors", "", true),
+            ("GET", "cross-site", "cors", "https://evil.example", true),
+            ("GET", "cross-site", "cors", "null", true),
+            ("HEAD", "cross-site", "websocket", "", true),
+            ("GET", "cross-site", "", "", true),
+            ("GET", "cross-site", "Navigate", "", true),
+            ("GET", "cross-site", "navigate", "", false),
+            ("GET", "cross-site", "cors", ALLOWED, false),
+            ("GET", "cross-site", "no-cors", ALLOWED, false),
+            ("GET", "same-site", "no-cors", "", false),
+            ("GET", "same-origin", "cors", SELF, false),
+            ("GET", "none", "navigate", "", false),
+            ("GET", "", "", "https://evil.example", false),
+            ("POST", "cross-site", "cors", "https://evil.example", false),
+        ];
+        for (method, site, mode, from, is_foreign) in cases {
+            let headers = [("origin", from), ("sec-fetch-site", site), ("sec-fetch-mode", mode)];
+            let request = Request::new(method, "https://a.example/auth/session", &headers, &Body::None);
+            assert_eq!(is_foreign_read(&request, &policy()), is_foreign, "{method} {site} {mode} {from}");
         }
     }
 }

@@ -2,14 +2,15 @@
 
 pub mod cors;
 pub mod cross_site;
-mod if_match;
+mod precondition;
 mod problem;
 mod request;
 mod response;
 
+pub(crate) use self::request::parse_address;
 pub use self::{
-    if_match::IfMatch,
+    precondition::{Failed, Preconditions},
     problem::{Code, Problem},
-    request::{Body, Headers, MAX_BODY, Method, Request},
+    request::{Body, Headers, MAX_BODY, Method, Request, SMALL_BODY, path_of, unknown_query},
     response::Response,
 };

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use serde::Serialize;
 
-use super::Response;
+use super::{Failed, Response};
 
 /// The codes of CONTRACT.md's table.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
@@ -129,9 +129,10 @@ impl Problem {
         Self::new(Code::NotFound, detail)
     }
 
-    /// 405, with the methods that are allowed.
-    pub fn method_not_allowed(method: &str, allowed: String) -> Self {
-        let detail = format!("{method} is not allowed here; allowed: {allowed}");
+    /// 405, with the methods that are allowed, and perhaps what to do instead.
+    pub fn method_not_allowed(method: &str, allowed: String, hint: Option<String>) -> Self {
+        let hint = hint.map_or_else(String::new, |hint| format!("; {hint}"));
+        let detail = format!("{method} is not allowed here; allowed: {allowed}{hint}");
         Self::new(Code::MethodNotAllowed, detail).with_header("Allow", allowed)
     }
 
@@ -141,9 +142,8 @@ impl Problem {
     }
 
     /// 412.
-    pub fn precondition_failed() -> Self {
-        let detail = "If-Match does not match the current ETag: read it again, then repeat the change";
-        Self::new(Code::PreconditionFailed, detail)
+    pub fn precondition_failed(failed: Failed) -> Self {
+        Self::new(Code::PreconditionFailed, failed.to_string())
     }
 
     /// 413.

@@ -1,6 +1,6 @@
 //! A request, as handlers see it. Its headers are read when they are asked for.
 
-use std::cell::OnceCell;
+use std::{cell::OnceCell, net::IpAddr};
 
 use serde::de::DeserializeOwned;
 
@@ -9,6 +9,9 @@ use crate::document;
 
 /// The largest request body that is read, in bytes.
 pub const MAX_BODY: usize = 256 * 1024;
+
+/// Up to this size, in bytes, a body is not large: it never waits for others. See [`crate::limit::LargeBodies`].
+pub const SMALL_BODY: usize = 16 * 1024;
 
 /// The methods of HTTP that the routes use.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -89,8 +92,10 @@ pub enum Body {
     Bytes(Vec<u8>),
     /// Longer than [`MAX_BODY`]; not read.
     TooLarge,
-    /// It broke off before its end.
+    /// It broke off before its end, or took too long.
     Incomplete,
+    /// There were too many large ones at once; not read.
+    NoPlace,
 }
 
 /// A request.
@@ -107,6 +112,7 @@ pub struct Request<'a> {
     body: &'a Body,
     cookie: OnceCell<String>,
     from_origin: OnceCell<String>,
+    acts_for: OnceCell<IpAddr>,
 }
 
 impl<'a> Request<'a> {
@@ -122,6 +128,7 @@ impl<'a> Request<'a> {
             body,
             cookie: OnceCell::new(),
             from_origin: OnceCell::new(),
+            acts_for: OnceCell::new(),
         }
     }
 
@@ -140,9 +147,73 @@ impl<'a> Request<'a> {
         self.from_origin.get_or_init(|| self.header("origin"))
     }
 
-    /// The client's address: `CF-Connecting-IP`, which Cloudflare sets and a client cannot. Empty if it is not known.
+    /// Hides the cookies from whatever asks later. Call it before anything has.
+    pub(crate) fn ignore_cookie(&self) {
+        // It fails if they were read already.
+        drop(self.cookie.set(String::new()));
+    }
+
+    /// The value of the one parameter that a route knows, percent-encoded; `None` without a query. Another query is refused:
+    /// ignoring a misspelt one could do more than was asked for. `example` is what may be sent.
+    pub fn only_param(&self, name: &str, example: &str) -> Result<Option<&'a str>, Problem> {
+        if self.query.is_empty() {
+            return Ok(None);
+        }
+        let value = self.query.strip_prefix(name).and_then(|rest| rest.strip_prefix('='));
+        match value.filter(|value| !value.is_empty() && !value.contains(['&', '='])) {
+            Some(value) => Ok(Some(value)),
+            None => Err(unknown_query(example)),
+        }
+    }
+
+    /// The client's address: of whom the caller acts for, or else `CF-Connecting-IP`, which Cloudflare sets and a client
+    /// cannot. Empty if it is not known.
     pub fn client_address(&self) -> String {
-        self.header("cf-connecting-ip")
+        self.acts_for().unwrap_or_else(|| self.header("cf-connecting-ip"))
+    }
+
+    /// `Session-Client-Address`: the address of the client whom a back end says it acts for. `None` if it says nothing.
+    /// Errors: several, or no address. It means nothing unless the caller has proved to be a back end of ours.
+    pub fn claimed_client_address(&self) -> Option<Result<IpAddr, Problem>> {
+        let claimed = self.headers.get("session-client-address")?;
+        Some(parse_address(&claimed).ok_or_else(|| {
+            let detail =
+                "Session-Client-Address must be one IPv4 or IPv6 address, like 203.0.113.7, without a port";
+            Problem::bad_request(detail)
+        }))
+    }
+
+    /// The address of the client whom the caller acts for, if it does.
+    pub(crate) fn acts_for(&self) -> Option<String> {
+        self.acts_for.get().map(IpAddr::to_string)
+    }
+
+    /// The caller acts for the client with this address.
+    pub(crate) fn act_for(&self, client: IpAddr) {
+        self.acts_for.get_or_init(|| client);
+    }
+
+    /// The credentials of `Authorization: Bearer` (RFC 6750 section 2.1); `None` if there are none, or of another scheme.
+    pub fn bearer(&self) -> Option<String> {
+        let authorization = self.headers.get("authorization")?;
+        let (scheme, credentials) = authorization.split_once(' ')?;
+        let credentials = credentials.trim_matches(' ');
+        let is_bearer = scheme.eq_ignore_ascii_case("bearer") && !credentials.is_empty();
+        is_bearer.then(|| credentials.to_owned())
+    }
+
+    /// Refuses a body that no route could read: compressed, too large, incomplete.
+    pub(crate) fn check_body(&self) -> Result<(), Problem> {
+        if matches!(self.body, Body::None) {
+            return Ok(());
+        }
+        let encoding = self.header("content-encoding");
+        let is_plain = |coding: &str| coding.is_empty() || coding.eq_ignore_ascii_case("identity");
+        if !encoding.split(',').all(|coding| is_plain(coding.trim())) {
+            let detail = "compressed bodies are not read: send it without Content-Encoding";
+            return Err(Problem::unsupported_media_type(detail).with_header("Accept-Encoding", "identity"));
+        }
+        self.body().map(drop)
     }
 
     /// The body's bytes. Errors: too large, incomplete.
@@ -154,6 +225,13 @@ impl<'a> Request<'a> {
                 Err(Problem::too_large(format!("the request body is too large: at most {MAX_BODY} bytes")))
             }
             Body::Incomplete => Err(Problem::bad_request("the request body ended before its end")),
+            Body::NoPlace => {
+                let detail = format!(
+                    "too many large request bodies at once, or this one came too slowly while others waited; try again in 1 \
+                     s, or send at most {SMALL_BODY} bytes"
+                );
+                Err(Problem::rate_limited(detail, 1))
+            }
         }
     }
 
@@ -166,6 +244,21 @@ impl<'a> Request<'a> {
         }
         document::read(self.body()?)
     }
+}
+
+/// 400: a route that knows one query got another one.
+pub fn unknown_query(example: &str) -> Problem {
+    Problem::bad_request(format!("unknown query; the only one here is ?{example}"))
+}
+
+/// The path of a URL, as [`Request::path`] has it.
+pub fn path_of(url: &str) -> &str {
+    split_url(url).1
+}
+
+/// An IPv4 or IPv6 address as a back end writes it: alone, without port, brackets or zone.
+pub(crate) fn parse_address(text: &str) -> Option<IpAddr> {
+    text.parse().ok()
 }
 
 fn split_url(url: &str) -> (&str, &str, &str) {
@@ -199,5 +292,55 @@ mod tests {
         let request = Request::new("PATCH", "https://a.example/", &headers, &Body::None);
         assert_eq!((request.method, request.cookie(), request.from_origin()), (Method::Patch, "a=b", ""));
         assert_eq!(request.body(), Ok(&[][..]));
+    }
+
+    #[test]
+    fn bearer_credentials_are_read_from_that_scheme_alone() {
+        for (authorization, credentials) in [
+            ("Bearer abc", Some("abc")),
+            ("bEARER  abc ", Some("abc")),
+            ("Bearer a, Bearer b", Some("a, Bearer b")),
+            ("Bearer ", None),
+            ("Bearer", None),
+            ("Bearerabc", None),
+            ("Basic abc", None),
+            ("abc", None),
+            ("", None),
+        ] {
+            let headers = [("Authorization", authorization)];
+            let request = Request::new("GET", "https://a.example/", &headers, &Body::None);
+            assert_eq!(request.bearer().as_deref(), credentials, "{authorization}");
+        }
+        assert_eq!(Request::new("GET", "https://a.example/", &[("Cookie", "")], &Body::None).bearer(), None);
+    }
+
+    #[test]
+    fn a_claimed_address_is_one_address_or_an_error() {
+        let claimed = |value| {
+            let headers = [("Session-Client-Address", value), ("CF-Connecting-IP", "192.0.2.1")];
+            let request = Request::new("GET", "https://a.example/", &headers, &Body::None);
+            let claimed = request.claimed_client_address()?;
+            assert_eq!(request.client_address(), "192.0.2.1", "a claim alone changes nothing");
+            let address = claimed.ok()?;
+            request.act_for(address);
+            Some(request.client_address())
+        };
+        for address in ["203.0.113.7", "2001:db8::1", "::ffff:203.0.113.7"] {
+            assert_eq!(claimed(address).as_deref(), Some(address));
+        }
+        for wrong in [
+            "",
+            "203.0.113.7, 203.0.113.8",
+            "203.0.113.7:80",
+            "[2001:db8::1]",
+            "fe80::1%eth0",
+            "203.0.113.007",
+            "x",
+        ] {
+            assert_eq!(claimed(wrong), None, "{wrong}");
+        }
+        let headers = [("CF-Connecting-IP", "192.0.2.1")];
+        let request = Request::new("GET", "https://a.example/", &headers, &Body::None);
+        assert!(request.claimed_client_address().is_none());
     }
 }

@@ -3,7 +3,7 @@
 //! Whatever the first call reads, the counters ride in it, so that counting costs no call of its own. A batch that
 //! writes is not sent before the request is known to be within its limits.
 
-use std::cell::Cell;
+use std::{cell::Cell, time::Duration};
 
 use super::{
     RateLimiter, Refusal,
@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     host::Host,
+    isolate::Isolate,
     store::{Batch, Failure, Replies, Reply, Store},
     time::Time,
 };
@@ -29,6 +30,12 @@ impl<'a, H: Host> CountingStore<'a, H> {
     /// The store, with the limits that [`CountingStore::limiter`] is given.
     pub fn new(store: Store<'a, H>, limiter: RateLimiter<'a>, fails_open: bool) -> Self {
         Self { store, limiter, fails_open, uncounted: Cell::new(None) }
+    }
+
+    /// The store for work outside of requests, which is not limited.
+    pub fn without_limits(host: &'a H, isolate: &'a Isolate, timeout: Duration) -> Self {
+        let limiter = RateLimiter::new(&isolate.limits, "");
+        Self::new(Store::new(host, timeout, String::new()), limiter, false)
     }
 
     /// Sends a batch of `N` commands in one call. Errors: no answer, one of the replies is an error, or the request is
@@ -54,6 +61,11 @@ impl<'a, H: Host> CountingStore<'a, H> {
         if self.limiter.is_due() { self.send(Batch::default()).await.map(drop) } else { Ok(()) }
     }
 
+    /// Whether the next call counts the request, and so is answered by the primary.
+    pub fn counts_next(&self) -> bool {
+        self.limiter.is_due()
+    }
+
     /// The first limit that the request is over.
     pub fn check(&self) -> Result<(), Refusal> {
         self.limiter.check()
@@ -64,9 +76,9 @@ impl<'a, H: Host> CountingStore<'a, H> {
         self.uncounted.get()
     }
 
-    /// The token by which a later request reads what this one wrote; `None` if it wrote nothing.
-    pub fn sync_token_after_write(&self) -> Option<String> {
-        self.store.sync_token_after_write()
+    /// The token by which a later request reads what this one wrote; `None` if it wrote nothing, or if it was taken.
+    pub fn take_sync_token(&self) -> Option<String> {
+        self.store.take_sync_token()
     }
 
     /// Waits a short random time, longer with every attempt.
@@ -78,7 +90,7 @@ impl<'a, H: Host> CountingStore<'a, H> {
     async fn send(&self, batch: Batch<'_>) -> Result<Replies, Failure> {
         let (sent, deadline) = (self.store.now(), self.store.deadline());
         if !self.limiter.is_due() {
-            return self.store.send(&batch, deadline).await;
+            return self.send_uncounted(batch, deadline).await;
         }
         // 1. Without a call, if this isolate knows the answer.
         self.limiter.check_blocked(sent).map_err(|_| Failure::RateLimited)?;
@@ -113,7 +125,17 @@ impl<'a, H: Host> CountingStore<'a, H> {
             return Err(failure);
         }
         self.uncounted.set(Some(failure));
-        if batch.len() == 0 { Ok(Vec::new()) } else { self.store.send(&batch, deadline).await }
+        if batch.len() == 0 { Ok(Vec::new()) } else { self.send_uncounted(batch, deadline).await }
+    }
+
+    /// Sends the batch alone.
+    async fn send_uncounted(&self, mut batch: Batch<'_>, deadline: Time) -> Result<Replies, Failure> {
+        let has_more = batch.reach_primary();
+        let mut replies = self.store.send(&batch, deadline).await?;
+        if has_more {
+            drop(replies.pop());
+        }
+        Ok(replies)
     }
 
     /// Sends the batch together with the counters; the replies are those of the batch alone. Never repeated: that would

@@ -8,7 +8,7 @@ use std::{
 
 use crate::{
     host::Host,
-    store::{Batch, Store},
+    store::{Batch, Failure, Replies, Store},
     time::Time,
 };
 
@@ -16,8 +16,12 @@ use crate::{
 /// window costs one command more.
 const MAX_REMEMBERED: usize = 20_000;
 
-/// How many counters may wait for a correction.
-const MAX_CORRECTIONS: usize = 256;
+/// How many counters may wait for a correction, each about 150 bytes: as 7,000 refused logins need, all while
+/// the store is away.
+const MAX_CORRECTIONS: usize = 20_000;
+
+/// How many corrections one call makes, of two commands each: some 100 KB.
+const CORRECTIONS_PER_CALL: usize = 500;
 
 /// How long corrections wait after a failure.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
@@ -35,20 +39,10 @@ pub struct Memory {
     blocked: RefCell<BTreeMap<String, Time>>,
     /// Counters that are known to exist, with a time to live: until when they count.
     open: RefCell<BTreeMap<String, Time>>,
-    corrections: RefCell<Vec<Correction>>,
+    corrections: RefCell<Corrections>,
     /// When corrections are tried again after a failure.
     not_before: Cell<Time>,
     clock: Cell<Option<Clock>>,
-}
-
-/// A counter that must be corrected, outside of any request.
-#[derive(Debug)]
-struct Correction {
-    key: String,
-    /// How long the counter is kept.
-    ttl: Duration,
-    /// How much is taken off it; if nothing, it gets its time to live in case it has none.
-    refund: u32,
 }
 
 /// How far the store's clock is ahead of this machine's, in milliseconds; and when that was read.
@@ -81,25 +75,13 @@ impl Memory {
 
     /// One is to be taken off this counter again.
     pub(super) fn refund(&self, key: &str, ttl: Duration) {
-        self.add_correction(Correction { key: key.to_owned(), ttl, refund: 1 });
+        self.corrections.borrow_mut().add(key.to_owned(), Correction { ttl, refund: 1 });
     }
 
     /// The store may have lost this counter and made it anew without its time to live.
     pub(super) fn ensure_ttl(&self, key: &str, ttl: Duration) {
         self.open.borrow_mut().remove(key);
-        self.add_correction(Correction { key: key.to_owned(), ttl, refund: 0 });
-    }
-
-    fn add_correction(&self, correction: Correction) {
-        let mut corrections = self.corrections.borrow_mut();
-        let is_same = |other: &&mut Correction| {
-            other.key == correction.key && (other.refund > 0) == (correction.refund > 0)
-        };
-        if let Some(other) = corrections.iter_mut().find(is_same) {
-            other.refund += correction.refund;
-        } else if corrections.len() < MAX_CORRECTIONS {
-            corrections.push(correction);
-        }
+        self.corrections.borrow_mut().add(key.to_owned(), Correction { ttl, refund: 0 });
     }
 
     /// Whether there are counters to correct.
@@ -129,6 +111,80 @@ impl Memory {
     }
 }
 
+/// Counters that must be corrected, outside of any request.
+#[derive(Debug, Default)]
+struct Corrections {
+    /// What is taken off counters, by their keys.
+    refunds: BTreeMap<String, Correction>,
+    /// Counters that get their time to live in case they have none.
+    ttls: BTreeMap<String, Correction>,
+    /// How many were dropped since the store was last called.
+    dropped: u32,
+}
+
+/// What is to be done to one counter.
+#[derive(Clone, Copy, Debug)]
+struct Correction {
+    /// How long the counter is kept.
+    ttl: Duration,
+    /// How much is taken off it; if nothing, it gets its time to live in case it has none.
+    refund: u32,
+}
+
+impl Corrections {
+    fn add(&mut self, key: String, correction: Correction) {
+        let same = if correction.refund > 0 { &mut self.refunds } else { &mut self.ttls };
+        if let Some(known) = same.get_mut(&key) {
+            known.refund += correction.refund;
+        } else if same.len() < MAX_CORRECTIONS {
+            same.insert(key, correction);
+        } else {
+            self.dropped += 1;
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.refunds.is_empty() && self.ttls.is_empty()
+    }
+
+    /// In the order in which they are made. A refund that is lost counts as a failed login: refunds are first.
+    fn into_ordered(self) -> Vec<(String, Correction)> {
+        self.refunds.into_iter().chain(self.ttls).collect()
+    }
+}
+
+/// In one transaction: a counter that has expired meanwhile is created with a time to live and never falls below zero.
+fn batch(call: &[(String, Correction)]) -> Batch<'_> {
+    call.iter().fold(Batch::default().atomic(), |batch, (key, Correction { ttl, refund })| {
+        if *refund > 0 { batch.refund(key, *refund, *ttl) } else { batch.ensure_ttl(key, *ttl) }
+    })
+}
+
+/// Why some corrections were not made, and which of them may be tried again: nothing is taken off twice.
+fn unmade(
+    call: &[(String, Correction)],
+    outcome: Result<Replies, Failure>,
+) -> Option<(Failure, Vec<&(String, Correction)>)> {
+    let replies = match outcome {
+        Ok(replies) => replies,
+        Err(failure) => {
+            let may_repeat =
+                |(_, correction): &&(String, Correction)| correction.refund == 0 || !failure.is_in_doubt();
+            return Some((failure, call.iter().filter(may_repeat).collect()));
+        }
+    };
+    // An error is that command's alone, also in a transaction.
+    let (mut replies, mut first) = (replies.into_iter(), None);
+    let has_failed = |(_, correction): &&(String, Correction)| {
+        // A refund creates the counter first.
+        let failure = replies.nth(usize::from(correction.refund > 0)).and_then(Result::err);
+        first = first.or(failure);
+        failure.is_some()
+    };
+    let failed = call.iter().filter(has_failed).collect();
+    first.map(|failure| (failure, failed))
+}
+
 /// When there are too many, those that end sooner than the average are forgotten: least is lost with them. Many at a
 /// time, because finding them takes a look at all.
 fn remember(names: &mut BTreeMap<String, Time>, name: &str, until: Time) {
@@ -147,30 +203,36 @@ fn remember(names: &mut BTreeMap<String, Time>, name: &str, until: Time) {
 /// Makes the corrections that are due, outside of any request. A refund that fails in doubt is dropped: those who were
 /// refused then wait longer than they were told, until their window is over, and nobody gets more than the limit.
 pub async fn apply_corrections<H: Host>(host: &H, memory: &Memory, timeout: Duration) {
-    let corrections = memory.corrections.take();
-    if corrections.is_empty() {
+    if !memory.has_corrections(host.now()) {
         return;
     }
-    // In one transaction: a counter that has expired meanwhile is created with a time to live and never falls below zero.
-    let batch =
-        corrections.iter().fold(Batch::default().atomic(), |batch, Correction { key, ttl, refund }| {
-            if *refund > 0 { batch.refund(key, *refund, *ttl) } else { batch.ensure_ttl(key, *ttl) }
-        });
-    if let Err(failure) = Store::new(host, timeout, String::new()).run_all(batch).await {
+    let store = Store::new(host, timeout, String::new());
+    let corrections = memory.corrections.take();
+    if corrections.dropped > 0 {
+        host.log(&format_args!(
+            "{} corrections of rate-limit counters were dropped: more than {MAX_CORRECTIONS} waited for the store",
+            corrections.dropped
+        ));
+    }
+    let corrections = corrections.into_ordered();
+    let mut calls = corrections.chunks(CORRECTIONS_PER_CALL);
+    while let Some(call) = calls.next() {
+        let outcome = store.send(&batch(call), store.deadline()).await;
+        let Some((failure, left)) = unmade(call, outcome) else { continue };
         host.log(&format_args!("rate-limit counters could not be corrected: {failure}"));
         memory.not_before.set(host.now() + RETRY_AFTER);
-        // Nothing is taken off twice.
-        let may_repeat = |correction: &Correction| correction.refund == 0 || !failure.is_in_doubt();
-        memory
-            .corrections
-            .borrow_mut()
-            .extend(corrections.into_iter().filter(may_repeat).take(MAX_CORRECTIONS));
+        let mut waiting = memory.corrections.borrow_mut();
+        left.into_iter()
+            .chain(calls.flatten())
+            .for_each(|(key, correction)| waiting.add(key.clone(), *correction));
+        return;
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::Reply;
 
     #[test]
     fn a_caller_is_blocked_until_then_and_the_memory_is_bounded() {
@@ -191,6 +253,49 @@ mod tests {
             memory.set_open(&index.to_string(), Time(u64::MAX));
             assert!(memory.open.borrow().len() <= MAX_REMEMBERED);
         }
+    }
+
+    /// Refunds if more than nothing.
+    fn correction(refund: u32) -> Correction {
+        Correction { ttl: Duration::from_secs(60), refund }
+    }
+
+    #[test]
+    fn refunds_go_first_and_are_dropped_only_for_want_of_memory() {
+        let mut corrections = Corrections::default();
+        for index in (0..MAX_CORRECTIONS).chain(0..1) {
+            corrections.add(index.to_string(), correction(0));
+        }
+        for index in (0..MAX_CORRECTIONS).chain(0..1) {
+            corrections.add(index.to_string(), correction(1));
+        }
+        assert_eq!(corrections.dropped, 0);
+        corrections.add("one more".to_owned(), correction(1));
+        corrections.add("one more".to_owned(), correction(0));
+        assert_eq!(corrections.dropped, 2);
+        let refunds: Vec<_> = corrections.into_ordered().iter().map(|(_, one)| one.refund).collect();
+        assert_eq!(refunds.len(), MAX_CORRECTIONS * 2);
+        assert_eq!(refunds.iter().sum::<u32>() as usize, MAX_CORRECTIONS + 1);
+        assert!(refunds.is_sorted_by(|one, next| one.min(&1) >= next.min(&1)));
+    }
+
+    #[test]
+    fn nothing_is_taken_off_twice() {
+        let refused = || Err(Failure::Refused("OOM"));
+        let number = || Ok(Reply::Integer(1));
+        let cases = [
+            (Err(Failure::Unreachable), "cd"),
+            (Err(Failure::Status(429)), "abcd"),
+            (Ok(vec![refused(), number(), number(), refused(), number(), refused()]), "bd"),
+            (Ok(vec![number(), refused(), number(), number(), number(), number()]), "a"),
+        ];
+        for (outcome, left) in cases {
+            let refunds = [("a", 1), ("b", 2), ("c", 0), ("d", 0)];
+            let call = refunds.map(|(key, refund)| (key.to_owned(), correction(refund)));
+            let (_, found) = unmade(&call, outcome).expect("a failure");
+            assert_eq!(found.into_iter().map(|(key, _)| key.as_str()).collect::<String>(), left);
+        }
+        assert!(unmade(&[("a".to_owned(), correction(1))], Ok(vec![number(), number()])).is_none());
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 mod counting_store;
 mod fields;
+mod large_bodies;
 mod memory;
 mod quota;
 mod rate_limiter;
@@ -14,6 +15,7 @@ mod window;
 
 pub use self::{
     counting_store::CountingStore,
+    large_bodies::{ASK_EVERY, LONGEST_WAIT, LargeBodies, Place},
     memory::{Memory, apply_corrections},
     quota::Quota,
     rate_limiter::{RateLimiter, Refusal},
@@ -61,50 +63,59 @@ pub struct RouteLimit {
 impl Limits {
     /// Adds the limits that apply to a request, by its ticket, its address and its path.
     pub fn apply(&self, limiter: &RateLimiter<'_>, request: &Request<'_>, ticket: Option<&Ticket>) {
-        let address = || Subject::address(&request.client_address());
-        let session = ticket.map(|ticket| Subject::Session(ticket.family));
-        let user = ticket.and_then(|ticket| ticket.user).map(Subject::User);
         if self.ip.is_some() {
-            limiter.add("ip", self.ip, address());
+            limiter.add("ip", self.ip, Subject::address(&request.client_address()));
         }
+        if let Some(route) = self.route(request).filter(|route| route.by == By::Ip) {
+            limiter.add(route.name.clone(), Some(route.quota), Subject::address(&request.client_address()));
+        }
+        self.apply_ticket(limiter, request, ticket);
+    }
+
+    /// Adds those that depend on the ticket. Without one, requests that are limited by session or user count by address,
+    /// so that nobody gains by dropping the cookie.
+    pub fn apply_ticket(&self, limiter: &RateLimiter<'_>, request: &Request<'_>, ticket: Option<&Ticket>) {
+        let session = ticket.map(|ticket| Subject::Session(ticket.family.origin()));
+        let user = ticket.and_then(|ticket| ticket.user).map(Subject::User);
         if let Some(session) = session {
             limiter.add("session", self.session, session);
         }
         if let Some(user) = user {
             limiter.add("user", self.user, user);
         }
-        let route = self.routes.iter().find(|route| route.pattern.matches(request.method, request.path));
-        if let Some(RouteLimit { name, quota, by, .. }) = route {
-            let subject = match by {
-                By::Session => session,
-                By::User => user.or(session),
-                By::Ip => None,
-            };
-            limiter.add(name.clone(), Some(*quota), subject.unwrap_or_else(address));
+        if let Some(RouteLimit { name, quota, by, .. }) =
+            self.route(request).filter(|route| route.by != By::Ip)
+        {
+            let subject = if *by == By::User { user.or(session) } else { session };
+            let subject = subject.unwrap_or_else(|| Subject::address(&request.client_address()));
+            limiter.add(name.clone(), Some(*quota), subject);
         }
     }
 
-    /// Adds the limits of an attempt to log in: the account's and, ten times as large, the address's. A known device has
-    /// a quota of its own instead.
-    pub fn apply_login(
-        &self,
-        limiter: &RateLimiter<'_>,
-        account: Subject,
-        device: Option<Subject>,
-        address: Subject,
-    ) {
-        match device {
-            Some(device) => limiter.add("login", self.login, device),
-            None => {
-                limiter.add("login", self.login, account);
-                limiter.add("login-address", self.login.map(|quota| quota.times(10)), address);
-            }
-        }
+    /// The limit of the most specific pattern that the request matches.
+    fn route(&self, request: &Request<'_>) -> Option<&RouteLimit> {
+        self.routes.iter().find(|route| route.pattern.matches(request.method, request.path))
+    }
+
+    /// Adds the limits of an attempt to log in: that of `who` tries, which is the account or, for its owner, a known device
+    /// or a live session; and, ten times as large, the address's.
+    pub fn apply_login(&self, limiter: &RateLimiter<'_>, who: Subject, address: Subject) {
+        limiter.add(LOGIN, self.login, who);
+        limiter.add(LOGIN_ADDRESS, self.login.map(|quota| quota.times(10)), address);
+    }
+
+    /// The device is not known after all: the attempt counts as the account's instead.
+    pub fn apply_login_to_account(&self, limiter: &RateLimiter<'_>, account: Subject) {
+        limiter.withdraw(LOGIN);
+        limiter.add(LOGIN, self.login, account);
     }
 }
 
-/// The limits that [`Limits::apply_login`] adds: a success gives back what the attempt took.
-pub const LOGIN_LIMITS: &[&str] = &["login", "login-address"];
+const LOGIN: &str = "login";
+const LOGIN_ADDRESS: &str = "login-address";
+
+/// The limits that [`Limits::apply_login`] adds, which count failures: a success gives back what the attempt took.
+pub const LOGIN_LIMITS: &[&str] = &[LOGIN, LOGIN_ADDRESS];
 
 /// Over the platform's own limit. It does not say for how long; its longest window is a minute.
 pub fn over_platform_limit() -> Problem {

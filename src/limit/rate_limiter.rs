@@ -4,7 +4,7 @@
 use std::{borrow::Cow, cell::RefCell, time::Duration};
 
 use super::{
-    Memory, Policy, Quota, Subject,
+    LOGIN_LIMITS, Memory, Policy, Quota, Subject,
     fields::{self, State},
     window::{Verdict, Window},
 };
@@ -28,6 +28,8 @@ struct Charge {
     quota: Quota,
     /// The counter's key without its window.
     counter: String,
+    /// Whether it is the ticket's: of its session, or of its user.
+    is_ticket_s: bool,
     /// Whether the request was not counted in it yet.
     is_due: bool,
     verdict: Option<Verdict>,
@@ -74,7 +76,8 @@ impl<'a> RateLimiter<'a> {
     pub fn add(&self, name: impl Into<Cow<'static, str>>, quota: Option<Quota>, subject: Subject) {
         let (Some(quota), name) = (quota, name.into()) else { return };
         let counter = [self.key_prefix, "limit:", &name, ":", &subject.to_string()].concat();
-        let charge = Charge { name, quota, counter, is_due: true, verdict: None, counted: None };
+        let is_ticket_s = matches!(subject, Subject::Session(_) | Subject::User(_));
+        let charge = Charge { name, quota, counter, is_ticket_s, is_due: true, verdict: None, counted: None };
         self.charges.borrow_mut().push(charge);
     }
 
@@ -107,6 +110,18 @@ impl<'a> RateLimiter<'a> {
     /// Gives back what the request was counted in these limits: they do not concern it after all.
     pub fn refund(&self, names: &[&str]) {
         self.refund_where(|charge| names.contains(&&*charge.name));
+    }
+
+    /// Takes the ticket's limits back, and what was counted in them: it turned out to be dead.
+    pub fn withdraw_ticket(&self) {
+        self.refund_where(|charge| charge.is_ticket_s);
+        self.charges.borrow_mut().retain(|charge| !charge.is_ticket_s);
+    }
+
+    /// Removes a limit from the request, and gives back what it was counted.
+    pub fn withdraw(&self, name: &str) {
+        self.refund(&[name]);
+        self.charges.borrow_mut().retain(|charge| charge.name != name);
     }
 
     /// The response with the fields that tell the state of each limit.
@@ -207,8 +222,9 @@ impl Charge {
 impl From<Refusal> for Problem {
     fn from(Refusal { name, quota, retry }: Refusal) -> Self {
         let (count, window, seconds) = (quota.count, fields::seconds(quota.window), fields::seconds(retry));
+        let what = if LOGIN_LIMITS.contains(&&*name) { "failed logins" } else { "requests" };
         let detail = format!(
-            "the limit \"{name}\" of {count} requests in {window} s is reached; try again in {seconds} s"
+            "the limit \"{name}\" of {count} {what} in {window} s is reached; try again in {seconds} s"
         );
         Self::rate_limited(detail, seconds)
     }

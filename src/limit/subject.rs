@@ -5,19 +5,19 @@ use std::{
     net::{IpAddr, Ipv6Addr},
 };
 
-use crate::{base64url, id::Family, ticket::UserTag};
+use crate::{base64url, id::Origin, ticket::UserTag};
 
 /// Who has a quota. Prints as in the counter's key.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Subject {
-    /// A session, through all its rotations.
-    Session(Family),
+    /// A session, through all its rotations and renewed logins.
+    Session(Origin),
     /// A user.
     User(UserTag),
     /// An account, by its name, whether it exists or not.
     Account([u8; 16]),
-    /// A device from which an account was logged in to before.
-    Device(Family),
+    /// A device from which an account was logged in to before: the account, its password then, and one of its slots.
+    Device([u8; 16], [u8; 12], u8),
     /// A client's address; of IPv6 the /64 network, which is what one subscriber has.
     Address(IpAddr),
     /// All clients whose address is not known: their requests do not come through Cloudflare.
@@ -38,8 +38,14 @@ impl Subject {
 impl fmt::Display for Subject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Session(family) | Self::Device(family) => family.fmt(f),
+            Self::Session(origin) => base64url::write(origin, f),
             Self::User(tag) | Self::Account(tag) => base64url::write(tag, f),
+            Self::Device(account, password, slot) => {
+                base64url::write(account, f)?;
+                f.write_str(".")?;
+                base64url::write(password, f)?;
+                write!(f, ".{slot}")
+            }
             Self::Address(address) => address.fmt(f),
             Self::Unknown => f.write_str("unknown"),
         }

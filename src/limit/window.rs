@@ -145,6 +145,22 @@ mod tests {
         assert_eq!(flood.passed, [0, 1001, 2001, 3001, 4001, 5001, 6001, 7001, 8001, 9001]);
     }
 
+    #[test]
+    fn the_largest_quota_is_judged_without_overflow() {
+        let (limit, length) = (u32::MAX, 31 * 86_400_000);
+        for now in [0, 1, length / 2, length - 1].map(|elapsed| Time(length * 1000 + elapsed)) {
+            let window = Window::at(quota(limit, length), now);
+            for (previous, rank) in
+                [(0, 1), (u64::MAX, 1), (u64::MAX, u64::MAX / 4), (limit.into(), limit.into())]
+            {
+                match window.judge(previous, rank) {
+                    Verdict::Passed { reset, .. } => assert!(reset <= Duration::from_millis(length)),
+                    Verdict::Refused { retry } => assert!(retry <= Duration::from_millis(2 * length)),
+                }
+            }
+        }
+    }
+
     proptest! {
         /// Let L be the limit. In a span of the window's length that begins at the fraction a of one window, at most
         /// L pass of that window, and of the next, by its fraction a, at most L - floor(L (1 - a)): together at most

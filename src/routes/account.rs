@@ -6,16 +6,14 @@ use serde_json::value::RawValue;
 use crate::{
     account::{
         Account, KnownDevice, StoredAccount,
-        name::{Name, NameTag},
+        name::Name,
         password::{self, Password},
     },
     context::Context,
-    host::{Host, random},
+    host::Host,
     http::{Problem, Response},
-    id::Family,
-    limit::LOGIN_LIMITS,
+    limit::{LOGIN_LIMITS, Subject},
     session::{Error, Session, User, change::empty_data},
-    ticket::Ticket,
 };
 
 #[derive(Deserialize)]
@@ -52,10 +50,10 @@ pub(super) async fn register<H: Host>(cx: &Context<'_, H>) -> Result<Response, P
     let Registration { username, password } = cx.request.json()?;
     // 1. What can be refused without the store.
     let name = Name::parse(&username, &cx.app.host).map_err(Problem::unprocessable)?;
-    check_new_password(&password, &name)?;
+    cx.app.name_fault(&name).map_or(Ok(()), |fault| Err(Problem::unprocessable(fault)))?;
+    check_new_password("password", &password, &name)?;
     // 2. Whether the name is taken, with the present session. The attempt is counted as one to log in.
-    let device = cx.limit_attempt(&name);
-    let (old, existing) = load_with_account(cx, &name).await?;
+    let (old, existing, device) = load_with_account(cx, &name).await?;
     let outcome = match existing {
         Some(_) => Err(Error::NameTaken),
         None => cx.accounts().create(&name, &password.0).await,
@@ -71,8 +69,7 @@ pub(super) async fn log_in<H: Host>(cx: &Context<'_, H>) -> Result<Response, Pro
     let Credentials { username, password, remember } = cx.request.json()?;
     // 1. The account, with the present session. A name that no account can have behaves like one that none has.
     let name = Name::parse(&username, &cx.app.host).unwrap_or_else(|_| Name::impossible());
-    let device = cx.limit_attempt(&name);
-    let (old, stored) = load_with_account(cx, &name).await?;
+    let (old, stored, device) = load_with_account(cx, &name).await?;
     // 2. The password. A failed attempt stays counted; no session was created.
     let outcome = cx.accounts().verify_password(stored, &password.0).await;
     let stored = outcome.inspect_err(|_| cx.store.limiter.refund(&["mint"]))?;
@@ -85,7 +82,7 @@ pub(super) async fn log_in<H: Host>(cx: &Context<'_, H>) -> Result<Response, Pro
 pub(super) async fn reauthenticate<H: Host>(cx: &Context<'_, H>) -> Result<Response, Problem> {
     let Confirmation { password } = cx.request.json()?;
     let (session, user) = cx.require_user().await?;
-    confirm(cx, &user, &name_of(cx, &user)?, &password).await?;
+    confirm(cx, &session, &user, &password).await?;
     let session = cx.sessions().reauthenticate(session).await?;
     Ok(cx.show(&session))
 }
@@ -95,22 +92,23 @@ pub(super) async fn change_password<H: Host>(cx: &Context<'_, H>) -> Result<Resp
     let PasswordChange { current, new } = cx.request.json()?;
     let (session, user) = cx.require_fresh_user().await?;
     let name = name_of(cx, &user)?;
-    check_new_password(&new, &name)?;
-    let stored = confirm(cx, &user, &name, &current).await?;
+    check_new_password("new", &new, &name)?;
+    let stored = confirm(cx, &session, &user, &current).await?;
     // The others end before the change, so that none is left if it breaks off; and after it, for logins in between.
     let tag = user.tag();
     let session = cx.sessions().end_others(&tag, session).await?;
-    cx.accounts().set_password(stored, &new.0).await?;
+    let stored = cx.accounts().set_password(stored, &new.0).await?;
     let session = cx.sessions().end_others(&tag, session).await?;
     let session = cx.sessions().reauthenticate(session).await?;
-    Ok(cx.show(&session))
+    // The devices that knew the old password are strangers now; this one is not.
+    Ok(add_device_cookie(cx, cx.show(&session), None, &stored.account, &name))
 }
 
 /// `DELETE /auth/account`: the account, its profile and all its sessions.
 pub(super) async fn delete<H: Host>(cx: &Context<'_, H>) -> Result<Response, Problem> {
     let Confirmation { password } = cx.request.json()?;
     let (session, user) = cx.require_fresh_user().await?;
-    let stored = confirm(cx, &user, &name_of(cx, &user)?, &password).await?;
+    let stored = confirm(cx, &session, &user, &password).await?;
     // Sessions end before it and after it, as with a change of the password.
     let tag = user.tag();
     cx.sessions().end_all(&tag, Some(&session.record)).await?;
@@ -120,17 +118,24 @@ pub(super) async fn delete<H: Host>(cx: &Context<'_, H>) -> Result<Response, Pro
     Ok(Response::no_content())
 }
 
-/// The present session and the account of a name, in one call, counted by `limits.mint`, too.
+/// The present session, the account of a name, and the device if that account knows it. One call, in which the attempt is
+/// counted, also by `limits.mint`; one more for a device that knew an earlier password.
 async fn load_with_account<H: Host>(
     cx: &Context<'_, H>,
     name: &Name,
-) -> Result<(Option<Session>, Option<StoredAccount>), Error> {
+) -> Result<(Option<Session>, Option<StoredAccount>, Option<KnownDevice>), Error> {
+    let device = cx.limit_attempt(name);
     cx.store.limiter.add("mint", cx.app.config.limits.mint, cx.address());
     let key = cx.accounts().key(name);
-    let ticket: Option<Ticket> = cx.presented.as_ref().map(|presented| presented.ticket.clone());
-    let loaded = cx.sessions().load_with(ticket, &key).await;
-    let outcome = loaded.and_then(|(session, stored)| Ok((session, StoredAccount::parse(key, stored)?)));
-    outcome.inspect_err(|_| cx.store.limiter.refund(&["mint"]))
+    let loaded = cx.load_with(&key).await;
+    let outcome = async {
+        let (session, stored) = loaded?;
+        let stored = StoredAccount::parse(key, stored)?;
+        let account = stored.as_ref().map(|stored| &stored.account);
+        let device = cx.confirm_device(device, account).await?;
+        Ok((session, stored, device))
+    };
+    outcome.await.inspect_err(|_| cx.store.limiter.refund(&["mint"]))
 }
 
 /// Begins a session for the owner of an account, in exchange for the present one.
@@ -162,10 +167,10 @@ async fn begin_session<H: Host>(
     }
     cx.app.isolate.count("logins", cx.app.host.now());
     let response = cx.show(&session);
-    Ok(match device_cookie(cx, device, &name.tag()) {
-        Some(cookie) => response.header("Set-Cookie", cookie),
-        None => response,
-    })
+    if device.is_some_and(|device| !device.is_due(cx.app.host.now())) {
+        return Ok(response);
+    }
+    Ok(add_device_cookie(cx, response, device, account, name))
 }
 
 /// What the new session begins with: the old one's data, unless that is another user's.
@@ -175,16 +180,18 @@ fn carried_data(old: Option<&Session>, account: &Account) -> Box<RawValue> {
     old.filter(is_theirs).map_or_else(empty_data, |session| session.record.data.clone())
 }
 
-/// The account of a user whose password this is. The attempt is counted, as one to log in.
+/// The account of a session's user, whose password this is. The attempt is counted as one to log in, by the session, which
+/// is live: others who guess cannot lock its user out.
 async fn confirm<H: Host>(
     cx: &Context<'_, H>,
+    session: &Session,
     user: &User,
-    name: &Name,
     password: &Password,
 ) -> Result<StoredAccount, Problem> {
-    cx.limit_attempt(name);
+    let who = Subject::Session(session.ticket.family.origin());
+    cx.app.config.limits.apply_login(&cx.store.limiter, who, cx.address());
     let accounts = cx.accounts();
-    let stored = accounts.of_user(user, name).await?;
+    let stored = accounts.of_user(user, &name_of(cx, user)?).await?;
     let stored = accounts.verify_password(Some(stored), &password.0).await?;
     cx.store.limiter.refund(LOGIN_LIMITS);
     Ok(stored)
@@ -194,22 +201,25 @@ fn name_of<H: Host>(cx: &Context<'_, H>, user: &User) -> Result<Name, Problem> {
     Name::parse(&user.name, &cx.app.host).map_err(|_| Error::NoAccount.into())
 }
 
-fn check_new_password(password: &Password, name: &Name) -> Result<(), Problem> {
-    password::fault(&password.0, &name.folded).map_or(Ok(()), |fault| Err(Problem::unprocessable(fault)))
+fn check_new_password(field: &str, password: &Password, name: &Name) -> Result<(), Problem> {
+    match password::fault(&password.0, &name.folded) {
+        Some(fault) => Err(Problem::unprocessable(format!("\"{field}\": {fault}"))),
+        None => Ok(()),
+    }
 }
 
-/// The cookie by which the account knows the device from now on; `None` if it does already.
-fn device_cookie<H: Host>(
+/// Adds the cookie by which the account knows the device from now on.
+fn add_device_cookie<H: Host>(
     cx: &Context<'_, H>,
+    response: Response,
     device: Option<KnownDevice>,
-    account: &NameTag,
-) -> Option<String> {
+    account: &Account,
+    name: &Name,
+) -> Response {
     let (cookie, keyring) = &cx.app.config.device;
-    let name = match device {
-        Some(device) if !device.is_due => return None,
-        Some(device) => device.name,
-        None => Family(random(&cx.app.host)),
-    };
-    let value = KnownDevice::sign(name, account, keyring, cx.app.host.now())?;
-    Some(cookie.set(&value, Some(KnownDevice::LIFETIME)))
+    let device = KnownDevice::new(name.tag(), account.password_tag(), device, &cx.app.host);
+    match device.sign(keyring) {
+        Some(value) => response.header("Set-Cookie", cookie.set(&value, Some(KnownDevice::LIFETIME))),
+        None => response,
+    }
 }

@@ -1,20 +1,23 @@
 //! The service API, for back ends and operators. [`crate::app`] lets nobody in without the `ADMIN_TOKEN`.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::{
     context::Context,
     document,
     host::Host,
-    http::{Problem, Response},
-    session::{Error, User, change::empty_data},
+    http::{Problem, Response, parse_address},
+    session::{Device, Error, User, change::empty_data},
     stats,
 };
 
-/// The longest user id, name and role, in bytes, and how many roles a user may have.
+/// The longest user id and the longest name, in bytes.
+const MAX_ID: usize = 255;
 const MAX_NAME: usize = 256;
+/// How many roles a user may have, and the longest, in characters.
 const MAX_ROLES: usize = 100;
+const MAX_ROLE: usize = 64;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -24,6 +27,8 @@ struct NewSession {
     data: Option<Box<RawValue>>,
     #[serde(default)]
     remember: bool,
+    #[serde(default, deserialize_with = "document::optional_object")]
+    client: Option<Client>,
 }
 
 #[derive(Deserialize)]
@@ -35,25 +40,36 @@ struct NewUser {
     roles: Vec<String>,
 }
 
+/// Whom the back end has authenticated, as the device list shows it.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Client {
+    address: Option<String>,
+    user_agent: Option<String>,
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Roles {
     roles: Vec<String>,
 }
 
+#[derive(Serialize)]
+struct Ended {
+    ended: usize,
+}
+
 /// `POST /auth/admin/sessions`: a session for a user who was authenticated elsewhere.
 pub(super) async fn create_session<H: Host>(cx: &Context<'_, H>) -> Result<Response, Problem> {
-    let NewSession { user: NewUser { id, name, roles }, data, remember } = cx.request.json()?;
-    if id.is_empty() {
-        return Err(Problem::bad_request("\"user.id\" must not be empty"));
-    }
-    let name = name.unwrap_or_else(|| id.clone());
-    for (field, text) in [("user.id", &id), ("user.name", &name)] {
-        if text.len() > MAX_NAME {
-            return Err(Problem::bad_request(format!("\"{field}\" must have at most {MAX_NAME} bytes")));
-        }
+    let NewSession { user: NewUser { id, name, roles }, data, remember, client } = cx.request.json()?;
+    check_user_id("\"user.id\"", &id)?;
+    // Without a name people see the id.
+    let name = name.filter(|name| !name.is_empty()).unwrap_or_else(|| id.clone());
+    if name.len() > MAX_NAME {
+        return Err(Problem::bad_request(format!("\"user.name\" must have at most {MAX_NAME} bytes")));
     }
     check_roles("user.roles", &roles)?;
+    let device = device(cx, client)?;
     let data = data.unwrap_or_else(empty_data);
     if !data.get().starts_with('{') {
         return Err(Problem::bad_request("\"data\" must be an object"));
@@ -63,9 +79,12 @@ pub(super) async fn create_session<H: Host>(cx: &Context<'_, H>) -> Result<Respo
         return Err(Problem::too_large(format!("\"data\" must have at most {max_bytes} bytes of JSON")));
     }
     let user = User { id, name, roles };
-    let session = cx.sessions().create_for_user(user, data, remember, cx.device()).await?;
-    let set_cookie = cx.app.config.set_ticket(&session.ticket, cx.app.host.now());
-    Ok(session.response_with_cookie(&cx.app.config.session.lifetimes, &set_cookie).status(201))
+    let session = cx.sessions().create_for_user(user, data, remember, device).await?;
+    // All lines are the visitor's, to be passed on. The caller's own cookies stay as they are.
+    cx.take_cookie_change();
+    let ticket = cx.app.config.set_ticket(&session.ticket, cx.app.host.now());
+    let set_cookie: Vec<String> = std::iter::once(ticket).chain(cx.take_sync_cookie()).collect();
+    Ok(session.response_with_cookies(&cx.app.config.session.lifetimes, &set_cookie).status(201))
 }
 
 /// `GET /auth/admin/sessions/{handle}`
@@ -85,18 +104,18 @@ pub(super) async fn end_session<H: Host>(cx: &Context<'_, H>) -> Result<Response
 
 /// `GET /auth/admin/users/{id}/sessions`
 pub(super) async fn list_sessions<H: Host>(cx: &Context<'_, H>) -> Result<Response, Problem> {
-    Ok(cx.sessions().list(&User::tag_of(&cx.text_param()?), None).await?)
+    Ok(cx.sessions().list(&User::tag_of(&user_id_param(cx)?), None).await?)
 }
 
 /// `DELETE /auth/admin/users/{id}/sessions`
 pub(super) async fn end_sessions<H: Host>(cx: &Context<'_, H>) -> Result<Response, Problem> {
-    cx.sessions().end_all(&User::tag_of(&cx.text_param()?), None).await?;
-    Ok(Response::no_content())
+    let ended = cx.sessions().end_all_counted(&User::tag_of(&user_id_param(cx)?)).await?;
+    Ok(Response::json(&Ended { ended }))
 }
 
 /// `PUT /auth/admin/users/{id}/roles`: an account's roles; they hold from its next request.
 pub(super) async fn set_roles<H: Host>(cx: &Context<'_, H>) -> Result<Response, Problem> {
-    let (id, Roles { roles }) = (cx.text_param()?, cx.request.json()?);
+    let (id, Roles { roles }) = (user_id_param(cx)?, cx.request.json()?);
     check_roles("roles", &roles)?;
     cx.accounts().set_roles(&id, &roles).await?;
     Ok(Response::no_content())
@@ -109,11 +128,49 @@ pub(super) async fn stats<H: Host>(cx: &Context<'_, H>) -> Result<Response, Prob
     Ok(report.await.map_err(Error::Store)?)
 }
 
-fn check_roles(field: &str, roles: &[String]) -> Result<(), Problem> {
-    if roles.len() > MAX_ROLES || roles.iter().any(|role| role.len() > MAX_NAME) {
+/// Where the login came from: what the body says of the client or, if it says nothing, the request itself. An address that
+/// the body leaves out is that of whom the back end acts for, and never the back end's own.
+fn device<H: Host>(cx: &Context<'_, H>, client: Option<Client>) -> Result<Device, Problem> {
+    let Some(Client { address, user_agent }) = client else { return Ok(cx.device()) };
+    if address.as_deref().is_some_and(|address| parse_address(address).is_none()) {
         let detail =
-            format!("\"{field}\" must be at most {MAX_ROLES} roles of at most {MAX_NAME} bytes each");
+            "\"client.address\" must be an IPv4 or IPv6 address, like \"203.0.113.7\", without a port";
         return Err(Problem::bad_request(detail));
     }
+    let address = address.or_else(|| cx.request.acts_for()).unwrap_or_default();
+    let record_ip = cx.app.config.session.record_ip;
+    Ok(Device::new(&user_agent.unwrap_or_default(), &address, record_ip))
+}
+
+/// The user id in the path.
+fn user_id_param<H: Host>(cx: &Context<'_, H>) -> Result<String, Problem> {
+    let id = cx.text_param()?;
+    check_user_id("the user id in the path", &id)?;
+    Ok(id)
+}
+
+fn check_user_id(what: &str, id: &str) -> Result<(), Problem> {
+    if id.is_empty() || id.len() > MAX_ID {
+        return Err(Problem::bad_request(format!("{what} must have 1 to {MAX_ID} bytes")));
+    }
+    if [".", ".."].contains(&id) {
+        return Err(Problem::bad_request(format!(
+            "{what} must not be \".\" or \"..\": no URL can hold those"
+        )));
+    }
     Ok(())
+}
+
+fn check_roles(field: &str, roles: &[String]) -> Result<(), Problem> {
+    if roles.len() > MAX_ROLES {
+        return Err(Problem::bad_request(format!("\"{field}\" must have at most {MAX_ROLES} roles")));
+    }
+    // They are listed with commas between them for proxies and origins.
+    let is_role = |role: &str| !role.is_empty() && role.chars().count() <= MAX_ROLE && !role.contains(',');
+    match roles.iter().position(|role| !is_role(role)) {
+        None => Ok(()),
+        Some(index) => Err(Problem::bad_request(format!(
+            "\"{field}[{index}]\" must have 1 to {MAX_ROLE} characters, and no comma"
+        ))),
+    }
 }

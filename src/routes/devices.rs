@@ -3,12 +3,12 @@
 use crate::{
     context::Context,
     host::Host,
-    http::{Problem, Response},
+    http::{Problem, Response, unknown_query},
 };
 
 /// `GET /auth/sessions`
 pub(super) async fn list<H: Host>(cx: &Context<'_, H>) -> Result<Response, Problem> {
-    let (session, user) = cx.require_user().await?;
+    let (session, user) = cx.require_user_at_primary().await?;
     Ok(cx.sessions().list(&user.tag(), Some(&session.ticket.id.handle())).await?)
 }
 
@@ -28,11 +28,11 @@ pub(super) async fn end_one<H: Host>(cx: &Context<'_, H>) -> Result<Response, Pr
 
 /// `DELETE /auth/sessions`, `?keep=current`: ends all sessions of the user, or all others.
 pub(super) async fn end_all<H: Host>(cx: &Context<'_, H>) -> Result<Response, Problem> {
-    let keep_current = match cx.request.query {
-        "" => false,
-        "keep=current" => true,
-        // Ignoring it could end the session that was to be kept.
-        _ => return Err(Problem::bad_request("unknown query; the only one here is ?keep=current")),
+    const KEEP: &str = "keep=current";
+    let keep_current = match cx.request.only_param("keep", KEEP)? {
+        None => false,
+        Some("current") => true,
+        Some(_) => return Err(unknown_query(KEEP)),
     };
     let (session, user) = cx.require_fresh_user().await?;
     if keep_current {

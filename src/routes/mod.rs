@@ -1,9 +1,10 @@
-//! The routes: CONTRACT.md's tables. `Allow`, preflights and 404s follow from [`Routes::ALL`].
+//! The routes: CONTRACT.md's tables. `Allow`, preflights and 404s follow from `Routes::ALL`.
 
 mod account;
 mod admin;
 mod devices;
 mod health;
+mod hints;
 mod profile;
 mod session;
 mod verify;
@@ -25,11 +26,15 @@ pub(crate) type Handler<H> = for<'c> fn(&'c Context<'_, H>) -> Answer<'c>;
 /// The answer, when it is ready.
 pub(crate) type Answer<'c> = Pin<Box<dyn Future<Output = Result<Response, Problem>> + 'c>>;
 
-/// A method, a path below `base_path`, and what answers. A `*` is one segment of the path: the handler's parameter.
+/// A method, a path below `base_path`, and what answers. A `*` is one segment of the path, a `**` at its end everything that
+/// follows: the handler's parameter.
 type Route<H> = (Method, &'static str, Handler<H>);
 
-/// The path that proxies ask.
-pub(crate) const VERIFY: &str = "/verify";
+/// The path that proxies ask, as does everything below it.
+const VERIFY: &str = "/verify";
+
+/// In the table: any method, also those that no other route knows.
+const ANY: Method = Method::Other;
 
 struct Routes<H>(PhantomData<H>);
 
@@ -47,7 +52,8 @@ impl<H: Host> Routes<H> {
         (Delete, "/account", |cx| Box::pin(account::delete(cx))),
         (Get, "/profile", |cx| Box::pin(profile::show(cx))),
         (Patch, "/profile", |cx| Box::pin(profile::change(cx))),
-        (Get, VERIFY, |cx| Box::pin(verify::verify(cx))),
+        (ANY, VERIFY, |cx| Box::pin(verify::verify(cx))),
+        (ANY, "/verify/**", |cx| Box::pin(verify::verify(cx))),
         (Get, "/sessions", |cx| Box::pin(devices::list(cx))),
         (Delete, "/sessions", |cx| Box::pin(devices::end_all(cx))),
         (Delete, "/sessions/*", |cx| Box::pin(devices::end_one(cx))),
@@ -66,15 +72,34 @@ impl<H: Host> Routes<H> {
 pub(crate) struct Found<'p, H: 'static> {
     routes: Vec<&'static Route<H>>,
     param: &'p str,
+    base_path: &'p str,
 }
 
-/// Finds the routes of a path. 404 if there are none.
-pub(crate) fn find<'p, H: Host>(path: &'p str, base_path: &str) -> Result<Found<'p, H>, Problem> {
-    let below = path.strip_prefix(base_path).ok_or_else(nothing_here)?;
-    let matching = Routes::ALL.iter().filter_map(|route| Some((route, matches(route.1, below)?)));
-    let (routes, params): (Vec<_>, Vec<_>) = matching.unzip();
-    let param = params.first().copied().ok_or_else(nothing_here)?;
-    Ok(Found { routes, param })
+/// Finds the routes of a path. 404 if there are none. `has_admin`: whether there is a service API.
+#[inline(never)] // inlined, it and its caller are larger by some KB
+pub(crate) fn find<'p, H: Host>(
+    path: &'p str,
+    base_path: &'p str,
+    has_admin: bool,
+) -> Result<Found<'p, H>, Problem> {
+    let all = || Routes::<H>::ALL.iter().filter(|(_, pattern, _)| has_admin || !is_admin(pattern));
+    let below = path.strip_prefix(base_path).unwrap_or_default();
+    let (routes, params): (Vec<_>, Vec<_>) =
+        all().filter_map(|route| Some((route, matches(route.1, below)?))).unzip();
+    match params.first() {
+        Some(param) => Ok(Found { routes, param, base_path }),
+        None => {
+            let pattern =
+                |path: &str| all().map(|route| route.1).find(|pattern| matches(pattern, path).is_some());
+            Err(not_found(hints::for_path(path, base_path, &pattern)))
+        }
+    }
+}
+
+/// Whether a path is [`VERIFY`] or below it.
+pub(crate) fn is_verify(path: &str, base_path: &str) -> bool {
+    let rest = path.strip_prefix(base_path).and_then(|below| below.strip_prefix(VERIFY));
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 impl<'p, H: Host> Found<'p, H> {
@@ -82,15 +107,14 @@ impl<'p, H: Host> Found<'p, H> {
     pub(crate) fn handler(&self, method: Method) -> Result<(Handler<H>, &'p str), Problem> {
         // HEAD is GET without the body (RFC 9110 section 9.3.2); the platform drops it.
         let wanted = if method == Method::Head { Get } else { method };
-        let route = self.routes.iter().find(|(method, ..)| *method == wanted);
-        let (.., handler) =
-            route.ok_or_else(|| Problem::method_not_allowed(method.name(), self.allowed()))?;
+        let route = self.routes.iter().find(|(own, ..)| *own == wanted || *own == ANY);
+        let (.., handler) = route.ok_or_else(|| self.method_not_allowed(method))?;
         Ok((*handler, self.param))
     }
 
     /// Whether the path belongs to the service API.
     pub(crate) fn is_admin(&self) -> bool {
-        self.routes.iter().any(|(_, path, _)| path.starts_with("/admin/"))
+        self.routes.iter().any(|(_, pattern, _)| is_admin(pattern))
     }
 
     /// The methods of this path, as in `Allow`.
@@ -101,10 +125,28 @@ impl<'p, H: Host> Found<'p, H> {
         });
         names.collect::<Vec<_>>().join(", ")
     }
+
+    /// The answer to `OPTIONS` that is no preflight (RFC 9110 section 9.3.7).
+    pub(crate) fn options(&self) -> Response {
+        Response::no_content().header("Allow", self.allowed())
+    }
+
+    fn method_not_allowed(&self, method: Method) -> Problem {
+        let pattern = self.routes.first().map_or("", |route| route.1);
+        let hint = hints::for_method(method, pattern, self.base_path);
+        Problem::method_not_allowed(method.name(), self.allowed(), hint)
+    }
+}
+
+fn is_admin(pattern: &str) -> bool {
+    pattern.starts_with("/admin/")
 }
 
 /// The parameter of a path that a route's pattern matches; empty if the pattern has none.
 fn matches<'p>(pattern: &str, path: &'p str) -> Option<&'p str> {
+    if let Some(before) = pattern.strip_suffix("**") {
+        return path.strip_prefix(before);
+    }
     let Some((before, after)) = pattern.split_once('*') else {
         return (pattern == path).then_some("");
     };
@@ -112,9 +154,17 @@ fn matches<'p>(pattern: &str, path: &'p str) -> Option<&'p str> {
     (!param.is_empty() && !param.contains('/')).then_some(param)
 }
 
-/// 404.
+/// 404 without a hint.
 pub(crate) fn nothing_here() -> Problem {
-    Problem::not_found("there is nothing at this path")
+    not_found(None)
+}
+
+fn not_found(hint: Option<String>) -> Problem {
+    const DETAIL: &str = "there is nothing at this path";
+    match hint {
+        Some(hint) => Problem::not_found(format!("{DETAIL}: {hint}")),
+        None => Problem::not_found(DETAIL),
+    }
 }
 
 #[cfg(test)]
@@ -122,8 +172,12 @@ mod tests {
     use super::*;
     use crate::host::tests::Machine;
 
+    fn find(path: &str) -> Result<Found<'_, Machine>, Problem> {
+        super::find(path, "/auth", true)
+    }
+
     fn allowed(path: &str) -> Option<String> {
-        find::<Machine>(path, "/auth").ok().map(|found| found.allowed())
+        find(path).ok().map(|found| found.allowed())
     }
 
     #[test]
@@ -138,9 +192,88 @@ mod tests {
     }
 
     #[test]
+    fn without_an_admin_token_the_service_api_is_not_there() {
+        for path in ["/auth/admin/stats", "/auth/admin/stats/", "/admin/stats"] {
+            assert_eq!(super::find::<Machine>(path, "/auth", false).err(), Some(nothing_here()), "{path}");
+        }
+        assert!(find("/auth/admin/stats").is_ok());
+    }
+
+    #[test]
     fn a_segment_of_the_path_is_the_handler_s_parameter() {
         assert_eq!(matches("/users/*/roles", "/users/a%20b/roles"), Some("a%20b"));
         assert_eq!(matches("/users/*/roles", "/users//roles"), None);
         assert_eq!(matches("/users", "/users"), Some(""));
+        assert_eq!(matches("/verify/**", "/verify/a//b"), Some("a//b"));
+        assert_eq!(matches("/verify/**", "/verify/"), Some(""));
+        assert_eq!(matches("/verify/**", "/verify"), None);
+    }
+
+    #[test]
+    fn verify_has_every_method_and_every_path_below_it() {
+        for path in ["/auth/verify", "/auth/verify/", "/auth/verify/a/b", "/auth/verify//"] {
+            let found = find(path).expect(path);
+            for method in ["GET", "HEAD", "POST", "OPTIONS", "PROPFIND", "BREW"] {
+                assert!(found.handler(Method::parse(method)).is_ok(), "{method} {path}");
+            }
+            assert!(is_verify(path, "/auth"), "{path}");
+        }
+        for path in ["/auth/verifyx", "/verify", "/auth/session", "/auth"] {
+            assert!(!is_verify(path, "/auth"), "{path}");
+        }
+        assert!(is_verify("/verify/x", ""));
+    }
+
+    #[test]
+    fn a_path_that_is_nearly_right_gets_a_hint() {
+        let session = "did you mean /auth/session?";
+        for (path, hint) in [
+            ("/auth/session/", session),
+            ("/auth//session", session),
+            ("/AUTH/Session", session),
+            ("/session", session),
+            ("/session/", session),
+            ("/auth/auth/session", ""),
+            ("/auth", "the routes are below it, such as /auth/session"),
+            ("/auth/", "the routes are below it, such as /auth/session"),
+            ("/", "the routes are below it, such as /auth/session"),
+            ("/sessions/AAAA", "did you mean /auth/sessions/{handle}?"),
+            ("/admin/users/a/roles/", "did you mean /auth/admin/users/{id}/roles?"),
+            ("/admin/sessions/AAAA", "did you mean /auth/admin/sessions/{handle}?"),
+            ("/verify/some/page", "did you mean /auth/verify?"),
+            ("/auth/nowhere", ""),
+            ("/.env", ""),
+        ] {
+            let detail = find(path).err().map(|problem| problem.detail.into_owned());
+            let separator = if hint.is_empty() { "" } else { ": " };
+            assert_eq!(detail, Some(format!("there is nothing at this path{separator}{hint}")), "{path}");
+        }
+        let bare = super::find::<Machine>("/auth/session", "", true).err().map(|problem| problem.detail);
+        assert_eq!(bare.as_deref(), Some("there is nothing at this path"));
+    }
+
+    #[test]
+    fn a_method_that_is_nearly_right_gets_a_hint_to_a_route_that_exists() {
+        for (method, path, hint) in [
+            (
+                Post,
+                "/auth/session",
+                "; a session begins with the first change of its data, PATCH /auth/session/data",
+            ),
+            (
+                Put,
+                "/auth/session",
+                "; a session begins with the first change of its data, PATCH /auth/session/data",
+            ),
+            (Get, "/auth/session/data", "; to read it, GET /auth/session"),
+            (Get, "/auth/sessions/AAAA", "; to list all, GET /auth/sessions"),
+            (Post, "/auth/health", ""),
+        ] {
+            let found = find(path).expect(path);
+            let (name, allowed) = (method.name(), found.allowed());
+            let detail = format!("{name} is not allowed here; allowed: {allowed}{hint}");
+            let problem = found.handler(method).err().map(|problem| (problem.detail, problem.header));
+            assert_eq!(problem, Some((detail.into(), Some(("Allow", allowed.into())))));
+        }
     }
 }

@@ -4,27 +4,26 @@ use crate::{
     account::{Account, StoredAccount, name::Name},
     context::Context,
     host::Host,
-    http::{IfMatch, Problem, Response},
+    http::{Preconditions, Problem, Response},
     session::{Error, Session, User, change::Change},
 };
 
-/// `GET /auth/profile`
+/// `GET /auth/profile`; 304 to an `If-None-Match` that names its ETag.
 pub(super) async fn show<H: Host>(cx: &Context<'_, H>) -> Result<Response, Problem> {
     let (session, user) = cx.require_user().await?;
     let stored = account_of(cx, &user).await?;
-    Ok(answer(cx, &session, &stored))
+    let answer = Preconditions::of(cx.request).answer(answer(cx, &session, &stored));
+    answer.map_err(Problem::precondition_failed)
 }
 
 /// `PATCH /auth/profile`: the same rules as for session data.
 pub(super) async fn change<H: Host>(cx: &Context<'_, H>) -> Result<Response, Problem> {
     let change = Change::parse(&cx.request.header("content-type"), cx.request.body()?)?;
-    let if_match = IfMatch::parse(&cx.request.header("if-match"));
+    let preconditions = Preconditions::of(cx.request);
     let (session, user) = cx.require_user().await?;
     let max_bytes = cx.app.config.session.max_bytes;
     let apply = |account: &mut Account| {
-        if !if_match.holds(Some(&account.profile_etag())) {
-            return Err(Error::PreconditionFailed);
-        }
+        preconditions.check(Some(&account.profile_etag()))?;
         account.profile = change.apply(&account.profile, max_bytes)?;
         Ok(())
     };

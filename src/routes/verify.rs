@@ -1,7 +1,9 @@
-//! Forward-auth: a proxy asks who is logged in.
+//! Forward-auth: a proxy asks who is logged in. Of the request it asks about, which the proxy may pass on as it is (method,
+//! path, query, body, headers of the visitor's browser), only the cookie matters.
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
+use super::VERIFY;
 use crate::{
     context::{Context, decode, no_user},
     host::Host,
@@ -9,24 +11,21 @@ use crate::{
     session::{Session, User},
 };
 
-/// `GET /auth/verify`, `?role=NAME`. Never rotates, and no cookie comes with the answer, which the visitor does not see.
+/// `/auth/verify`, `?role=NAME`, and `/auth/verify/…`, by any method. Never rotates, and no cookie comes with the answer, which
+/// the visitor does not see.
+///
+/// The longer paths are for proxies that append the path and the query of the visitor's request, as Envoy does: that query
+/// asks for nothing here.
 pub(super) async fn verify<H: Host>(cx: &Context<'_, H>) -> Result<Response, Problem> {
-    let role = role(cx.request.query)?;
+    let is_ours = cx.request.path.strip_prefix(&*cx.app.config.base_path) == Some(VERIFY);
+    let role =
+        if is_ours { cx.request.only_param("role", "role=NAME")?.map(decode).transpose()? } else { None };
     let session = cx.load().await?.ok_or_else(Problem::no_session)?;
     let user = session.record.user.as_ref().ok_or_else(no_user)?;
     if role.is_some_and(|role| !user.roles.contains(&role)) {
         return Err(Problem::forbidden());
     }
     Ok(identity(user, &session))
-}
-
-/// `role=NAME`, or nothing.
-fn role(query: &str) -> Result<Option<String>, Problem> {
-    match query.split_once('=') {
-        None if query.is_empty() => Ok(None),
-        Some(("role", role)) if !role.is_empty() && !role.contains(['&', '=']) => decode(role).map(Some),
-        _ => Err(Problem::bad_request("unknown query; the only one here is ?role=NAME")),
-    }
 }
 
 /// The user, in headers. One without a value is left out.

@@ -1,7 +1,12 @@
 //! Ending a session: logout, and by its handle.
 
-use super::{Entry, Error, MAX_REDIRECTS, Record, Retry, Session, Sessions, User, UserState};
-use crate::{host::Host, id::Handle, store::Batch, ticket::UserTag};
+use super::{Entry, Error, FamilyHead, Record, Retry, Session, Sessions, User, UserState};
+use crate::{
+    host::Host,
+    id::{Handle, next_generation},
+    store::Batch,
+    ticket::UserTag,
+};
 
 /// A session found by its handle, with what the store says of its key.
 #[derive(Debug)]
@@ -17,13 +22,20 @@ pub struct StoredSession {
 }
 
 impl<H: Host> Sessions<'_, H> {
-    /// Ends the session, whatever is in flight. One call if nobody else changes it at the same time.
+    /// Ends the session, whatever is in flight. One call if nobody else changes it at the same time and it was never rotated.
     pub async fn end(&self, mut session: Session) -> Result<(), Error> {
         let mut retry = Retry::default();
         loop {
             // A blind delete could remove a redirect written just now, and leave the successor alive.
             match self.delete(&session).await {
-                Ok(true) => return Ok(()),
+                Ok(true) => {
+                    // What is left of it leads nowhere.
+                    let rest = self.leftovers(&session);
+                    if !rest.is_empty() {
+                        drop(self.store.run_all(Batch::default().delete(rest)).await);
+                    }
+                    return Ok(());
+                }
                 Ok(false) => self.check_deadline()?,
                 Err(failure) => retry.after(failure, self.store).await?,
             }
@@ -34,24 +46,48 @@ impl<H: Host> Sessions<'_, H> {
         }
     }
 
+    /// The keys beside a session that was rotated: the head of its family, and the redirect to it.
+    pub(super) fn leftovers(&self, session: &Session) -> Vec<String> {
+        if session.record.generation == 0 {
+            return Vec::new();
+        }
+        let head = session.head.as_deref().and_then(FamilyHead::parse);
+        let redirect = head.and_then(|head| head.from).map(|from| self.key(&from));
+        std::iter::once(self.family_key(session.record.family)).chain(redirect).collect()
+    }
+
     /// Deletes what is stored under a session's key and cannot be read. One call.
     pub async fn delete_unreadable(&self, handle: &Handle) -> Result<(), Error> {
         self.store.run_all(Batch::default().delete([self.key(handle)])).await?;
         Ok(())
     }
 
-    /// Finds a session by its handle, or by one that it had before a rotation just made.
+    /// Finds a session by its handle, or by an old one whose grace is not over.
     pub async fn find(&self, handle: &Handle) -> Result<StoredSession, Error> {
-        let mut handle = *handle;
-        for _ in 0..MAX_REDIRECTS {
-            let key = self.key(&handle);
-            let batch = Batch::default().at_primary(&key).get([&*key]).ttl(&key);
-            let [_, values, ttl] = self.store.run(batch).await?;
+        const MAX_READS: usize = 8;
+        let (mut handle, mut family) = (*handle, None);
+        for _ in 0..MAX_READS {
+            let (key, family_key) = (self.key(&handle), family.map(|(family, _)| self.family_key(family)));
+            let keys = std::iter::once(&key).chain(&family_key).map(String::as_str);
+            let batch = Batch::default().get(keys).ttl(&key).at_primary(&key);
+            let [values, ttl] = self.store.run(batch).await?;
             let ttl_ms = u64::try_from(ttl.integer()?).unwrap_or(0);
-            let Some(stored) = values.values(1)?.pop().flatten() else { break };
+            let mut values = values.values(1 + usize::from(family_key.is_some()))?.into_iter();
+            let (stored, head) = (values.next().flatten(), values.next().flatten());
+            if let (Some((_, generation)), Some(head)) = (family, head.as_deref().and_then(FamilyHead::parse))
+            {
+                if head.is_grace_over(generation, self.host.now()) {
+                    break;
+                }
+                if head.generation > next_generation(generation) && head.to != handle {
+                    (handle, family) = (head.to, None);
+                    continue;
+                }
+            }
+            let Some(stored) = stored else { break };
             match Entry::parse(&stored) {
-                Some(Entry::Redirect(redirect)) if self.host.now() < redirect.until => handle = redirect.to,
-                Some(Entry::Redirect(_)) => break,
+                Some(Entry::Redirect(redirect)) => (handle, family) = (redirect.to, family.or(redirect.from)),
+                Some(Entry::Replaced(_)) => break,
                 Some(Entry::Session(record)) => {
                     let state = match &record.user {
                         None => UserState::default(),

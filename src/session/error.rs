@@ -1,7 +1,15 @@
 //! Why an operation on a session or an account was not carried out.
 
+use std::time::Duration;
+
 use super::change::ApplyError;
-use crate::{host::Host, http::Problem, id::Handle, limit::CountingStore, store::Failure};
+use crate::{
+    host::Host,
+    http::{Failed, Problem},
+    id::Handle,
+    limit::CountingStore,
+    store::Failure,
+};
 
 /// Why an operation was not carried out.
 #[derive(Debug, PartialEq, Eq)]
@@ -24,17 +32,25 @@ pub enum Error {
     NotFresh,
     /// The user has no account here.
     NoAccount,
-    /// `If-Match` names another state.
-    PreconditionFailed,
+    /// A condition of the request does not hold.
+    PreconditionFailed(Failed),
     /// The change does not fit the data.
     NotApplicable(ApplyError),
     /// No session has this handle, or it is another user's.
     NotFound,
+    /// The session was rotated too often within a minute: how long until it may be again.
+    TooManyRotations(Duration),
 }
 
 impl From<Failure> for Error {
     fn from(failure: Failure) -> Self {
         Self::Store(failure)
+    }
+}
+
+impl From<Failed> for Error {
+    fn from(failed: Failed) -> Self {
+        Self::PreconditionFailed(failed)
     }
 }
 
@@ -58,11 +74,18 @@ impl From<Error> for Problem {
             Error::InvalidCredentials => Self::invalid_credentials(),
             Error::NotFresh => Self::reauthenticate(),
             Error::NoAccount => Self::not_found("the user has no account here"),
-            Error::PreconditionFailed => Self::precondition_failed(),
+            Error::PreconditionFailed(failed) => Self::precondition_failed(failed),
             Error::NotApplicable(ApplyError::Unprocessable(detail)) => Self::unprocessable(detail),
             Error::NotApplicable(ApplyError::TooLarge(detail)) => Self::too_large(detail),
             Error::NotApplicable(ApplyError::Unreadable) => unreadable("the data of a session or a profile"),
             Error::NotFound => Self::not_found("there is no session with this handle"),
+            Error::TooManyRotations(wait) => {
+                let seconds = wait.as_secs().saturating_add(1);
+                let detail = format!(
+                    "the limit \"rotate\" of 8 rotations in 60 s is reached; try again in {seconds} s"
+                );
+                Self::rate_limited(detail, seconds)
+            }
         }
     }
 }
@@ -72,8 +95,8 @@ fn unreadable(what: &str) -> Problem {
         .logged(format!("{what} cannot be read: it is not JSON of this version; it was left as it is"))
 }
 
-/// How often an operation may lose the answer to a write.
-const MAX_LOST: u32 = 2;
+/// How often an operation may lose the answer to a write: as long as it is not known what came of it, nobody can be told.
+const MAX_LOST: u32 = 5;
 
 /// The retries of one operation whose writes were not answered.
 #[derive(Default)]

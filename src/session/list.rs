@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::{Entry, Error, Record, Sessions, StoredSession, User, UserState};
+use super::{Entry, Error, Record, Sessions, User, UserState, change::empty_data};
 use crate::{
     host::Host,
     http::Response,
@@ -32,12 +32,23 @@ struct Item {
     ip: Option<String>,
 }
 
+/// How many bytes of data one call may read: its answer is in memory as a whole. By default these are 16 sessions.
+const MAX_READ: usize = 1024 * 1024;
+
+/// A session in a user's list.
+pub(super) struct Listed {
+    pub(super) handle: Handle,
+    /// Without its data.
+    record: Box<Record>,
+    ttl_ms: u64,
+}
+
 impl<H: Host> Sessions<'_, H> {
-    /// The answer that lists a user's sessions, the oldest first. Two calls, and one more if some have expired.
+    /// The answer that lists a user's sessions, the oldest first. Two calls, and one more if some have expired; and more
+    /// for sessions that could have more than [`MAX_READ`] of data.
     pub async fn list(&self, user: &UserTag, current: Option<&Handle>) -> Result<Response, Error> {
         let now = self.host.now();
-        let item = |stored: StoredSession| {
-            let StoredSession { handle, record, ttl_ms, .. } = stored;
+        let item = |Listed { handle, record, ttl_ms }| {
             // Use renews the time to live: what is missing of it is how long ago that was.
             let full = self.rules.lifetimes.ttl(record.expires_at, record.remember, now);
             let unused_for = full.saturating_sub(Duration::from_millis(ttl_ms));
@@ -60,10 +71,11 @@ impl<H: Host> Sessions<'_, H> {
         &self,
         user: &UserTag,
         current: Option<&Handle>,
-    ) -> Result<Vec<StoredSession>, Error> {
+    ) -> Result<Vec<Listed>, Error> {
         // 1. The handles, as the primary has them: a session that is missing here is shown as ended.
         let list_key = self.list_key(user);
-        let [_, listed] = self.store.run(Batch::default().at_primary(&list_key).hash(&*list_key)).await?;
+        let state_key = self.state_key(user);
+        let [listed] = self.store.run(Batch::default().hash(&*list_key).at_primary(&state_key)).await?;
         let listed = listed.pairs()?;
         let mut handles: Vec<Handle> = listed.iter().filter_map(|(name, _)| Handle::parse(name)).collect();
         handles.extend(current.filter(|current| !handles.contains(current)).copied());
@@ -71,43 +83,47 @@ impl<H: Host> Sessions<'_, H> {
             return Ok(Vec::new());
         }
         // 2. Their records.
-        let keys: Vec<String> = handles.iter().map(|handle| self.key(handle)).collect();
-        let all = keys.iter().cloned().chain([self.state_key(user)]);
-        let batch = Batch::default().at_primary(&list_key).get(all);
-        let batch = keys.iter().fold(batch, |batch, key| batch.ttl(key));
-        let mut replies = self.store.run_all(batch).await?.into_iter().skip(1);
-        let mut values = replies.next().ok_or(Failure::Garbled)?.values(keys.len() + 1)?;
-        let state = UserState::parse(values.pop().flatten().as_deref());
-        if replies.len() != handles.len() {
-            return Err(Failure::Garbled.into());
-        }
-        let (mut alive, mut gone) = (Vec::new(), Vec::new());
-        for ((handle, value), ttl) in handles.into_iter().zip(values).zip(replies) {
-            let ttl_ms = u64::try_from(ttl.integer()?).unwrap_or(0);
-            match (value.as_deref().and_then(Entry::parse), value) {
-                (Some(Entry::Session(record)), Some(stored)) if self.is_alive(&record, user, &state) => {
-                    alive.push(StoredSession { handle, record, stored, ttl_ms });
+        let (mut alive, mut gone): (Vec<Listed>, _) = (Vec::new(), Vec::new());
+        for handles in handles.chunks((MAX_READ / self.rules.max_bytes).max(1)) {
+            let keys: Vec<String> = handles.iter().map(|handle| self.key(handle)).collect();
+            let batch = Batch::default().get(keys.iter().chain([&state_key]).map(String::as_str));
+            let batch = keys.iter().fold(batch, |batch, key| batch.ttl(key)).at_primary(&state_key);
+            let mut replies = self.store.run_all(batch).await?.into_iter();
+            let mut values = replies.next().ok_or(Failure::Garbled)?.values(keys.len() + 1)?;
+            let state = UserState::parse(values.pop().flatten().as_deref());
+            if replies.len() != handles.len() {
+                return Err(Failure::Garbled.into());
+            }
+            for ((handle, value), ttl) in handles.iter().zip(values).zip(replies) {
+                let ttl_ms = u64::try_from(ttl.integer()?).unwrap_or(0);
+                match (value.as_deref().and_then(Entry::parse), value) {
+                    (Some(Entry::Session(mut record)), _) if self.is_alive(&record, user, &state) => {
+                        record.data = empty_data();
+                        alive.push(Listed { handle: *handle, record, ttl_ms });
+                    }
+                    (Some(Entry::Session(_) | Entry::Replaced(_)), _) | (_, None) => {
+                        gone.push(handle.to_string());
+                    }
+                    // A redirect stays in the list while it exists, and what cannot be read: a revocation must delete it.
+                    _ => {}
                 }
-                (Some(Entry::Session(_)), _) | (_, None) => gone.push(handle.to_string()),
-                // A redirect stays in the list while it exists, and what cannot be read: a revocation must delete it.
-                _ => {}
             }
         }
         // 3. The list without those that have ended, and the store without the heads of their families.
         if !gone.is_empty() {
             let family = |name| listed.iter().find(|(listed, _)| listed == name).map(|(_, family)| family);
             let ended = gone.iter().filter_map(family).filter_map(|family| Family::parse(family));
-            let is_alive = |family: &Family| alive.iter().any(|stored| stored.record.family == *family);
+            let is_alive = |family: &Family| alive.iter().any(|listed| listed.record.family == *family);
             let heads: Vec<String> =
                 ended.filter(|family| !is_alive(family)).map(|family| self.family_key(family)).collect();
             let batch = Batch::default().hash_delete(&list_key, gone);
             self.store.run_all(if heads.is_empty() { batch } else { batch.delete(heads) }).await?;
         }
-        alive.sort_by_key(|stored| (stored.record.created_at, stored.handle));
+        alive.sort_by_key(|listed| (listed.record.created_at, listed.handle));
         Ok(alive)
     }
 
-    fn is_alive(&self, record: &Record, user: &UserTag, state: &UserState) -> bool {
+    pub(super) fn is_alive(&self, record: &Record, user: &UserTag, state: &UserState) -> bool {
         let is_theirs = record.user.as_ref().map(User::tag).as_ref() == Some(user);
         is_theirs && self.host.now() < record.expires_at && record.survives(state)
     }

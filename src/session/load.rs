@@ -1,6 +1,6 @@
 //! From a ticket to the session behind it, in one call to the store.
 
-use super::{Entry, Error, FamilyHead, MAX_REDIRECTS, Session, Sessions, User, UserState};
+use super::{Entry, Error, FamilyHead, Position, Session, Sessions, User, UserState};
 use crate::{
     host::Host,
     store::{Batch, Failure},
@@ -8,53 +8,97 @@ use crate::{
     time::Time,
 };
 
+/// How many ids one request reads: the ticket's, the newest of its family, and more only if others rotate meanwhile.
+const MAX_READS: usize = 8;
+
+/// Which copy of the database may answer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Source {
+    /// Any: a replica may be a little behind.
+    Any,
+    /// The primary: it decides what a request may do.
+    Primary,
+}
+
 /// What the store holds behind a ticket.
 pub(super) struct Loaded {
     /// The stored text.
-    pub(super) stored: Option<String>,
+    stored: Option<String>,
     /// The same, parsed; `None` also if it cannot be read.
     entry: Option<Entry>,
     /// What holds for all sessions of the user.
-    pub(super) state: UserState,
+    state: UserState,
+    /// The head of the ticket's family, as stored.
+    head: Option<String>,
+    /// Whether it is certain that the primary has answered.
+    is_primary: bool,
+}
+
+/// Where a ticket leads.
+enum Step {
+    /// To this session, which may have ended.
+    Here,
+    /// To another id of the same session.
+    To(Ticket),
+    /// Nowhere: there is nothing, or another session has replaced it.
+    Nowhere,
+    /// Nowhere any more: the id is old, and its successor was presented long ago.
+    GraceOver(FamilyHead),
 }
 
 impl Loaded {
-    fn new(stored: Option<String>, state: Option<String>) -> Self {
-        let entry = stored.as_deref().and_then(Entry::parse);
-        Self { entry, stored, state: UserState::parse(state.as_deref()) }
+    fn head(&self) -> Option<FamilyHead> {
+        self.head.as_deref().and_then(FamilyHead::parse)
     }
 
-    /// Whether there is nothing, or only a redirect whose grace is over.
-    fn is_gone(&self, now: Time) -> bool {
-        match &self.entry {
-            Some(Entry::Redirect(redirect)) => redirect.until <= now,
-            Some(Entry::Session(_)) => false,
-            None => self.stored.is_none(),
+    /// Whether it is a redirect that was written less than the grace ago. Then its id may be used, even if the head does not
+    /// know of the rotation: those of 0.1 know of none.
+    fn is_new_redirect(&self, now: Time) -> bool {
+        matches!(&self.entry, Some(Entry::Redirect(redirect)) if now < redirect.until)
+    }
+
+    /// Where `ticket` leads, whose key this was read from.
+    fn step(&self, ticket: &Ticket, now: Time) -> Result<Step, Error> {
+        let redirect = match &self.entry {
+            Some(Entry::Session(_)) => return Ok(Step::Here),
+            Some(Entry::Redirect(redirect)) => Some(redirect),
+            Some(Entry::Replaced(_)) => None,
+            None if self.stored.is_some() => return Err(Error::Unreadable(ticket.id.handle())),
+            None => None,
+        };
+        let head = self.head();
+        match head.as_ref().map_or(Position::Newest, |head| head.position(ticket, now)) {
+            Position::Old(newest) => return Ok(Step::To(newest)),
+            Position::GraceOver if !self.is_new_redirect(now) => {
+                return Ok(head.map_or(Step::Nowhere, Step::GraceOver));
+            }
+            Position::Newest | Position::OldUnknown | Position::GraceOver => {}
         }
+        Ok(redirect.map_or(Step::Nowhere, |redirect| Step::To(redirect.successor(ticket))))
     }
 }
 
 impl<H: Host> Sessions<'_, H> {
-    /// Reads the session; `None` if it has ended. A touch that is due is made in the same call, and shows in the session's
-    /// ticket. An id that was rotated leads to its successor, for one call more, until its grace is over; after that its
-    /// use is a sign of theft and ends the session (OWASP Session Management, session ID renewal).
-    pub async fn load(&self, mut ticket: Ticket) -> Result<Option<Session>, Error> {
-        let (loaded, _) = self.read(&mut ticket, None).await?;
-        self.follow(ticket, loaded).await
+    /// Reads the session; `None` if it has ended. A touch that is due is made in the same call. An old id leads to the
+    /// newest of its family, for one call more, until its grace is over; after that its use ends the session.
+    pub async fn load(&self, ticket: &Ticket, source: Source) -> Result<Option<Session>, Error> {
+        let mut read = ticket.clone();
+        let (loaded, _) = self.read(&mut read, None, source).await?;
+        self.follow(read, loaded).await
     }
 
     /// The same for a request that gets another session in any case, if there is a ticket; and in the same call the value
-    /// of another key. A session that cannot be read is none here.
+    /// of another key, both as the primary has them. A session that cannot be read is none here.
     pub async fn load_with(
         &self,
-        ticket: Option<Ticket>,
+        ticket: Option<&Ticket>,
         key: &str,
     ) -> Result<(Option<Session>, Option<String>), Error> {
-        let Some(mut ticket) = ticket else {
-            let [values] = self.store.run(Batch::default().get([key])).await?;
+        let Some(mut ticket) = ticket.cloned() else {
+            let [values] = self.store.run(Batch::default().get([key]).at_primary(key)).await?;
             return Ok((None, values.values(1)?.pop().flatten()));
         };
-        let (loaded, value) = self.read(&mut ticket, Some(key)).await?;
+        let (loaded, value) = self.read(&mut ticket, Some(key), Source::Primary).await?;
         let session = match self.follow(ticket, loaded).await {
             Err(Error::Unreadable(handle)) => {
                 self.host.log(&format_args!("session {handle} cannot be read; it is left as it is"));
@@ -65,69 +109,101 @@ impl<H: Host> Sessions<'_, H> {
         Ok((session, value))
     }
 
-    /// The same as the primary has it: after a write was refused, a replica may not know why yet.
+    /// The same as the primary has it now: after a write was refused, or its answer was lost.
     pub(super) async fn load_from_primary(&self, ticket: Ticket) -> Result<Option<Session>, Error> {
-        let (loaded, _) = self.read_from_primary(&ticket).await?;
+        let loaded = self.read_from_primary(&ticket).await?;
         self.follow(ticket, loaded).await
     }
 
-    /// Follows redirects to the session.
+    /// Follows an old id to the session.
     async fn follow(&self, mut ticket: Ticket, mut loaded: Loaded) -> Result<Option<Session>, Error> {
-        let now = self.host.now();
-        for _ in 0..MAX_REDIRECTS {
-            if loaded.is_gone(now) {
+        let (now, carried) = (self.host.now(), ticket.clone());
+        let mut is_in_grace = false;
+        for _ in 0..MAX_READS {
+            is_in_grace |= ticket.id == carried.id && loaded.is_new_redirect(now);
+            match loaded.step(&ticket, now)? {
+                Step::Here => {
+                    let is_primary = loaded.is_primary;
+                    // The head read here may be newer than the one that led here.
+                    let is_over = |head: &FamilyHead| head.is_grace_over(carried.generation, now);
+                    let stolen = loaded.head().filter(|head| !is_in_grace && is_over(head));
+                    let session = match stolen {
+                        Some(head) => self.end_stolen(&head).await?,
+                        None => self.session_of(ticket, loaded, &carried),
+                    };
+                    if session.is_none() && is_primary {
+                        self.isolate.remember_dead(carried.id.handle());
+                    }
+                    return Ok(session);
+                }
+                Step::To(newest) => {
+                    ticket = newest;
+                    (loaded, _) = self.read(&mut ticket, None, Source::Primary).await?;
+                }
                 // It has ended, or this replica does not know it yet. The primary knows.
-                let head;
-                (loaded, head) = self.read_from_primary(&ticket).await?;
-                if loaded.is_gone(now) {
-                    self.detect_reuse(&ticket, head).await?;
+                Step::Nowhere | Step::GraceOver(_) if !loaded.is_primary => {
+                    loaded = self.read_from_primary(&ticket).await?;
+                }
+                Step::Nowhere => {
+                    self.isolate.remember_dead(carried.id.handle());
+                    return Ok(None);
+                }
+                Step::GraceOver(head) => {
+                    self.end_stolen(&head).await?;
+                    self.isolate.remember_dead(carried.id.handle());
                     return Ok(None);
                 }
             }
-            match (loaded.entry, loaded.stored) {
-                (Some(Entry::Session(mut record)), Some(stored)) => {
-                    // The state is that of the ticket's user, who must be the record's.
-                    let is_theirs = record.user.as_ref().map(User::tag) == ticket.user;
-                    let is_alive = is_theirs && now < record.expires_at && record.survives(&loaded.state);
-                    if let (Some(user), Some(roles)) = (&mut record.user, loaded.state.roles) {
-                        user.roles = roles;
-                    }
-                    return Ok(is_alive.then_some(Session { ticket, record, stored }));
-                }
-                (Some(Entry::Redirect(redirect)), _) => {
-                    ticket = redirect.successor(&ticket);
-                    (loaded, _) = self.read(&mut ticket, None).await?;
-                }
-                _ => return Err(Error::Unreadable(ticket.id.handle())),
-            }
         }
-        self.host.log(&format_args!(
-            "session {} was rotated more than {MAX_REDIRECTS} times within a grace; its old id is refused",
-            ticket.id.handle()
-        ));
-        Ok(None)
+        Err(Error::Conflict)
     }
 
-    /// One call: the stored text, the user's state, another key's value and, if it is due, a new time to live.
+    /// The session that was read, if it lives.
+    fn session_of(&self, ticket: Ticket, loaded: Loaded, carried: &Ticket) -> Option<Session> {
+        let head = loaded.head();
+        let (Some(Entry::Session(mut record)), Some(stored)) = (loaded.entry, loaded.stored) else {
+            return None;
+        };
+        // The state is that of the ticket's user, who must be the record's.
+        let is_theirs = record.user.as_ref().map(User::tag) == ticket.user;
+        if !is_theirs || self.host.now() >= record.expires_at || !record.survives(&loaded.state) {
+            return None;
+        }
+        if let (Some(user), Some(roles)) = (&mut record.user, loaded.state.roles) {
+            user.roles = roles;
+        }
+        if ticket.id == carried.id && ticket.generation > 0 {
+            let is_noted = |head: &FamilyHead| head.generation >= ticket.generation && head.is_seen();
+            if !head.as_ref().is_some_and(is_noted) {
+                self.isolate.note_presented(&ticket);
+            }
+        }
+        Some(Session { ticket, record, stored, head: loaded.head })
+    }
+
+    /// One call: the stored text, the user's state, the head of the family, another key's value and, if it is due, a new
+    /// time to live.
     async fn read(
         &self,
         ticket: &mut Ticket,
         other_key: Option<&str>,
+        source: Source,
     ) -> Result<(Loaded, Option<String>), Failure> {
         let (now, lifetimes, handle) = (self.host.now(), &self.rules.lifetimes, ticket.id.handle());
-        // An earlier request may have touched the session here, and its ticket may not have reached its holder.
+        // A touch is not told to the ticket's holder.
         ticket.issued = ticket.issued.max(self.isolate.last_touch(&handle).unwrap_or_default());
-        let key = self.key(&handle);
-        let state_key = ticket.user.map(|user| self.state_key(&user));
-        let keys: Vec<&str> =
-            std::iter::once(&key).chain(&state_key).map(String::as_str).chain(other_key).collect();
-        let count = keys.len();
-        let mut batch = Batch::default().get(keys);
+        let keys = self.keys_behind(ticket);
+        let key = keys.first().map(String::as_str).unwrap_or_default();
+        let mut batch = Batch::default().get(keys.iter().map(String::as_str).chain(other_key));
         let is_touch_due = lifetimes.touch_due(ticket, now);
         if is_touch_due {
-            batch = batch.extend_ttl(&key, lifetimes.ttl(ticket.ends, ticket.remember, now));
+            batch = batch.extend_ttl(key, lifetimes.ttl(ticket.ends, ticket.remember, now));
             self.isolate.touch(handle, now);
         }
+        if source == Source::Primary {
+            batch = batch.at_primary(key);
+        }
+        let is_counting = self.store.counts_next();
         let outcome = self.store.run_all(batch).await;
         if is_touch_due {
             match outcome {
@@ -138,34 +214,32 @@ impl<H: Host> Sessions<'_, H> {
             }
         }
         let replies = outcome?;
-        let values = replies.into_iter().next().ok_or(Failure::Garbled)?.values(count)?;
-        let mut values = values.into_iter();
-        let stored = values.next().flatten();
-        let state = if state_key.is_some() { values.next().flatten() } else { None };
-        Ok((Loaded::new(stored, state), values.next().flatten()))
+        // What counts is answered by the primary.
+        let is_primary = source == Source::Primary || (is_counting && self.store.uncounted().is_none());
+        let values = replies.into_iter().next().ok_or(Failure::Garbled)?;
+        let mut values = values.values(keys.len() + usize::from(other_key.is_some()))?.into_iter();
+        let loaded = loaded(&mut values, ticket, is_primary);
+        Ok((loaded, values.next().flatten()))
     }
 
-    /// The same as the primary has it, and the head of the ticket's family.
-    pub(super) async fn read_from_primary(
-        &self,
-        ticket: &Ticket,
-    ) -> Result<(Loaded, Option<FamilyHead>), Failure> {
-        let (key, family_key) = (self.key(&ticket.id.handle()), self.family_key(ticket.family));
-        let state_key = ticket.user.map(|user| self.state_key(&user));
-        let keys: Vec<&str> = [&key, &family_key].into_iter().chain(&state_key).map(String::as_str).collect();
-        let count = keys.len();
-        let [_, values] = self.store.run(Batch::default().at_primary(&key).get(keys)).await?;
-        let mut values = values.values(count)?.into_iter();
-        let (stored, head, state) =
-            (values.next().flatten(), values.next().flatten(), values.next().flatten());
-        Ok((Loaded::new(stored, state), head.as_deref().and_then(FamilyHead::parse)))
+    /// The same as the primary has it.
+    async fn read_from_primary(&self, ticket: &Ticket) -> Result<Loaded, Failure> {
+        let keys = self.keys_behind(ticket);
+        let key = keys.first().map(String::as_str).unwrap_or_default();
+        let [values] = self.store.run(Batch::default().get(&keys).at_primary(key)).await?;
+        Ok(loaded(&mut values.values(keys.len())?.into_iter(), ticket, true))
     }
 
-    /// Ends the session if its family has moved on from this ticket's id: somebody kept a copy of an old cookie.
-    async fn detect_reuse(&self, ticket: &Ticket, head: Option<FamilyHead>) -> Result<(), Error> {
-        let Some(head) = head.filter(|head| ticket.generation < head.generation) else { return Ok(()) };
+    /// The keys that a ticket is read with: the session's, its family's, its user's.
+    fn keys_behind(&self, ticket: &Ticket) -> Vec<String> {
+        let keys = [self.key(&ticket.id.handle()), self.family_key(ticket.family)];
+        keys.into_iter().chain(ticket.user.map(|user| self.state_key(&user))).collect()
+    }
+
+    /// Ends a session of which somebody has presented an id whose grace is over: there is a copy of a cookie.
+    async fn end_stolen(&self, head: &FamilyHead) -> Result<Option<Session>, Error> {
         if !self.rules.end_on_reuse {
-            return Ok(());
+            return Ok(None);
         }
         match self.end_by_handle(&head.to, None).await {
             Ok(()) => {
@@ -173,11 +247,19 @@ impl<H: Host> Sessions<'_, H> {
                     "session {} was ended: an old id of it was used after its grace (reuse detected)",
                     head.to
                 ));
-                Ok(())
+                Ok(None)
             }
             // It has ended already.
-            Err(Error::NotFound) => Ok(()),
+            Err(Error::NotFound) => Ok(None),
             Err(error) => Err(error),
         }
     }
+}
+
+/// What was read of [`Sessions::keys_behind`].
+fn loaded(values: &mut impl Iterator<Item = Option<String>>, ticket: &Ticket, is_primary: bool) -> Loaded {
+    let (stored, head) = (values.next().flatten(), values.next().flatten());
+    let state = ticket.user.and_then(|_| values.next().flatten());
+    let entry = stored.as_deref().and_then(Entry::parse);
+    Loaded { stored, entry, state: UserState::parse(state.as_deref()), head, is_primary }
 }

@@ -5,7 +5,7 @@ use serde_json::value::RawValue;
 use super::{Device, Error, Record, Retry, Session, Sessions, User, write::Created};
 use crate::{
     host::{Host, random},
-    id::{Family, Id, Nonce},
+    id::{Id, Nonce},
     store::Batch,
     ticket::UserTag,
 };
@@ -71,7 +71,7 @@ impl<H: Host> Sessions<'_, H> {
             let record = Record {
                 authenticated_at: Some(now),
                 rotated_at: now,
-                family: Family(random(self.host)),
+                family: old.record.family.renewed(random(self.host)),
                 generation: 0,
                 ..(*old.record).clone()
             };
@@ -117,8 +117,13 @@ impl<H: Host> Sessions<'_, H> {
         // The list also holds sessions that have expired; reading it takes those off.
         let alive = self.of_user(user, None).await?;
         let excess = alive.len().saturating_sub(self.rules.max_per_user);
-        for stored in alive.into_iter().take(excess) {
-            self.end_stored(user, stored).await?;
+        for listed in alive.iter().take(excess) {
+            match self.find(&listed.handle).await {
+                Ok(stored) => self.end_stored(user, stored).await?,
+                // It has ended meanwhile.
+                Err(Error::NotFound) => {}
+                Err(error) => return Err(error),
+            }
         }
         Ok(())
     }

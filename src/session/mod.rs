@@ -4,10 +4,12 @@
 //! Every change is a compare-and-set (`write`), so that none is lost and none brings an ended session back. The rest
 //! are plain values.
 
+mod background;
 pub mod change;
 mod device;
 mod end;
 mod error;
+mod family;
 mod lifetimes;
 mod list;
 mod load;
@@ -24,15 +26,21 @@ use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
-pub(crate) use self::record::revision;
 pub use self::{
+    background::Task,
     device::{Device, RecordIp},
     end::StoredSession,
     error::{Error, Retry},
+    family::{FamilyHead, Position},
     lifetimes::Lifetimes,
-    record::{Entry, FamilyHead, Record, Redirect, User},
+    load::Source,
+    record::{Entry, Record, Redirect, Replaced, User},
     user_state::UserState,
     view::no_session,
+};
+pub(crate) use self::{
+    record::revision,
+    update::{Versioned, update},
 };
 use crate::{
     base64url,
@@ -82,9 +90,6 @@ pub struct Sessions<'a, H> {
     pub deadline: Time,
 }
 
-/// How many redirects one request follows.
-const MAX_REDIRECTS: usize = 64;
-
 impl<H> Sessions<'_, H> {
     /// The key of a session.
     fn key(&self, handle: &Handle) -> String {
@@ -132,6 +137,8 @@ pub struct Session {
     pub record: Box<Record>,
     /// The same to the letter: what compare-and-set compares with.
     pub stored: String,
+    /// The head of its family as stored, if there was one when it was read.
+    head: Option<String>,
 }
 
 impl Session {
@@ -147,17 +154,12 @@ impl Session {
             generation: record.generation,
         };
         let stored = record.to_json();
-        Self { ticket, record: Box::new(record), stored }
+        Self { ticket, record: Box::new(record), stored, head: None }
     }
 
     /// The same session with another record.
     fn with_record(self, record: Record) -> Self {
         Self { stored: record.to_json(), record: Box::new(record), ..self }
-    }
-
-    /// Whether it is time for a new id.
-    pub fn is_rotation_due(&self, rotate_every: Option<Duration>, now: Time) -> bool {
-        rotate_every.is_some_and(|rotate_every| now - self.record.rotated_at >= rotate_every)
     }
 
     /// The strong entity tag: another one whenever user, data or login time change. Roles are part of it although a

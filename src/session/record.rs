@@ -1,9 +1,9 @@
 //! What the store keeps under a session's key, as JSON.
 //!
 //! A session: `{"v":1,"rev":"…","before":[],"user":null,"data":{…},"created_at":…,"authenticated_at":null,"rotated_at":…,
-//! "expires_at":…,"remember":false,"family":"…","generation":0}` (times in milliseconds); or, for a while after a rotation,
-//! the redirect to its successor: `{"v":1,"moved":{"nonce":"…","to":"…","until":…}}`. Beside a session that was rotated is
-//! the head of its family: `{"v":1,"generation":1,"to":"…"}`. None of these lets anyone in.
+//! "expires_at":…,"remember":false,"family":"…","generation":0}` (times in milliseconds). In the place of a session that was
+//! rotated is the redirect to its successor: `{"v":1,"moved":{"nonce":"…","to":"…","until":…,"from":["…",0]}}`. Neither lets
+//! anyone in.
 //!
 //! Unknown members are ignored, so that while a newer version is rolled out, or after it was rolled back, its records can
 //! be read. A change that must not be ignored gets another `v`.
@@ -14,12 +14,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
-use super::{Device, UserState};
+use super::{Device, UserState, family::GRACE};
 use crate::{
-    id::{Family, Generation, Handle, Id, Nonce, next_generation},
+    id::{Family, Generation, Handle, Nonce, next_generation},
     json::{self, Version},
     ticket::{Ticket, UserTag},
-    time::Time,
+    time::{self, Time},
 };
 
 /// The stored session.
@@ -42,6 +42,9 @@ pub struct Record {
     pub authenticated_at: Option<Time>,
     /// When the session got its current id.
     pub rotated_at: Time,
+    /// When it was rotated within the last minute, if it was.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rotations: Vec<Time>,
     /// The absolute end.
     pub expires_at: Time,
     /// Whether it is a "remember me" session.
@@ -124,29 +127,30 @@ impl User {
 /// The redirect from a rotated id to its successor.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Redirect {
-    /// Together with the old id it gives the new one; see [`Id::successor`].
+    /// Together with the old id it gives the new one; see [`crate::id::Id::successor`].
     pub nonce: Nonce,
     /// The new handle, for those who know only the old one.
     pub to: Handle,
-    /// How long the old id is still followed.
-    pub until: Time,
+    /// Half a minute after the rotation, which is how long isolates of 0.1 follow it.
+    pub(super) until: Time,
+    /// The family of both ids, and the position of the old one. (Not in redirects of 0.1.)
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<(Family, Generation)>,
 }
 
 impl Redirect {
-    /// How long a rotated id still leads to its successor, in milliseconds: parallel requests are under way with it.
-    const GRACE_MS: u64 = 30_000;
-    /// How long the store keeps the redirect: when it is gone, the grace is over by every clock.
-    pub const TTL: Duration = Duration::from_millis(2 * Self::GRACE_MS);
+    /// How long the store keeps a redirect at least: when it is gone, its grace is over by every clock.
+    pub const TTL: Duration = Duration::from_secs(60);
 
-    /// A redirect that begins now.
-    pub fn new(nonce: Nonce, from: &Id, now: Time) -> Self {
-        let to = from.successor(&nonce).handle();
-        Self { nonce, to, until: Time(now.0.saturating_add(Self::GRACE_MS)) }
+    /// A redirect from this ticket's id that begins now.
+    pub fn new(nonce: Nonce, from: &Ticket, now: Time) -> Self {
+        let to = from.id.successor(&nonce).handle();
+        Self { nonce, to, until: now + GRACE, from: Some((from.family, from.generation)) }
     }
 
     /// The ticket of the successor: the same for everyone who holds the old one.
     pub(super) fn successor(&self, old: &Ticket) -> Ticket {
-        let issued = Time(self.until.0.saturating_sub(Self::GRACE_MS));
+        let issued = Time(self.until.0.saturating_sub(time::milliseconds(GRACE)));
         let generation = next_generation(old.generation);
         Ticket { id: old.id.successor(&self.nonce), issued, generation, ..old.clone() }
     }
@@ -154,6 +158,22 @@ impl Redirect {
     /// The stored form.
     pub fn to_json(self) -> String {
         json::to_string(&StoredRedirect { v: Version, moved: self })
+    }
+}
+
+/// In the place of a session that another one has replaced, for a moment: nobody is led on from it. It tells whoever wrote
+/// the other one that their write was made. For isolates of 0.1 it is a redirect whose grace is over.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Replaced {
+    /// The handle of the other one.
+    pub by: Handle,
+}
+
+impl Replaced {
+    /// The stored form.
+    pub fn to_json(self) -> String {
+        let moved = Redirect { nonce: Nonce([0; 12]), to: self.by, until: Time(0), from: None };
+        json::to_string(&StoredRedirect { v: Version, moved })
     }
 }
 
@@ -170,6 +190,8 @@ pub enum Entry {
     Session(Box<Record>),
     /// The redirect to its successor.
     Redirect(Redirect),
+    /// The note that it was replaced.
+    Replaced(Replaced),
 }
 
 impl Entry {
@@ -178,34 +200,11 @@ impl Entry {
         if let Ok(record) = serde_json::from_str::<Box<Record>>(json) {
             return record.data.get().starts_with('{').then_some(Self::Session(record));
         }
-        serde_json::from_str(json).ok().map(|StoredRedirect { moved, .. }| Self::Redirect(moved))
-    }
-}
-
-/// The newest id of a family: whoever presents an older one long after its rotation is noticed.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct FamilyHead {
-    v: Version,
-    /// Its position.
-    pub generation: Generation,
-    /// Its handle.
-    pub to: Handle,
-}
-
-impl FamilyHead {
-    /// The head that this ticket is.
-    pub fn new(ticket: &Ticket) -> Self {
-        Self { v: Version, generation: ticket.generation, to: ticket.id.handle() }
-    }
-
-    /// The stored form.
-    pub fn to_json(&self) -> String {
-        json::to_string(self)
-    }
-
-    /// Parses what the store holds; `None` if it cannot be read.
-    pub fn parse(json: &str) -> Option<Self> {
-        serde_json::from_str(json).ok()
+        let StoredRedirect { moved, .. } = serde_json::from_str(json).ok()?;
+        Some(match moved.until {
+            Time(0) => Self::Replaced(Replaced { by: moved.to }),
+            _ => Self::Redirect(moved),
+        })
     }
 }
 
@@ -217,7 +216,6 @@ mod tests {
     const FROZEN: &str = r#"{"v":1,"rev":"AQEBAQEBAQEBAQEB","before":["BAQEBAQEBAQEBAQE"],"user":{"id":"u1","name":"Ada","roles":["admin"]},"data":{"b":1, "a":0.1},"created_at":1767225600000,"authenticated_at":1767225600001,"rotated_at":1767225600002,"expires_at":1767312000000,"remember":true,"marks":["BQUFBQUFBQUFBQUF","BgYGBgYGBgYGBgYG"],"device":{"user_agent":"x","ip":"203.0.113.0"},"family":"BwcHBwcHBwcH","generation":3}"#;
     const FROZEN_ANONYMOUS: &str = r#"{"v":1,"rev":"AQEBAQEBAQEBAQEB","before":[],"user":null,"data":{},"created_at":1767225600000,"authenticated_at":null,"rotated_at":1767225600000,"expires_at":1767312000000,"remember":false,"family":"BwcHBwcHBwcH","generation":0}"#;
     const FROZEN_REDIRECT: &str = r#"{"v":1,"moved":{"nonce":"AgICAgICAgICAgIC","to":"W5mFHxzQHphIkp8jCPn54IoR","until":1767225630000}}"#;
-    const FROZEN_HEAD: &str = r#"{"v":1,"generation":1,"to":"W5mFHxzQHphIkp8jCPn54IoR"}"#;
 
     #[test]
     fn frozen_records_are_read_and_written_back_to_the_letter() {
@@ -229,10 +227,12 @@ mod tests {
     }
 
     #[test]
-    fn frozen_redirects_and_heads_are_read_and_written_back_to_the_letter() {
+    fn frozen_redirects_are_read_and_written_back_to_the_letter() {
         let Some(Entry::Redirect(redirect)) = Entry::parse(FROZEN_REDIRECT) else { panic!("a redirect") };
         assert_eq!(redirect.to_json(), FROZEN_REDIRECT);
-        assert_eq!(FamilyHead::parse(FROZEN_HEAD).map(|head| head.to_json()).as_deref(), Some(FROZEN_HEAD));
+        let replaced = Replaced { by: redirect.to };
+        let Some(Entry::Replaced(read)) = Entry::parse(&replaced.to_json()) else { panic!("a note") };
+        assert_eq!(read, replaced);
     }
 
     #[test]

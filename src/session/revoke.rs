@@ -3,7 +3,9 @@
 //! The revocation mark does it: a session whose login began under another mark is dead at its next use, whether the list
 //! holds it or not. The list only says which records can be deleted at once.
 
-use super::{Error, Record, Retry, Session, Sessions, UserState};
+use std::cell::RefCell;
+
+use super::{Entry, Error, Record, Retry, Session, Sessions, UserState};
 use crate::{
     host::{Host, random},
     id::{Family, Handle, Nonce},
@@ -13,6 +15,14 @@ use crate::{
 
 /// Handles and their families, as a user's list holds them.
 type Listed = Vec<(String, String)>;
+
+/// What a revocation found.
+struct Revoked {
+    /// The user's list in that moment; `None` if it was lost with the answer.
+    listed: Option<Listed>,
+    /// What held for all sessions of the user before.
+    before: UserState,
+}
 
 impl<H: Host> Sessions<'_, H> {
     /// Ends all sessions of a user but the caller's, which survives the mark.
@@ -28,6 +38,22 @@ impl<H: Host> Sessions<'_, H> {
     /// that asks for it, if one does.
     pub async fn end_all(&self, user: &UserTag, caller: Option<&Record>) -> Result<(), Error> {
         self.revoke(user, &self.new_mark(), caller, None).await
+    }
+
+    /// The same for an operator. Returns how many sessions it has ended: those in the list that lived until then. One call
+    /// more. Error: also if all are ended and could not be counted.
+    pub async fn end_all_counted(&self, user: &UserTag) -> Result<usize, Error> {
+        let mark = self.new_mark();
+        let Revoked { listed, before } = self.set_mark(user, &mark, None).await?;
+        let Some(listed) = listed else {
+            let list_key = self.list_key(user);
+            let batch = Batch::default().at_primary(&list_key).hash(&*list_key);
+            let [_, listed] = self.store.run(batch).await?;
+            return self.count_ended(user, &listed.pairs()?, &before, mark).await;
+        };
+        let ended = self.count_ended(user, &listed, &before, mark).await?;
+        self.delete_records(user, listed, None).await;
+        Ok(ended)
     }
 
     /// What holds for all sessions of a user, as the primary has it.
@@ -76,7 +102,20 @@ impl<H: Host> Sessions<'_, H> {
         caller: Option<&Record>,
         kept: Option<Family>,
     ) -> Result<(), Error> {
-        // 1. The mark, and in the same transaction the list.
+        if let Some(listed) = self.set_mark(user, mark, caller).await?.listed {
+            self.delete_records(user, listed, kept).await;
+        }
+        Ok(())
+    }
+
+    /// Sets the mark, and reads the list in the same transaction.
+    async fn set_mark(
+        &self,
+        user: &UserTag,
+        mark: &Nonce,
+        caller: Option<&Record>,
+    ) -> Result<Revoked, Error> {
+        let before = RefCell::new(UserState::default());
         let change = |current: UserState| {
             if current.revocation_mark == Some(*mark) {
                 // An attempt whose answer was lost has set it. Sessions in the list now may be newer.
@@ -86,15 +125,51 @@ impl<H: Host> Sessions<'_, H> {
             if caller.is_some_and(|caller| !caller.survives(&current)) {
                 return Err(Error::Ended);
             }
+            before.replace(current.clone());
             Ok(Some(UserState { revocation_mark: Some(*mark), ..current }))
         };
-        let Some(listed) = self.update_user_state(user, &change).await? else { return Ok(()) };
+        let listed = self.update_user_state(user, &change).await?;
         self.isolate.count("revocations", self.host.now());
-        // 2. Their records. They are dead already, so that a failure here does no harm.
+        Ok(Revoked { listed, before: before.take() })
+    }
+
+    /// How many of the listed sessions lived under the user's state before the mark, and do not survive it. A call of its
+    /// own, which is repeated if it fails.
+    async fn count_ended(
+        &self,
+        user: &UserTag,
+        listed: &Listed,
+        before: &UserState,
+        mark: Nonce,
+    ) -> Result<usize, Error> {
+        let handles = listed.iter().filter_map(|(handle, _)| Handle::parse(handle));
+        let keys: Vec<String> = handles.map(|handle| self.key(&handle)).collect();
+        if keys.is_empty() {
+            return Ok(0);
+        }
+        let (list_key, count) = (self.list_key(user), keys.len());
+        let [_, values] = self.store.run(Batch::default().at_primary(&list_key).get(keys)).await?;
+        let after = UserState { revocation_mark: Some(mark), ..UserState::default() };
+        // By families: a rotation under way has written its session twice.
+        let mut ended: Vec<Family> = Vec::new();
+        for value in values.values(count)? {
+            if let Some(Entry::Session(record)) = value.as_deref().and_then(Entry::parse)
+                && self.is_alive(&record, user, before)
+                && !record.survives(&after)
+                && !ended.contains(&record.family)
+            {
+                ended.push(record.family);
+            }
+        }
+        Ok(ended.len())
+    }
+
+    /// Deletes what the store keeps of revoked sessions. They are dead already, so that a failure here does no harm.
+    async fn delete_records(&self, user: &UserTag, listed: Listed, kept: Option<Family>) {
         let kept = kept.map(|family| family.to_string());
         let ended: Listed = listed.into_iter().filter(|(_, family)| Some(family) != kept.as_ref()).collect();
         if ended.is_empty() {
-            return Ok(());
+            return;
         }
         let records =
             ended.iter().filter_map(|(handle, _)| Handle::parse(handle)).map(|handle| self.key(&handle));
@@ -107,7 +182,6 @@ impl<H: Host> Sessions<'_, H> {
             .delete(records.chain(heads))
             .hash_delete(&list_key, ended.iter().map(|(handle, _)| handle.as_str()));
         drop(self.store.run_all(batch).await);
-        Ok(())
     }
 
     /// Lets a session survive a mark that will be set.

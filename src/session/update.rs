@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     host::{Host, random},
-    http::IfMatch,
+    http::Preconditions,
     id::{Family, Id, Nonce},
     json::Version,
     store::Failure,
@@ -16,10 +16,12 @@ use crate::{
 
 impl<H: Host> Sessions<'_, H> {
     /// The data of a new session: the change applied to empty data.
-    pub fn initial_data(&self, change: &Change, if_match: &IfMatch) -> Result<Box<RawValue>, Error> {
-        if !if_match.holds(None) {
-            return Err(Error::PreconditionFailed);
-        }
+    pub fn initial_data(
+        &self,
+        change: &Change<'_>,
+        preconditions: &Preconditions,
+    ) -> Result<Box<RawValue>, Error> {
+        preconditions.check(None)?;
         Ok(change.apply(&empty_data(), self.rules.max_bytes)?)
     }
 
@@ -47,6 +49,7 @@ impl<H: Host> Sessions<'_, H> {
             data,
             created_at: now,
             rotated_at: now,
+            rotations: Vec::new(),
             expires_at: self.rules.lifetimes.end(remember, now),
             remember,
             marks: Vec::new(),
@@ -61,47 +64,90 @@ impl<H: Host> Sessions<'_, H> {
     /// nothing.
     pub async fn change(
         &self,
-        mut session: Session,
-        change: &Change,
-        if_match: &IfMatch,
+        session: Session,
+        change: &Change<'_>,
+        preconditions: &Preconditions,
     ) -> Result<Session, Error> {
-        let (mut retry, mut conflicts) = (Retry::default(), 0);
-        // The writes whose answers were lost: the revision they replace, and their own.
-        let mut unsettled: Vec<(Nonce, Nonce)> = Vec::new();
-        loop {
-            // 1. Was it made already?
-            for (base, revision) in &unsettled {
-                if session.record.includes(revision) {
-                    return Ok(session);
-                }
-                if !session.record.includes(base) {
-                    // There were so many changes since that it cannot be known.
-                    return Err(Error::Store(Failure::Unreachable));
-                }
-            }
-            // 2. The change, on the newest state known.
-            if !if_match.holds(Some(&session.etag())) {
-                return Err(Error::PreconditionFailed);
-            }
+        let mut conflicts = 0;
+        let make = |session: &Session| {
+            preconditions.check(Some(&session.etag()))?;
             let data = change.apply(&session.record.data, self.rules.max_bytes)?;
             if data.get() == session.record.data.get() {
-                return Ok(session);
+                return Ok(None);
             }
-            // 3. Written, if that is still the state.
-            let (base, revision) = (session.record.revision, self.nonce());
-            let record = Record { data, ..(*session.record).clone() }.with_revision(revision);
-            let stored = record.to_json();
-            match self.compare_and_set(&session, &stored, None).await {
-                Ok(true) => return Ok(Session { record: Box::new(record), stored, ..session }),
-                Ok(false) => {}
-                Err(Error::Store(failure)) => {
-                    retry.after(failure, self.store).await?;
-                    unsettled.push((base, revision));
-                }
-                Err(error) => return Err(error),
+            let record = Record { data, ..(*session.record).clone() }.with_revision(self.nonce());
+            Ok(Some(session.clone().with_record(record)))
+        };
+        let write =
+            async |read: &Session, next: &Session| self.compare_and_set(read, &next.stored, None).await;
+        let reload = async |session: Session| self.reload(session.ticket, &mut conflicts).await;
+        update(self, session, &make, write, reload).await
+    }
+}
+
+/// What is changed by compare-and-set, with the names of its states.
+pub(crate) trait Versioned {
+    /// The name of this state.
+    fn revision(&self) -> Nonce;
+
+    /// Whether this is the state of that name, or one of those that followed it.
+    fn includes(&self, revision: &Nonce) -> bool;
+}
+
+impl Versioned for Session {
+    fn revision(&self) -> Nonce {
+        self.record.revision
+    }
+
+    fn includes(&self, revision: &Nonce) -> bool {
+        self.record.includes(revision)
+    }
+}
+
+/// Changes a session or an account: the change is made once, to the newest state, whatever happens to the answers.
+///
+/// - `make`: the next state, under a name of its own; `None` if there is nothing to change.
+/// - `write`: replaces the one state by the other; false if it is not the one that is stored.
+/// - `reload`: the newest state. [`Error::Ended`] if there is none.
+pub(crate) async fn update<H: Host, T: Versioned>(
+    sessions: &Sessions<'_, H>,
+    mut current: T,
+    make: &dyn Fn(&T) -> Result<Option<T>, Error>,
+    write: impl AsyncFn(&T, &T) -> Result<bool, Error>,
+    mut reload: impl AsyncFnMut(T) -> Result<T, Error>,
+) -> Result<T, Error> {
+    /// Whether a write was made cannot be known, and so not be told.
+    const UNKNOWN: Error = Error::Store(Failure::Unreachable);
+    let mut retry = Retry::default();
+    // The writes whose answers were lost: the revision they replace, and their own.
+    let mut unsettled: Vec<(Nonce, Nonce)> = Vec::new();
+    loop {
+        // 1. Was it made already?
+        for (base, revision) in &unsettled {
+            if current.includes(revision) {
+                return Ok(current);
             }
-            // 4. Another change was faster, or the answer was lost: read it again.
-            session = self.reload(session.ticket, &mut conflicts).await?;
+            if !current.includes(base) {
+                // There were too many changes since.
+                return Err(UNKNOWN);
+            }
         }
+        // 2. The change, on the newest state known.
+        let Some(next) = make(&current)? else { return Ok(current) };
+        // 3. Written, if that is still the state.
+        match write(&current, &next).await {
+            Ok(true) => return Ok(next),
+            Ok(false) => sessions.check_deadline()?,
+            Err(Error::Store(failure)) => {
+                retry.after(failure, sessions.store).await?;
+                unsettled.push((current.revision(), next.revision()));
+            }
+            Err(error) => return Err(error),
+        }
+        // 4. Another change was faster, or the answer was lost: read it again.
+        current = match reload(current).await {
+            Err(Error::Ended | Error::NoAccount) if !unsettled.is_empty() => return Err(UNKNOWN),
+            outcome => outcome?,
+        };
     }
 }

@@ -15,7 +15,7 @@ use crate::{
 struct Body<'a> {
     session: Option<View<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    set_cookie: Option<&'a str>,
+    set_cookie: Option<&'a [String]>,
 }
 
 #[derive(Serialize)]
@@ -69,12 +69,12 @@ impl Session {
         Response::json(&self.body(lifetimes, None)).header("ETag", self.etag())
     }
 
-    /// The answer to a back end that is to pass the session's cookie on.
-    pub fn response_with_cookie(&self, lifetimes: &Lifetimes, set_cookie: &str) -> Response {
+    /// The answer to a back end that is to pass these `Set-Cookie` lines on.
+    pub fn response_with_cookies(&self, lifetimes: &Lifetimes, set_cookie: &[String]) -> Response {
         Response::json(&self.body(lifetimes, Some(set_cookie)))
     }
 
-    fn body<'a>(&'a self, lifetimes: &Lifetimes, set_cookie: Option<&'a str>) -> Body<'a> {
+    fn body<'a>(&'a self, lifetimes: &Lifetimes, set_cookie: Option<&'a [String]>) -> Body<'a> {
         let view = View::new(self.ticket.id.handle(), &self.record, lifetimes.idle_end(&self.ticket));
         Body { session: Some(view), set_cookie }
     }

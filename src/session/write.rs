@@ -5,9 +5,10 @@
 
 use std::time::Duration;
 
-use super::{Error, Retry, Session, Sessions, UserState};
+use super::{Error, Redirect, Replaced, Retry, Session, Sessions, Task, UserState};
 use crate::{
     host::{Host, random},
+    id::Handle,
     store::{Batch, Failure},
     ticket::Ticket,
 };
@@ -33,6 +34,28 @@ pub(super) struct Created {
     pub(super) state: UserState,
 }
 
+/// A new session whose write was not answered.
+struct Attempt {
+    session: Session,
+    /// The one it replaces, as it was known then.
+    old: Option<Session>,
+}
+
+impl Attempt {
+    /// The handle whose key shows whether it was written.
+    fn place(&self) -> Handle {
+        self.old.as_ref().unwrap_or(&self.session).ticket.id.handle()
+    }
+
+    /// What is stored there if it was.
+    fn evidence(&self) -> String {
+        match &self.old {
+            None => self.session.stored.clone(),
+            Some(_) => Replaced { by: self.session.ticket.id.handle() }.to_json(),
+        }
+    }
+}
+
 impl<H: Host> Sessions<'_, H> {
     /// Writes the session that `make` makes. If the answer is lost and the session is not there, it may still be on its
     /// way: another one is made, under another id. A late one belongs to nobody, and cannot bring back what was ended.
@@ -43,20 +66,21 @@ impl<H: Host> Sessions<'_, H> {
     }
 
     /// The same in exchange for another session, which ends in the same moment: `make` makes the new one from its last
-    /// state, or makes none if that has ended.
+    /// state, or makes none if that has ended. Once this has returned, the old id is dead.
     pub(super) async fn swap(
         &self,
         mut old: Option<Session>,
         make: &dyn Fn(Option<&Session>) -> Option<Session>,
     ) -> Result<Created, Error> {
-        let mut retry = Retry::default();
-        loop {
+        let (mut retry, mut unsettled) = (Retry::default(), Vec::new());
+        let (created, old) = loop {
+            // 1. The new one, from what is known of the old one.
             let session = make(old.as_ref()).ok_or(Error::Ended)?;
             match self.write_new(&session, old.as_ref()).await {
                 // 32 random bytes exist already only if the source of randomness is broken.
                 Ok(WriteOutcome { is_new: false, .. }) => return Err(Error::Conflict),
                 Ok(WriteOutcome { old_has_ended: true, listed, state, .. }) => {
-                    return Ok(Created { session, listed, state });
+                    break (Created { session, listed, state }, old);
                 }
                 // The old one has changed or ended meanwhile.
                 Ok(_) => {
@@ -65,17 +89,49 @@ impl<H: Host> Sessions<'_, H> {
                 }
                 Err(failure) => {
                     retry.after(failure, self.store).await?;
-                    let (loaded, _) = self.read_from_primary(&session.ticket).await?;
-                    if loaded.stored.as_ref() == Some(&session.stored) {
-                        return Ok(Created { session, listed: 0, state: loaded.state });
-                    }
+                    unsettled.push(Attempt { session, old: old.clone() });
                 }
             }
+            // 2. Was it written, or one before it?
+            if let Some(settled) = self.settle(&mut unsettled).await? {
+                break settled;
+            }
+            // 3. The old one as it is now.
             old = match old {
                 None => None,
                 Some(old) => self.load_from_primary(old.ticket).await?,
             };
+        };
+        // What is left of the old one, and of attempts that came too late.
+        let late = unsettled.iter().map(|attempt| self.key(&attempt.session.ticket.id.handle()));
+        let rest = old.iter().flat_map(|old| [vec![self.key(&old.ticket.id.handle())], self.leftovers(old)]);
+        let rest: Vec<String> = late.chain(rest.flatten()).collect();
+        if !rest.is_empty() {
+            self.isolate.defer(Task::Delete(rest));
         }
+        Ok(created)
+    }
+
+    /// Which of the attempts whose answers were lost was made, if one was. What stands in the place of the old session
+    /// tells; without one, the new session itself.
+    async fn settle(
+        &self,
+        unsettled: &mut Vec<Attempt>,
+    ) -> Result<Option<(Created, Option<Session>)>, Error> {
+        let Some(last) = unsettled.last() else { return Ok(None) };
+        let places: Vec<String> = unsettled.iter().map(|attempt| self.key(&attempt.place())).collect();
+        let state_key = last.session.ticket.user.map(|user| self.state_key(&user));
+        let keys = places.iter().chain(&state_key).map(String::as_str);
+        let first = places.first().map(String::as_str).unwrap_or_default();
+        let [values] = self.store.run(Batch::default().get(keys).at_primary(first)).await?;
+        let mut values = values.values(places.len() + usize::from(state_key.is_some()))?;
+        let state = if state_key.is_some() { values.pop().flatten() } else { None };
+        let is_made =
+            |(attempt, value): (&Attempt, &Option<String>)| value.as_ref() == Some(&attempt.evidence());
+        let Some(index) = unsettled.iter().zip(&values).position(is_made) else { return Ok(None) };
+        let Attempt { session, old } = unsettled.swap_remove(index);
+        let state = UserState::parse(state.as_deref());
+        Ok(Some((Created { session, listed: 0, state }, old)))
     }
 
     /// Whether a new session could be written under its id. Not for one that replaces another: see [`Self::swap`].
@@ -90,16 +146,11 @@ impl<H: Host> Sessions<'_, H> {
         Ok(())
     }
 
-    /// Deletes a session that is still as it was read, with the head of its family. False if it has changed or ended.
+    /// Deletes a session that is still as it was read. False if it has changed or ended.
     pub(super) async fn delete(&self, session: &Session) -> Result<bool, Failure> {
         let key = self.key(&session.ticket.id.handle());
-        let batch = Batch::default().delete_if(&key, &session.stored);
-        let batch = match session.ticket.generation {
-            0 => batch,
-            _ => batch.delete([self.family_key(session.ticket.family)]),
-        };
-        let replies = self.store.run_all(batch).await?;
-        Ok(replies.first().ok_or(Failure::Garbled)?.integer()? > 0)
+        let [deleted] = self.store.run(Batch::default().delete_if(&key, &session.stored)).await?;
+        Ok(deleted.integer()? > 0)
     }
 
     /// Replaces what is stored, with a new time to live if one is given; false if it is not what was read. Ended: the
@@ -138,14 +189,15 @@ impl<H: Host> Sessions<'_, H> {
     }
 
     /// Writes a session under its id, and into its user's list; in the same transaction ends `old`, if that is still as
-    /// it was read.
+    /// it was read: what says so stands in its place for a moment, so that a lost answer leaves no doubt.
     async fn write_new(&self, session: &Session, old: Option<&Session>) -> Result<WriteOutcome, Failure> {
-        let Session { ticket, record, stored } = session;
+        let Session { ticket, record, stored, .. } = session;
         let ttl = self.rules.lifetimes.ttl(ticket.ends, ticket.remember, ticket.issued);
         let (handle, family) = (ticket.id.handle().to_string(), record.family.to_string());
         let key = self.key(&ticket.id.handle());
         let user_keys = ticket.user.map(|user| (self.state_key(&user), self.list_key(&user)));
         let old_key = old.map(|old| self.key(&old.ticket.id.handle())).unwrap_or_default();
+        let replaced = Replaced { by: ticket.id.handle() }.to_json();
         let mut batch = Batch::default().create(&key, stored, ttl);
         if let Some((state_key, list_key)) = &user_keys {
             batch = batch
@@ -155,10 +207,7 @@ impl<H: Host> Sessions<'_, H> {
                 .atomic();
         }
         if let Some(old) = old {
-            batch = batch.delete_if(&old_key, &old.stored).atomic();
-            if old.ticket.generation > 0 {
-                batch = batch.delete([self.family_key(old.ticket.family)]);
-            }
+            batch = batch.replace(&old_key, &old.stored, &replaced, Some(Redirect::TTL)).atomic();
         }
         let mut replies = self.store.run_all(batch).await?.into_iter();
         let mut next = || replies.next().ok_or(Failure::Garbled);
@@ -170,7 +219,7 @@ impl<H: Host> Sessions<'_, H> {
             listed = usize::try_from(next()?.integer()?).map_err(|_| Failure::Garbled)?;
         }
         if old.is_some() {
-            old_has_ended = next()?.integer()? > 0;
+            old_has_ended = next()?.is_ok()?;
         }
         Ok(WriteOutcome { is_new, old_has_ended, listed, state })
     }

@@ -17,6 +17,8 @@ pub struct Batch<'a> {
     is_atomic: bool,
     writes: bool,
     counts: bool,
+    /// A key to ask for if only the primary may answer.
+    primary_key: Option<Cow<'a, str>>,
 }
 
 /// Written as the array of its commands.
@@ -157,10 +159,10 @@ impl<'a> Batch<'a> {
         self.command(["PTTL", key])
     }
 
-    /// `PEXPIRE … 1 GT`, which changes nothing and counts as a write: in one transaction with it, what follows is read
-    /// from the primary and never from a replica. Replies with a number.
-    pub fn at_primary(self, key: &'a str) -> Self {
-        self.command(["PEXPIRE", key, "1", "GT"]).atomic()
+    /// Only the primary may answer, never a replica: the commands are one transaction, with one in it that Redis counts
+    /// among the writes. `key` is one of those read, and a string.
+    pub fn at_primary(self, key: impl Into<Cow<'a, str>>) -> Self {
+        Self { primary_key: Some(key.into()), ..self }.atomic()
     }
 
     /// As one transaction (`POST /multi-exec`).
@@ -206,6 +208,15 @@ impl<'a> Batch<'a> {
                 false
             }
         }
+    }
+
+    /// Adds the command that only the primary answers, if one is needed. Says whether it was: then there is one reply more.
+    pub(crate) fn reach_primary(&mut self) -> bool {
+        let Some(key) = self.primary_key.take().filter(|_| !self.writes && !self.counts) else {
+            return false;
+        };
+        self.commands.push(vec!["GETEX".into(), key]);
+        true
     }
 
     /// Whether it changes what its sender may read next.

@@ -4,6 +4,7 @@
 //! "no session".
 
 mod batch;
+mod known_error;
 mod reply;
 
 use std::{
@@ -12,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-pub use self::{batch::Batch, reply::Reply};
+pub use self::{batch::Batch, known_error::KnownError, reply::Reply};
 use crate::{
     host::{Call, Host, Unreachable, random},
     time::Time,
@@ -29,12 +30,12 @@ pub type Replies = Vec<Result<Reply, Failure>>;
 pub enum Failure {
     /// No answer came: refused, broken off, or too late.
     Unreachable,
-    /// An HTTP status other than 200.
-    Status(u16),
+    /// An HTTP status other than 200, and the error that came with it, if it can be read.
+    Status(u16, Option<KnownError>),
     /// An answer of status 200 in another format.
     Garbled,
-    /// A command was answered with an error of this kind (`ERR`, `WRONGTYPE`, …).
-    Refused(&'static str),
+    /// The batch or a command of it was answered with an error.
+    Refused(KnownError),
     /// The request is over a rate limit: the store was not asked, or its replies are withheld.
     RateLimited,
     /// The request could not be counted in its rate limits: the batch was not sent.
@@ -45,12 +46,16 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unreachable => f.write_str("no answer (refused, broken off, or over store.timeout)"),
-            Self::Status(401) => f.write_str("status 401: check UPSTASH_REDIS_REST_TOKEN"),
-            Self::Status(status) => write!(f, "status {status}"),
+            Self::Status(status, Some(error)) if error.is_specific() => write!(f, "status {status}, {error}"),
+            Self::Status(status, _) => match status {
+                401 | 403 => write!(f, "status {status}: check UPSTASH_REDIS_REST_TOKEN"),
+                300..=399 | 404 | 405 => write!(f, "status {status}: check UPSTASH_REDIS_REST_URL"),
+                _ => write!(f, "status {status}"),
+            },
             Self::Garbled => {
                 f.write_str("an answer that is not Upstash's format; check UPSTASH_REDIS_REST_URL")
             }
-            Self::Refused(kind) => write!(f, "a command was refused ({kind})"),
+            Self::Refused(error) => write!(f, "a command was refused, {error}"),
             Self::RateLimited => f.write_str("the request is over a rate limit"),
             Self::NotCounted => f.write_str("no answer that counts the request in its rate limits"),
         }
@@ -60,12 +65,18 @@ impl fmt::Display for Failure {
 impl Failure {
     /// Whether a write may have been made all the same.
     pub fn is_in_doubt(&self) -> bool {
-        matches!(self, Self::Unreachable | Self::Garbled | Self::Status(500..))
+        matches!(self, Self::Unreachable | Self::Garbled | Self::Status(500.., _))
     }
 
     /// Whether the same batch may succeed a moment later.
     pub fn is_transient(&self) -> bool {
-        matches!(self, Self::Unreachable | Self::Status(429 | 500..))
+        match self {
+            Self::Unreachable => true,
+            Self::Status(429 | 500.., error) => {
+                error.is_none_or(|error| error.is_transient() || !error.is_specific())
+            }
+            _ => false,
+        }
     }
 }
 
@@ -85,9 +96,9 @@ impl<'a, H: Host> Store<'a, H> {
         Self { host, timeout, sync_token: RefCell::new(sync_token), has_written: Cell::new(false) }
     }
 
-    /// The token by which a later request reads what this one wrote; `None` if it wrote nothing.
-    pub fn sync_token_after_write(&self) -> Option<String> {
-        self.has_written.get().then(|| self.sync_token.borrow().clone())
+    /// The token by which a later request reads what this one wrote; `None` if it wrote nothing, or if it was taken.
+    pub fn take_sync_token(&self) -> Option<String> {
+        self.has_written.take().then(|| self.sync_token.borrow().clone())
     }
 
     /// The time now.
@@ -136,7 +147,7 @@ impl<'a, H: Host> Store<'a, H> {
         let call = Call { path: batch.path(), body, sync_token, timeout };
         let answer = self.host.send(call).await.map_err(|Unreachable| Failure::Unreachable)?;
         if answer.status != 200 {
-            return Err(Failure::Status(answer.status));
+            return Err(Failure::Status(answer.status, reply::parse_error(&answer.body)));
         }
         self.sync_token.replace(answer.sync_token);
         self.has_written.set(self.has_written.get() || batch.writes());

@@ -7,7 +7,7 @@ use serde::{
     de::{SeqAccess, Visitor},
 };
 
-use super::Failure;
+use super::{Failure, KnownError};
 
 /// What a command replied.
 #[derive(Debug, PartialEq, Eq)]
@@ -118,38 +118,27 @@ enum Entry {
     Error(String),
 }
 
-/// The kinds of errors that Redis and Upstash have names for.
-const KINDS: [&str; 16] = [
-    "BUSY",
-    "CLUSTERDOWN",
-    "CROSSSLOT",
-    "ERR",
-    "EXECABORT",
-    "LOADING",
-    "MASTERDOWN",
-    "MISCONF",
-    "NOAUTH",
-    "NOPERM",
-    "NOREPLICAS",
-    "OOM",
-    "READONLY",
-    "TRYAGAIN",
-    "WRONGPASS",
-    "WRONGTYPE",
-];
-
-/// The replies of a batch; each may be an error. Of an error's text only its kind is kept: it may hold keys and values.
+/// The replies of a batch; each may be an error. Of an error's text only its known name is kept: it may hold keys and
+/// values.
 pub(super) fn parse(body: &str) -> Result<Vec<Result<Reply, Failure>>, Failure> {
-    let entries: Vec<Entry> = serde_json::from_str(body).map_err(|_| Failure::Garbled)?;
+    let Ok(entries) = serde_json::from_str::<Vec<Entry>>(body) else {
+        // Not from every gateway an error for the whole batch has its own status.
+        let error = parse_error(body).filter(KnownError::is_specific);
+        return Err(error.map_or(Failure::Garbled, Failure::Refused));
+    };
     let reply = |entry| match entry {
         Entry::Result(reply) => Ok(reply),
-        Entry::Error(text) => {
-            let kind = text.split(' ').next().unwrap_or_default();
-            let known = KINDS.into_iter().find(|known| *known == kind);
-            Err(Failure::Refused(known.unwrap_or("unnamed error")))
-        }
+        Entry::Error(text) => Err(Failure::Refused(KnownError::parse(&text))),
     };
     Ok(entries.into_iter().map(reply).collect())
+}
+
+/// The error for a whole batch: `{"error": "ERR …"}`. `None` if it is not in this format.
+pub(super) fn parse_error(body: &str) -> Option<KnownError> {
+    match serde_json::from_str(body) {
+        Ok(Entry::Error(text)) => Some(KnownError::parse(&text)),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -189,9 +178,23 @@ mod tests {
     }
 
     #[test]
-    fn only_the_kind_of_an_error_is_kept() {
-        let body = r#"[{"result":1},{"error":"ERR max requests limit exceeded. key sess:abc"}]"#;
-        assert_eq!(parse(body), Err(Failure::Refused("ERR")));
-        assert_eq!(parse(r#"[{"error":"sess:abc"}]"#), Err(Failure::Refused("unnamed error")));
+    fn an_error_is_for_one_command_or_for_the_whole_batch() {
+        let full = KnownError::parse("ERR DB capacity quota exceeded");
+        let one = r#"[{"result":1},{"error":"ERR DB capacity quota exceeded. sess:abc"}]"#;
+        assert_eq!(parse(one), Err(Failure::Refused(full)));
+        let whole = r#"{"error":"ERR DB capacity quota exceeded. sess:abc"}"#;
+        assert_eq!(parse(whole), Err(Failure::Refused(full)));
+        assert_eq!(parse_error(whole), Some(full));
+        for text in ["", "null", "<html>", "[]", r#"{"error":1}"#, r#"{"result":"ERR"}"#] {
+            assert_eq!(parse_error(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn nothing_of_an_error_s_own_text_is_kept() {
+        for text in ["ERR no such thing as sess:abc", "sess:abc", "WRONGPASS sess:abc"] {
+            let failure = parse(&format!(r#"[{{"error":"{text}"}}]"#)).expect_err("an error");
+            assert!(!format!("{failure} {failure:?}").contains("sess"), "{failure:?}");
+        }
     }
 }

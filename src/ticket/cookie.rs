@@ -43,7 +43,10 @@ impl Settings {
         let prefixed = |prefix: &str| {
             self.name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
         };
+        // In any case of letters, as browsers compare them (RFC 6265bis section 5.7). `__Http-` asks for `HttpOnly`, too,
+        // which our cookies always have.
         let is_host = prefixed("__Host-");
+        let is_secure = prefixed("__Secure-") || prefixed("__Http-");
         let rules = [
             (
                 !is_token(&self.name),
@@ -56,8 +59,8 @@ impl Settings {
             ),
             (is_host && self.path != "/", "name: browsers drop a __Host- cookie whose path is not \"/\""),
             (
-                prefixed("__Secure-") && !self.secure,
-                "name: browsers drop a __Secure- cookie without secure = true",
+                is_secure && !self.secure,
+                "name: browsers drop a __Secure- or __Http- cookie without secure = true",
             ),
             (self.same_site == SameSite::None && !self.secure, "same_site: \"None\" needs secure = true"),
             (self.partitioned && !self.secure, "partitioned: needs secure = true"),
@@ -122,13 +125,32 @@ impl Cookie {
         self.set("", Some(Duration::ZERO))
     }
 
-    /// The values that a `Cookie` header gives this cookie; several when another site's or path's cookie has
-    /// the same name (cookie tossing).
+    /// The values that a `Cookie` header gives this cookie; several when another site's or path's cookie has the same name
+    /// (cookie tossing). A name is matched byte for byte; a value loses the quotes around it.
+    ///
+    /// Proxies and the Fetch standard join several `Cookie` lines by `, `: see [`Self::values_of_joined_lines`].
     pub fn values<'h>(&self, header: &'h str) -> impl Iterator<Item = &'h str> {
-        header
-            .split(';')
-            .filter_map(move |pair| pair.trim().strip_prefix(self.name.as_str())?.strip_prefix('='))
+        header.split(';').filter_map(|pair| self.value(pair))
     }
+
+    /// The values that are found by splitting at `, ` only. The value of a cookie of another host can look like that, too:
+    /// they count after the others.
+    pub fn values_of_joined_lines<'h>(&self, header: &'h str) -> impl Iterator<Item = &'h str> {
+        let joined = header.split(';').filter(|pair| pair.contains(", "));
+        joined.flat_map(|pair| pair.split(", ")).filter_map(|pair| self.value(pair))
+    }
+
+    fn value<'h>(&self, pair: &'h str) -> Option<&'h str> {
+        let value = strip_blanks(pair).strip_prefix(self.name.as_str())?.strip_prefix('=')?;
+        let quoted = value.strip_prefix('"').and_then(|value| value.strip_suffix('"'));
+        Some(quoted.unwrap_or(value))
+    }
+}
+
+/// Browsers strip spaces and tabs around a cookie, and nothing else: a cookie whose name begins with another blank is not
+/// under the rules of `__Host-` (RFC 6265bis section 5.6).
+fn strip_blanks(pair: &str) -> &str {
+    pair.trim_matches([' ', '\t'])
 }
 
 #[cfg(test)]
@@ -176,13 +198,16 @@ mod tests {
     #[test]
     fn attributes_that_browsers_would_drop_are_faults() {
         type Spoil = fn(&mut Settings);
-        let faulty: [(&str, Spoil); 11] = [
+        let faulty: [(&str, Spoil); 14] = [
             ("name", |s| s.name = "a b".into()),
             ("name", |s| s.name = String::new()),
             ("name", |s| s.secure = false),
             ("name", |s| s.domain = "example.com".into()),
             ("name", |s| s.path = "/app".into()),
             ("name", |s| (s.name, s.secure) = ("__SECURE-sid".into(), false)),
+            ("name", |s| (s.name, s.secure) = ("__Http-sid".into(), false)),
+            ("name", |s| (s.name, s.path) = ("__Host-Http-sid".into(), "/app".into())),
+            ("name", |s| (s.name, s.domain) = ("__hOsT-hTtP-sid".into(), "example.com".into())),
             ("same_site", |s| (s.name, s.secure, s.same_site) = ("sid".into(), false, SameSite::None)),
             ("partitioned", |s| (s.name, s.secure, s.partitioned) = ("sid".into(), false, true)),
             ("domain", |s| (s.name, s.domain) = ("sid".into(), "a; Secure".into())),
@@ -207,5 +232,32 @@ mod tests {
         assert_eq!(values("x=1; __Host-session=a;__Host-session=b=c ; y"), ["a", "b=c"]);
         assert_eq!(values("X__Host-session=a; __Host-session2=b; __host-session=c; __Host-session"), [""; 0]);
         assert_eq!(values(""), [""; 0]);
+    }
+
+    #[test]
+    fn only_spaces_and_tabs_are_stripped() {
+        let cookie = Cookie::new(settings());
+        let values = |header: &str| cookie.values(header).map(str::to_owned).collect::<Vec<_>>();
+        assert_eq!(values("x=1;\t __Host-session=a \t; y"), ["a"]);
+        let blanks = ['\u{b}', '\u{c}', '\u{85}', '\u{a0}', '\u{2000}', '\u{2028}', '\u{3000}', '\u{feff}'];
+        for blank in blanks {
+            for header in [format!("{blank}__Host-session=a"), format!("x=1; {blank}__Host-session=a")] {
+                assert_eq!(values(&header), [""; 0], "{}", header.escape_unicode());
+            }
+            assert_eq!(values(&format!("__Host-session=a{blank}")), [format!("a{blank}")]);
+        }
+    }
+
+    #[test]
+    fn a_quoted_value_is_unquoted_and_joined_lines_are_several() {
+        let cookie = Cookie::new(settings());
+        let values = |header| cookie.values(header).collect::<Vec<_>>();
+        assert_eq!(values("__Host-session=\"a\""), ["a"]);
+        assert_eq!(values("__Host-session=\"a; __Host-session=b\""), ["\"a", "b\""]);
+        let joined = |header| cookie.values_of_joined_lines(header).collect::<Vec<_>>();
+        assert_eq!(joined("x=1, __Host-session=a"), ["a"]);
+        assert_eq!(joined("__Host-session=a, x=1; y=2"), ["a"]);
+        assert_eq!(joined("x=1, __Host-session=a; __Host-session=b"), ["a"]);
+        assert_eq!(joined("__Host-session=a,x=1; y=2"), [""; 0]);
     }
 }

@@ -53,7 +53,7 @@ impl Keyring {
     pub(super) fn verify(&self, id: KeyId, body: &[u8], mac: &[u8]) -> Result<(bool, &str), Rejected> {
         let outdated = id != self.signing.id;
         let mut keys = std::iter::once(&self.signing).chain(&self.older);
-        let key = keys.find(|key| key.id == id).ok_or(Rejected::Forged)?;
+        let key = keys.find(|key| key.id == id).ok_or(Rejected::UnknownKey)?;
         key.mac.clone().chain_update(body).verify_slice(mac).map_err(|_| Rejected::Forged)?;
         Ok((outdated, &key.fingerprint))
     }

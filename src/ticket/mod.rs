@@ -85,6 +85,8 @@ pub enum Rejected {
     Malformed,
     /// No secret of ours signed this, for this cookie.
     Forged,
+    /// It names a key that is not known here: that of a secret that is being rolled out, perhaps.
+    UnknownKey,
     /// Past its absolute end.
     Expired,
 }
@@ -239,7 +241,7 @@ mod tests {
             |secrets: &[&str]| Ticket::open(&text, &keyring(secrets), NOW).map(|verified| verified.outdated);
         assert_eq!(open(&[OLD]), Ok(false));
         assert_eq!(open(&[NEW, OLD]), Ok(true));
-        assert_eq!(open(&[NEW]), Err(Rejected::Forged));
+        assert_eq!(open(&[NEW]), Err(Rejected::UnknownKey));
     }
 
     #[test]

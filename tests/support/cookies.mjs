@@ -34,9 +34,15 @@ export async function ticket(url = worker.url) {
   return visitor.ticket;
 }
 
+/** A request with this `Cookie` header. @param {string} method @param {string} path @param {string} cookie @param {string} [url] */
+export const sendWith = (method, path, cookie, url = worker.url) =>
+  new Visitor(url).send(method, path, { headers: { Cookie: cookie } });
+
 /** A read with this `Cookie` header. @param {string} cookie @param {string} [url] */
-export const lookWith = (cookie, url = worker.url) =>
-  new Visitor(url).send("GET", "/auth/session", { headers: { Cookie: cookie } });
+export const lookWith = (cookie, url = worker.url) => sendWith("GET", "/auth/session", cookie, url);
+
+/** A logout with this `Cookie` header. @param {string} cookie @param {string} [url] */
+export const logOutWith = (cookie, url = worker.url) => sendWith("DELETE", "/auth/session", cookie, url);
 
 /**
  * A `Set-Cookie` line, taken apart.
@@ -64,6 +70,18 @@ export function assertRemoved(answer, { name = NAME, attributes = ATTRIBUTES } =
     value: "",
     attributes: { ...attributes, "Max-Age": "0" },
   });
+}
+
+/**
+ * The answer to a request with a cookie that leads nowhere: it is removed, unless the request was a safe one, whose answer
+ * may arrive after one that has set a newer cookie.
+ * @param {Answer} answer
+ * @param {string} method
+ * @param {Parameters<typeof assertRemoved>[1]} [expected]
+ */
+export function assertUseless(answer, method, expected) {
+  if (["GET", "HEAD"].includes(method)) assert.deepEqual(answer.setCookies, [], `removed by ${method}`);
+  else assertRemoved(answer, expected);
 }
 
 /** @param {Answer} answer @param {{ name?: string, attributes?: object }} [expected] */

@@ -1,5 +1,5 @@
 /** The Worker's entry in tests: the built Worker itself, and beside it routes that reach inside. */
-import { breakRandomness, fillMemory, moveClock, takeCrossings } from "./rigging.mjs";
+import { breakRandomness, fillMemory, letTimeFly, memorySize, moveClock, takeCrossings } from "./rigging.mjs";
 import worker from "../../build/index.js";
 
 /** How much is being done in the background. */
@@ -16,9 +16,14 @@ const watched = (context) => ({
   },
 });
 
+/** When nothing is done in the background any more. */
+async function idle() {
+  while (busy) await new Promise((done) => setTimeout(done, 1));
+}
+
 /** The calls since the last look, when no more come from the background. */
 async function lookAtCrossings() {
-  while (busy) await new Promise((done) => setTimeout(done, 1));
+  await idle();
   return Response.json(takeCrossings());
 }
 
@@ -48,7 +53,10 @@ export default {
       moveClock(Number(searchParams.get("by")));
       if (searchParams.has("settle")) await settle(request, env);
     } else if (pathname === "/test/memory") fillMemory();
+    else if (pathname === "/test/memory-size") return Response.json(memorySize());
     else if (pathname === "/test/randomness") breakRandomness();
+    else if (pathname === "/test/idle") await idle();
+    else if (pathname === "/test/timers") letTimeFly(searchParams.has("fly"));
     else if (pathname === "/test/crossings") return lookAtCrossings();
     else return worker.fetch(request, env, watched(context));
     return new Response("done");

@@ -20,7 +20,7 @@ export const secrets = { SESSION_SECRET: randomSecret(), ADMIN_TOKEN };
 const deployment = await startDeployment([], { secrets, settings: { cors: { origins: [ORIGIN] } } });
 after(deployment.stop);
 
-export const { store } = deployment;
+export const { store, start } = deployment;
 /** All isolates that a test file has started. */
 export const all = deployment.workers;
 
@@ -94,7 +94,7 @@ export async function member(worker, id) {
   const body = JSON.stringify({ user: { id } });
   const answer = await worker.visitor().send("POST", "/auth/admin/sessions", { headers, body });
   assert.equal(answer.status, 201, answer.text);
-  visitor.ticket = answer.json.set_cookie.match(/=([^;]*)/)[1];
+  visitor.accept(answer.json.set_cookie);
   return visitor;
 }
 

@@ -9,6 +9,17 @@ Date.now = () => realNow() + skew;
 /** @param {number} milliseconds */
 export const moveClock = (milliseconds) => void (skew += milliseconds);
 
+/** How long a timer of a minute or more takes, when time flies. @type {number | undefined} */
+let shortest;
+for (const name of /** @type {const} */ (["setTimeout", "setInterval"])) {
+  const real = /** @type {Function} */ (globalThis[name]);
+  /** @type {any} */ (globalThis)[name] = (/** @type {() => void} */ call, delay = 0) =>
+    real(call, delay >= 60_000 ? (shortest ?? delay) : delay);
+}
+
+/** Lets long timers be over almost at once, from the next one on; or as they are again. @param {boolean} flies */
+export const letTimeFly = (flies) => void (shortest = flies ? 10 : undefined);
+
 /**
  * Calls across the border of wasm, by the names of functions.
  * @typedef {{ inwards: Record<string, number>, outwards: Record<string, number> }} Crossings Of exports, of imports.
@@ -71,6 +82,9 @@ export function breakRandomness() {
     throw new Error("a text that could hold data");
   };
 }
+
+/** How much memory the wasm instance has, in bytes. It never shrinks: this is the most that it has needed. */
+export const memorySize = () => memory?.buffer.byteLength ?? 0;
 
 /** Takes every page of memory that is left, so that the next larger allocation fails. */
 export function fillMemory() {

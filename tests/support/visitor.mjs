@@ -64,7 +64,7 @@ export class Visitor {
             for (const value of values ?? []) fields.append(name, value);
           }
           const lines = fields.getSetCookie();
-          this.#keep(lines);
+          this.accept(lines);
           const status = incoming.statusCode ?? 0;
           const isSync = (/** @type {string} */ line) => /^[^=]*-sync=/.test(line);
           // A write brings the companion along; a failure must bring nothing at all.
@@ -87,8 +87,8 @@ export class Visitor {
     });
   }
 
-  /** @param {string[]} setCookies */
-  #keep(setCookies) {
+  /** Keeps cookies that came in another way than with an answer. @param {string[]} setCookies */
+  accept(setCookies) {
     for (const line of setCookies) {
       const [, name = "", value = ""] = line.match(/^([^=]*)=([^;]*)/) ?? [];
       if (/; Max-Age=0(;|$)/.test(line)) this.cookies.delete(name);

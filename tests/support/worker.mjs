@@ -33,6 +33,7 @@ const root = fileURLToPath(new URL("../..", import.meta.url));
  * @param {object} [options.settings] The CLOAKROOM table.
  * @param {Record<string, unknown>} [options.secrets] More of the environment, or other values; undefined removes one.
  * @param {import("miniflare").WorkerOptions["ratelimits"]} [options.ratelimits] Cloudflare's own, by their bindings.
+ * @param {Pick<import("miniflare").WorkerOptions, "kvNamespaces" | "serviceBindings">} [options.others] Other bindings.
  * @param {string} [options.build] The folder of another build.
  */
 export async function startWorker({
@@ -40,6 +41,7 @@ export async function startWorker({
   settings = {},
   secrets = {},
   ratelimits,
+  others,
   build = join(root, "build"),
 }) {
   /** @type {string[]} What the Worker has logged. */
@@ -69,6 +71,7 @@ export async function startWorker({
       Object.fromEntries(Object.entries(environment).filter(([, value]) => value !== undefined))
     ),
     ratelimits,
+    ...others,
     log: new Log(LogLevel.NONE),
     handleRuntimeStdio(
       /** @type {import("node:stream").Readable} */ stdout,
@@ -98,8 +101,14 @@ export async function startWorker({
       tell(`clock?by=${milliseconds}${settle ? "&settle" : ""}`),
     /** Uses up the memory of the wasm instance, so that it traps. */
     fillMemory: () => tell("memory"),
+    /** How much memory the wasm instance has taken, at most, in bytes. */
+    memorySize: async () => Number(await tell("memory-size")),
     /** Lets the next attempt to get random bytes fail, so that it panics. */
     breakRandomness: () => tell("randomness"),
+    /** When nothing is done in the background any more. */
+    idle: () => tell("idle"),
+    /** Lets timers of a minute and more be over almost at once, from the next request on. */
+    letTimeFly: (flies = true) => tell(`timers${flies ? "?fly" : ""}`),
     /** What has crossed the border of wasm since the last look. @returns {Promise<Crossings>} */
     crossings: async () => JSON.parse(await tell("crossings")),
     stop: () => miniflare.dispose(),
@@ -117,6 +126,7 @@ export async function startDeployment(isolates, { settings, secrets } = {}) {
     startWorker({
       store: region === undefined ? store : { ...store, url: await store.urlOf(region) },
       ratelimits: own.ratelimits,
+      others: own.others,
       settings: typeof own.settings === "string" ? own.settings : { ...settings, ...own.settings },
       secrets: { ...secrets, ...own.secrets },
     });

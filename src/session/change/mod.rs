@@ -1,5 +1,6 @@
 //! A change to a session's data. It is kept as an operation, so that after a conflict it can be applied again to the
-//! newest data.
+//! newest data; and as the text that the caller sent, parsed each time, because a request waits for the store between
+//! reading its change and applying it, and parsed JSON takes up to eighty times the memory of its text.
 //!
 //! JSON Merge Patch (RFC 7396) and JSON Patch (RFC 6902), all or nothing, the latter with an operation `increment`.
 
@@ -8,9 +9,12 @@ mod patch;
 
 use std::fmt;
 
-use serde_json::{Value, value::RawValue};
+use serde_json::{Map, Value, value::RawValue};
 
-use crate::{document, http::Problem};
+use crate::{
+    document::{self, MAX_STORED_VALUES, StoredFault},
+    http::Problem,
+};
 
 /// How deep data may nest. Below what the JSON parser reads (127), so that what was written can be read again.
 const MAX_DEPTH: usize = 100;
@@ -18,11 +22,20 @@ const MAX_DEPTH: usize = 100;
 const MEDIA_TYPES: &str = "application/json, application/merge-patch+json, application/json-patch+json";
 
 /// A change that is well-formed. Whether it fits the data shows when it is applied.
-#[derive(Debug)]
-pub struct Change(Kind);
+#[derive(Clone, Copy)]
+pub struct Change<'a> {
+    format: Format,
+    text: &'a [u8],
+}
 
-#[derive(Debug)]
-enum Kind {
+#[derive(Clone, Copy)]
+enum Format {
+    MergePatch,
+    JsonPatch,
+}
+
+/// A change, parsed.
+enum Parsed {
     Merge(Value),
     Patch(Vec<patch::Operation>),
 }
@@ -50,38 +63,67 @@ impl fmt::Display for ApplyError {
 
 impl std::error::Error for ApplyError {}
 
-impl Change {
+impl From<StoredFault> for ApplyError {
+    fn from(fault: StoredFault) -> Self {
+        match fault {
+            StoredFault::Unreadable => Self::Unreadable,
+            StoredFault::TooManyValues => Self::TooLarge(format!(
+                "what is stored has more than {MAX_STORED_VALUES} JSON values, so that it can only be replaced as a \
+                 whole: send a JSON Patch that begins with {{\"op\":\"replace\",\"path\":\"\",\"value\":{{…}}}}"
+            )),
+        }
+    }
+}
+
+impl<'a> Change<'a> {
     /// Reads a request's body. `content_type` is the header's value; its parameters are ignored, JSON is always UTF-8
     /// (RFC 8259). `application/json` is a merge patch.
     ///
     /// 415 for another media type, 400 for what is malformed or wrong in itself, 413 for too many operations, 422 for
     /// too many values.
-    pub fn parse(content_type: &str, body: &[u8]) -> Result<Self, Problem> {
+    pub fn parse(content_type: &str, body: &'a [u8]) -> Result<Self, Problem> {
         let media_type = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-        match media_type.as_str() {
-            "application/json" | "application/merge-patch+json" => {
-                let patch = document::parse(body)?;
-                if !patch.is_object() {
-                    return Err(Problem::bad_request(
-                        "a merge patch must be a JSON object: the members to change, with null for those to remove",
-                    ));
-                }
-                Ok(Self(Kind::Merge(patch)))
+        let format = match media_type.as_str() {
+            "application/json" | "application/merge-patch+json" => Format::MergePatch,
+            "application/json-patch+json" => Format::JsonPatch,
+            _ => {
+                let detail = format!("send Content-Type: one of {MEDIA_TYPES}");
+                return Err(Problem::unsupported_media_type(detail).with_header("Accept-Patch", MEDIA_TYPES));
             }
-            "application/json-patch+json" => Ok(Self(Kind::Patch(patch::parse(document::parse(body)?)?))),
-            _ => Err(Problem::unsupported_media_type(format!("send Content-Type: one of {MEDIA_TYPES}"))
-                .with_header("Accept-Patch", MEDIA_TYPES)),
+        };
+        let change = Self { format, text: body };
+        change.parsed()?;
+        Ok(change)
+    }
+
+    fn parsed(&self) -> Result<Parsed, Problem> {
+        let value = document::parse(self.text)?;
+        match self.format {
+            Format::MergePatch if value.is_object() => Ok(Parsed::Merge(value)),
+            Format::MergePatch => Err(Problem::bad_request(
+                "a merge patch must be a JSON object: the members to change, with null for those to remove",
+            )),
+            Format::JsonPatch => patch::parse(value).map(Parsed::Patch),
         }
     }
 
-    /// The data after the change. Its JSON has at most `max_bytes`; data that is larger already may still shrink.
+    /// The data after the change. Its JSON has at most `max_bytes` and [`document::MAX_VALUES`] values; data that has more
+    /// already may still shrink.
     pub fn apply(&self, data: &RawValue, max_bytes: usize) -> Result<Box<RawValue>, ApplyError> {
-        // 1. Change all of it, or nothing.
-        let mut document =
-            document::from_stored(data.get()).filter(Value::is_object).ok_or(ApplyError::Unreadable)?;
-        match &self.0 {
-            Kind::Merge(patch) => json_patch::merge(&mut document, patch),
-            Kind::Patch(operations) => patch::apply(operations, &mut document, max_bytes)?,
+        // 1. Change all of it, or nothing. It was parsed before: it can be parsed.
+        let parsed =
+            self.parsed().map_err(|problem| ApplyError::Unprocessable(problem.detail.into_owned()))?;
+        let (mut document, values_before) = match &parsed {
+            // Whatever there was is replaced, so it need not be parsed.
+            Parsed::Patch(operations) if patch::replaces_all(operations) => (Value::Object(Map::new()), 0),
+            _ => document::from_stored(data.get())?,
+        };
+        if !document.is_object() {
+            return Err(ApplyError::Unreadable);
+        }
+        match parsed {
+            Parsed::Merge(patch) => json_patch::merge(&mut document, &patch),
+            Parsed::Patch(operations) => patch::apply(operations, &mut document, max_bytes)?,
         }
         // 2. Check that it is still data of a session.
         if !document.is_object() {
@@ -92,7 +134,15 @@ impl Change {
         if is_deeper_than(MAX_DEPTH, &document) {
             return Err(too_deep());
         }
+        let values = document::count_values(&document);
+        if values > document::MAX_VALUES.max(values_before) {
+            return Err(ApplyError::Unprocessable(format!(
+                "the session's data would have {values} JSON values; the limit is {}",
+                document::MAX_VALUES
+            )));
+        }
         let json = document.to_string();
+        drop(document);
         if json.len() > max_bytes.max(data.get().len()) {
             return Err(ApplyError::TooLarge(format!(
                 "the session's data would be {} bytes of JSON; the limit is {max_bytes}",
@@ -100,6 +150,13 @@ impl Change {
             )));
         }
         RawValue::from_string(json).map_err(|_| ApplyError::Unreadable)
+    }
+}
+
+/// Does not print data.
+impl fmt::Debug for Change<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Change(…)")
     }
 }
 

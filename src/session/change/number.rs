@@ -50,7 +50,7 @@ mod tests {
 
     fn number(text: &str) -> Number {
         match crate::document::from_stored(text) {
-            Some(Value::Number(number)) => number,
+            Ok((Value::Number(number), _)) => number,
             other => panic!("{text}: {other:?}"),
         }
     }

@@ -8,7 +8,10 @@ use json_patch::{
 use serde_json::{Number, Value};
 
 use super::{ApplyError, MAX_DEPTH, is_deeper_than, number, too_deep};
-use crate::{document::shorten, http::Problem};
+use crate::{
+    document::{MAX_VALUES, count_values, shorten},
+    http::Problem,
+};
 
 /// The most operations in one patch.
 const MAX_OPERATIONS: usize = 1000;
@@ -46,15 +49,21 @@ pub(super) fn parse(patch: Value) -> Result<Vec<Operation>, Problem> {
     operations.into_iter().enumerate().map(read).collect()
 }
 
+/// Whether a patch begins with another document in place of the whole.
+pub(super) fn replaces_all(operations: &[Operation]) -> bool {
+    let Some(Operation::Standard(first)) = operations.first() else { return false };
+    matches!(first, PatchOperation::Add(_) | PatchOperation::Replace(_)) && first.path().is_root()
+}
+
 /// Applies all operations in order. After an error `document` is of no use.
 pub(super) fn apply(
-    operations: &[Operation],
+    operations: Vec<Operation>,
     document: &mut Value,
     max_bytes: usize,
 ) -> Result<(), ApplyError> {
-    let mut effort = Effort { copied: 0, moved: 0, max_bytes };
-    for (index, operation) in operations.iter().enumerate() {
-        effort.add(operation, document)?;
+    let mut effort = Effort { copied: 0, copied_values: 0, moved: 0, max_bytes };
+    for (index, operation) in operations.into_iter().enumerate() {
+        effort.add(&operation, document)?;
         operation.apply(document).map_err(|why| {
             ApplyError::Unprocessable(format!("operation {index} (\"{}\"): {why}", operation.name()))
         })?;
@@ -143,7 +152,7 @@ fn increment(document: &mut Value, path: &Pointer, by: &Number) -> Result<(), St
             Ok(())
         }
         Some(Value::Array(_)) => Err(nothing_at(path)),
-        _ => Err(format!("there is no object at {}; add it first", shown(parent))),
+        found => Err(no_parent(parent, found.as_deref(), "an object")),
     }
 }
 
@@ -165,12 +174,21 @@ fn explain(document: &Value, operation: &PatchOperation, kind: &PatchErrorKind) 
         (_, PatchOperation::Remove(_) | PatchOperation::Replace(_)) => nothing_at(path),
         _ => {
             let parent = path.parent().unwrap_or(path);
-            if document.pointer(parent.as_str()).is_some_and(Value::is_array) {
+            let found = document.pointer(parent.as_str());
+            if found.is_some_and(Value::is_array) {
                 let end = shorten(&format!("{parent}/-"));
                 return format!("{} is not a position in the array; use {end} to append", shown(path));
             }
-            format!("there is no object or array at {}; add it first", shown(parent))
+            no_parent(parent, found, "an object or an array")
         }
+    }
+}
+
+/// Why nothing can be put below `parent`, where `found` is.
+fn no_parent(parent: &Pointer, found: Option<&Value>, wanted: &str) -> String {
+    match found {
+        None => format!("{}; add {wanted} there first", nothing_at(parent)),
+        Some(_) => format!("the value at {} is not {wanted}", shown(parent)),
     }
 }
 
@@ -186,6 +204,8 @@ fn shown(path: &Pointer) -> String {
 struct Effort {
     /// Bytes of JSON. A copy of a copy of a copy … doubles each time.
     copied: usize,
+    /// JSON values in them.
+    copied_values: usize,
     /// Array items shifted, and values whose depth was looked at.
     moved: usize,
     max_bytes: usize,
@@ -214,7 +234,15 @@ impl Effort {
                 self.shift(document, path)?;
                 if let Some(value) = document.pointer(from.as_str()) {
                     check_depth(path, value)?;
-                    self.copied += value.to_string().len();
+                    self.copied_values += count_values(value);
+                    if self.copied_values <= MAX_VALUES {
+                        self.copied += value.to_string().len();
+                    }
+                }
+                if self.copied_values > MAX_VALUES {
+                    return Err(ApplyError::TooLarge(format!(
+                        "a JSON Patch copies at most {MAX_VALUES} JSON values"
+                    )));
                 }
                 if self.copied > self.max_bytes {
                     let limit = self.max_bytes;
@@ -252,14 +280,6 @@ fn check_depth(path: &Pointer, value: &Value) -> Result<(), ApplyError> {
     match MAX_DEPTH.checked_sub(path.count()) {
         Some(levels) if !is_deeper_than(levels, value) => Ok(()),
         _ => Err(too_deep()),
-    }
-}
-
-fn count_values(value: &Value) -> usize {
-    1 + match value {
-        Value::Array(items) => items.iter().map(count_values).sum(),
-        Value::Object(members) => members.values().map(count_values).sum(),
-        _ => 0_usize,
     }
 }
 

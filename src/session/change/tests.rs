@@ -3,7 +3,7 @@ use serde_json::json;
 
 use super::*;
 use crate::{
-    document::{MAX_VALUES, from_stored, tests::document},
+    document::{MAX_STORED_VALUES, MAX_VALUES, from_stored, tests::document},
     http::Code,
 };
 
@@ -15,9 +15,10 @@ fn raw(value: &Value) -> Box<RawValue> {
 }
 
 fn apply_with(media_type: &str, data: &Value, body: &Value, max_bytes: usize) -> Result<Value, ApplyError> {
-    let change = Change::parse(media_type, body.to_string().as_bytes()).expect("a change");
+    let body = body.to_string();
+    let change = Change::parse(media_type, body.as_bytes()).expect("a change");
     let result = change.apply(&raw(data), max_bytes)?;
-    Ok(from_stored(result.get()).expect("JSON"))
+    Ok(from_stored(result.get()).expect("JSON").0)
 }
 
 fn apply(media_type: &str, data: Value, body: Value) -> Result<Value, ApplyError> {
@@ -72,11 +73,11 @@ fn what_does_not_fit_the_data_is_unprocessable() {
         (json!({"op": "replace", "path": "/cart/0", "value": 1}), "there is nothing at /cart/0"),
         (
             json!({"op": "add", "path": "/cart/0", "value": 1}),
-            "there is no object or array at /cart; add it first",
+            "there is nothing at /cart; add an object or an array there first",
         ),
         (
             json!({"op": "add", "path": "/text/x", "value": 1}),
-            "there is no object or array at /text; add it first",
+            "the value at /text is not an object or an array",
         ),
         (
             json!({"op": "add", "path": "/list/7", "value": 1}),
@@ -87,14 +88,22 @@ fn what_does_not_fit_the_data_is_unprocessable() {
         (json!({"op": "move", "from": "/deep", "path": "/deep/y"}), "/deep cannot be moved into itself"),
         (
             json!({"op": "move", "from": "/a", "path": "/no/y"}),
-            "there is no object or array at /no; add it first",
+            "there is nothing at /no; add an object or an array there first",
         ),
         (json!({"op": "copy", "from": "/missing", "path": "/x"}), "there is nothing at /missing"),
         (json!({"op": "increment", "path": "/text", "value": 1}), "the value at /text is not a number"),
         (json!({"op": "increment", "path": "", "value": 1}), "the value at \"\" is not a number"),
         (
             json!({"op": "increment", "path": "/no/views", "value": 1}),
-            "there is no object at /no; add it first",
+            "there is nothing at /no; add an object there first",
+        ),
+        (
+            json!({"op": "add", "path": "/cart/-", "value": 1}),
+            "there is nothing at /cart; add an object or an array there first",
+        ),
+        (
+            json!({"op": "increment", "path": "/text/views", "value": 1}),
+            "the value at /text is not an object",
         ),
         (json!({"op": "increment", "path": "/list/-", "value": 1}), "there is nothing at /list/-"),
         (json!({"op": "increment", "path": "/list/9", "value": 1}), "there is nothing at /list/9"),
@@ -200,8 +209,56 @@ fn copies_that_double_are_stopped_before_they_fill_the_memory() {
 }
 
 #[test]
+fn data_has_no_more_values_than_a_body_unless_it_shrinks() {
+    // The data as a whole and its list are two of the values.
+    let list = |items| json!({ "list": vec![0; items] });
+    let append = |count| json!(vec![json!({"op": "add", "path": "/list/-", "value": 0}); count]);
+    assert!(apply(PATCH, list(MAX_VALUES - 3), append(1)).is_ok());
+    let refused = apply(PATCH, list(MAX_VALUES - 3), append(2)).expect_err("one too many");
+    let detail =
+        format!("the session's data would have {} JSON values; the limit is {MAX_VALUES}", MAX_VALUES + 1);
+    assert_eq!(refused, ApplyError::Unprocessable(detail));
+    let over = list(MAX_VALUES + 9);
+    assert!(apply(PATCH, over.clone(), json!([{"op": "remove", "path": "/list/0"}])).is_ok());
+    assert!(apply(MERGE, over.clone(), json!({"a": 1})).is_err());
+    assert_eq!(apply(MERGE, over, json!({"list": null, "a": 1})), Ok(json!({"a": 1})));
+}
+
+#[test]
+fn a_patch_copies_no_more_values_than_a_body_has() {
+    let copies =
+        |count| (0..count).map(|at| json!({"op": "copy", "from": "/list", "path": format!("/{at}")}));
+    let data = json!({ "list": vec![0; 1999] });
+    // Removed again, so that only what is copied on the way counts.
+    let removes = (0..5).map(|at| json!({"op": "remove", "path": format!("/{at}")}));
+    assert!(apply(PATCH, data.clone(), copies(5).chain(removes).collect()).is_ok());
+    assert!(matches!(apply(PATCH, data, copies(6).collect()), Err(ApplyError::TooLarge(_))));
+}
+
+#[test]
+fn stored_data_of_too_many_values_to_be_parsed_can_be_replaced_as_a_whole() {
+    let data = json!({ "list": vec![0; MAX_STORED_VALUES] });
+    for (media_type, body) in [
+        (MERGE, json!({"list": null})),
+        (PATCH, json!([{"op": "remove", "path": "/list"}])),
+        (
+            PATCH,
+            json!([{"op": "test", "path": "/a", "value": 1}, {"op": "replace", "path": "", "value": {}}]),
+        ),
+    ] {
+        let refused = apply(media_type, data.clone(), body).expect_err("too many");
+        assert!(matches!(&refused, ApplyError::TooLarge(text) if text.contains("replace")), "{refused}");
+    }
+    for op in ["replace", "add"] {
+        let patch =
+            json!([{"op": op, "path": "", "value": {"a": 1}}, {"op": "increment", "path": "/a", "value": 1}]);
+        assert_eq!(apply(PATCH, data.clone(), patch), Ok(json!({"a": 2})));
+    }
+}
+
+#[test]
 fn a_thousand_shifts_of_a_long_array_are_stopped() {
-    let data = json!({ "list": vec![0; 30_000] });
+    let data = json!({ "list": vec![0; 8_000] });
     let shifts = |operation: &Value, count| apply(PATCH, data.clone(), json!(vec![operation; count]));
     for operation in [
         json!({"op": "add", "path": "/list/0", "value": 1}),

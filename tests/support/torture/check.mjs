@@ -1,17 +1,18 @@
 /**
  * Whether a recorded history keeps what CONTRACT.md promises of sessions. Knows nothing of how it was made.
  *
- * Every operation leaves a trace that can be found again: an append its own tag in `log`, a merge the next
- * number under the client's own key, an increment one more in `n`. An operation whose outcome is unknown (no
- * answer, 5xx, 409) may have been made, once; one that was refused may not; one that was acknowledged must.
+ * What becomes of changes is judged as documents.mjs says. An operation whose outcome is unknown (no answer, 5xx, 409)
+ * may have been made, once; one that was refused may not; one that was acknowledged must.
  *
  * A revocation ends the sessions whose login was answered before it began, and none whose login began after its
  * answer; what happens to those in between may go either way, but not back.
  */
 import { isDeepStrictEqual } from "node:util";
+import { changes, order } from "./documents.mjs";
+import { violation } from "./report.mjs";
 
 /** @typedef {import("./schedule.mjs").Kind | "create" | "reuse"} AnyKind */
-/** @typedef {{ birth?: string, n?: number, log?: string[], own?: Record<string, number> }} Data `birth`: from its beginning, the session's alone */
+/** @typedef {import("./documents.mjs").Data} Data */
 /** @typedef {{ handle: string, user?: { id: string } | null, data: Data }} Session */
 
 /**
@@ -44,7 +45,7 @@ import { isDeepStrictEqual } from "node:util";
  * @property {{ key: string, ttl: number, value: string }[]} stored in the end; `ttl` as PTTL says it
  */
 
-/** @typedef {{ rule: string, what: string, operations: Operation[] }} Violation */
+/** @typedef {import("./report.mjs").Violation} Violation */
 
 /** Where a history is asked about one of its sessions. */
 class Case {
@@ -85,12 +86,6 @@ class Case {
     return status === 200 && !this.dataSeen(operation) && session !== undefined;
   }
 
-  /** Whether it cannot have been made. Whose answer got lost just before the session ended, cannot know. @param {Operation} operation */
-  isRefused(operation) {
-    if (isUnknown(operation) || (this.history.faulty && operation.status === 401)) return false;
-    return operation.status >= 400;
-  }
-
   /** Whether an old id had been used after its grace by then. @param {Operation} operation */
   isAfterReuse({ start }) {
     return this.operations.some((other) => other.kind === "reuse" && other.start <= start);
@@ -99,19 +94,17 @@ class Case {
   /** Whether it ended the session, or found it ended. @param {Operation} operation */
   isOver(operation) {
     const { kind, status } = operation;
-    // With faults about, a rotation may not have been noted: its old id is refused then, and ends nothing.
-    if (this.history.faulty && this.isAfterReuse(operation)) return false;
     return this.isGone(operation) || (["logout", "end"].includes(kind) && status === 204);
   }
 
   /** Whether a revocation certainly ended it. @param {Operation} revocation */
   isRevokedBy({ status, start }) {
-    return status === 204 && this.began.end < start;
+    return isAcknowledged(status) && this.began.end < start;
   }
 
   /** Whether a revocation may have ended it. One without an answer may still arrive, whenever. @param {Operation} revocation */
   mayBeRevokedBy({ status, end }) {
-    return status !== 204 || this.began.start < end;
+    return !isAcknowledged(status) || this.began.start < end;
   }
 
   /** Whether its reads were up to date: that the session is not there was then the truth. @param {Operation} operation */
@@ -129,23 +122,58 @@ class Case {
     const before = after === undefined ? undefined : this.byId.get(after);
     return before && this.dataSeen(before) ? before : undefined;
   }
+
+  /** Its data, as the answers show it. @returns {import("./documents.mjs").Document} */
+  document() {
+    const { birth } = this.began;
+    const operations = this.operations.map((operation) => ({
+      ...operation,
+      change: CHANGES[operation.kind],
+    }));
+    const byId = new Map(operations.map((operation) => [operation.id, operation]));
+    const covering = new Map(this.operations.map((one) => [one.id, this.covering(one)?.id]));
+    return {
+      changes: operations.filter(({ change }) => change !== undefined),
+      sights: this.sights.flatMap(({ operation, data }) => {
+        const one = byId.get(operation.id);
+        return one ? [{ operation: one, data }] : [];
+      }),
+      isRefused,
+      // An acknowledged change that began another session, which a dead ticket does, is none to this one.
+      isElsewhere: ({ status, session }) =>
+        status === 200 && /** @type {Data | undefined} */ (session?.data)?.birth !== birth,
+      isCurrent: ({ lagging }) => !lagging,
+      follows: (one, other) => (other.lagging ? covering.get(other.id) === one.id : one.end < other.start),
+    };
+  }
 }
 
-/** @param {Operation} operation */
+/** @param {{ status: number }} operation */
 const isUnknown = ({ status }) => status === 0 || status === 409 || status >= 500;
+/** Whether all of a user's sessions have ended: an operator is told how many. @param {number} status */
+const isAcknowledged = (status) => status === 200 || status === 204;
 /** @param {Operation} operation */
 const mayRevoke = (operation) =>
-  ["revoke", "keep"].includes(operation.kind) && (operation.status === 204 || isUnknown(operation));
+  ["revoke", "keep"].includes(operation.kind) && (isAcknowledged(operation.status) || isUnknown(operation));
 /** @param {Operation} operation */
-const isChange = ({ kind }) => ["increment", "merge", "append", "misfit", "condition"].includes(kind);
-/** @param {string[]} one @param {string[]} other */
-const isPrefix = (one, other) =>
-  one.length <= other.length && one.every((tag, index) => tag === other[index]);
+/** Whether it cannot have been made. @param {{ status: number }} operation */
+const isRefused = (operation) => !isUnknown(operation) && operation.status >= 400;
+/** What a change does; nothing for one that is none. @type {Partial<Record<AnyKind, import("./documents.mjs").Change>>} */
+const CHANGES = {
+  increment: "increment",
+  merge: "merge",
+  append: "append",
+  misfit: "append",
+  condition: "append",
+};
 /** The whole of what a change makes of nothing. @param {Operation} operation @returns {Data | undefined} */
 const alone = ({ kind, client, number }) => {
   if (kind === "increment") return { n: 1 };
   return kind === "merge" ? { own: { [`c${client}`]: number ?? 0 } } : undefined;
 };
+
+/** Of a session in a minute. */
+const ROTATIONS = 8;
 
 /** @type {Record<AnyKind, number[]>} beside 409 and 503, which any of them may get */
 const ANSWERS = {
@@ -157,11 +185,11 @@ const ANSWERS = {
   append: [200, 401, 422],
   misfit: [401, 422],
   condition: [200, 401, 412, 422],
-  rotate: [200, 401],
+  rotate: [200, 401, 429],
   logout: [204],
   keep: [204, 401],
   login: [201],
-  revoke: [204],
+  revoke: [200],
   end: [204, 404],
 };
 
@@ -198,76 +226,8 @@ const RULES = [
     return odd.map((operation) => violation("somebody else's", `${operation.session?.user?.id}`, operation));
   },
 
-  /** What one answer holds of the changes: those acknowledged before, none refused, none twice, no others. */
-  function changes(asked) {
-    const { operations, sights } = asked;
-    return sights.flatMap(({ operation: sight, data }) => {
-      /** @type {Violation[]} */
-      const found = [];
-      const say = (
-        /** @type {string} */ rule,
-        /** @type {string} */ what,
-        /** @type {Operation[]} */ ...more
-      ) => void found.push(violation(rule, what, ...more, sight));
-      const { log = [], own = {}, n = 0 } = data;
-      let [least, most] = [0, 0];
-      for (const change of operations.filter(isChange)) {
-        const { kind, client, tag, number = 0 } = change;
-        const itself = change === sight;
-        const acknowledged =
-          change.status === 200 && (itself || (change.end < sight.start && !sight.lagging));
-        const lost = itself ? "acknowledged but not made" : "lost update";
-        const could = change.start < sight.end && !asked.isRefused(change);
-        // An acknowledged change that began another session, which a dead ticket does, is none to this one.
-        const elsewhere = change.status === 200 && change.session?.data.birth !== data.birth;
-        if (kind === "increment") {
-          if (acknowledged && !elsewhere) least += 1;
-          if (could && !elsewhere) most += 1;
-        }
-        if (kind === "merge" && acknowledged && !elsewhere && !((own[`c${client}`] ?? 0) >= number)) {
-          say(lost, `c${client} is ${own[`c${client}`]}, though ${number} was acknowledged`, change);
-        }
-        if (kind === "merge" && own[`c${client}`] === number && (!could || elsewhere)) {
-          const rule = asked.isRefused(change) ? "made although refused" : "out of nowhere";
-          say(rule, `c${client} is ${number}`, change);
-        }
-        if (tag === undefined) continue;
-        const count = log.filter((other) => other === tag).length;
-        if (count > 1) say("made twice", `${tag} is there ${count} times`, change);
-        if (acknowledged && !elsewhere && count === 0) say(lost, `${tag} is not there`, change);
-        if (count > 0 && asked.isRefused(change)) say("made although refused", tag, change);
-        else if (count > 0 && (!could || elsewhere)) say("out of nowhere", tag, change);
-      }
-      const increments = operations.filter(({ kind }) => kind === "increment");
-      if (n < least) say("lost update", `n is ${n} after ${least} acknowledged increments`, ...increments);
-      if (n > most) say("made twice", `n is ${n} after ${most} increments at the most`, ...increments);
-      const tags = new Set(operations.map(({ tag }) => tag));
-      for (const tag of log) if (!tags.has(tag)) say("out of nowhere", tag);
-      return found;
-    });
-  },
-
-  /** Time goes one way: who starts after another's answer sees at least as much. All see one past. */
-  function order(asked) {
-    /** @type {Violation[]} */
-    const found = [];
-    for (const { operation: one, data: early } of asked.sights) {
-      for (const { operation: other, data: late } of asked.sights) {
-        const [a, b] = [early.log ?? [], late.log ?? []];
-        if (one.id < other.id && !isPrefix(a, b) && !isPrefix(b, a)) {
-          found.push(violation("fork", "two pasts", one, other));
-        }
-        const follows = other.lagging ? asked.covering(other) === one : one.end < other.start;
-        if (!follows) continue;
-        const least = Object.entries(early.own ?? {});
-        const keeps = least.every(([key, number]) => (late.own?.[key] ?? 0) >= number);
-        if (b.length < a.length || (late.n ?? 0) < (early.n ?? 0) || !keeps) {
-          found.push(violation("lost update", "a later answer shows an older state", one, other));
-        }
-      }
-    }
-    return found;
-  },
+  (asked) => changes(asked.document()),
+  (asked) => order(asked.document()),
 
   /** Of the changes on one condition, one is made. */
   function conditions({ operations }) {
@@ -375,6 +335,15 @@ const RULES = [
       }
     }
     const handles = new Set(sights.map(({ operation }) => handleOf(operation)));
+    if (!history.restless && handles.size - 1 > ROTATIONS) {
+      found.push(violation("too many rotations", `${handles.size - 1} at once`, ...rotations));
+    }
+    for (const refused of rotations.filter(({ status }) => status === 429)) {
+      const before = rotations.filter((other) => other !== refused && other.start < refused.end);
+      if (before.length < ROTATIONS) {
+        found.push(violation("refused without cause", `after ${before.length} rotations`, refused));
+      }
+    }
     const rotated = new Set(rotations.map(({ carried }) => carried));
     if (!history.restless && handles.size - 1 > rotated.size) {
       const what = `${handles.size - 1} for ${rotated.size} ids`;
@@ -384,11 +353,6 @@ const RULES = [
   },
 ];
 
-/** @param {string} rule @param {string} what @param {Operation[]} operations @returns {Violation} */
-function violation(rule, what, ...operations) {
-  return { rule, what, operations };
-}
-
 /** What in this history breaks the contract. @param {History} history @returns {Violation[]} */
 export function check(history) {
   const beginnings = history.operations.filter(({ kind }) => kind === "create" || kind === "login");
@@ -397,33 +361,4 @@ export function check(history) {
     ...GENERAL_RULES.flatMap((rule) => rule(history)),
     ...cases.flatMap((asked) => RULES.flatMap((rule) => rule(asked))),
   ];
-}
-
-/** An operation in a line. @param {Operation} operation */
-export function describe(operation) {
-  const { id, client, kind, user, start, end, status, session, carried, ifMatch, tag, number, after } =
-    operation;
-  const short = (/** @type {string | undefined} */ handle) => handle?.slice(0, 6) ?? "no id";
-  const told = [
-    user && `of ${user}`,
-    tag && `tag ${tag}`,
-    number !== undefined && `c${client}=${number}`,
-    ifMatch && `If-Match ${ifMatch}`,
-    operation.lagging && `lag${after === undefined ? "" : `, sync cookie of #${after}`}`,
-    operation.cookies > 0 && `${operation.cookies} Set-Cookie`,
-    operation.last && "when all was over",
-  ].filter(Boolean);
-  const seen = session
-    ? `${short(session.handle)} ${JSON.stringify(session.data)}`
-    : session === null
-      ? "null"
-      : "";
-  const time = `${start.toFixed(1)}–${end.toFixed(1)} ms`;
-  return `#${id} client ${client} ${time} ${kind} with ${short(carried)}${told.length ? ` (${told.join(", ")})` : ""} → ${status} ${seen}`;
-}
-
-/** The shortest history in which the violation can be seen. @param {Violation} violation */
-export function explain({ rule, what, operations }) {
-  const lines = [...new Set(operations)].sort((one, other) => one.start - other.start).map(describe);
-  return [`${rule}: ${what}`, ...lines.map((line) => `  ${line}`)].join("\n");
 }

@@ -11,7 +11,7 @@ export function openOffice(adminToken) {
     async login(visitor, user, data) {
       const body = JSON.stringify({ user: { id: user }, data });
       const answer = await visitor.send("POST", "/auth/admin/sessions", { headers, body });
-      if (answer.status === 201) visitor.ticket = /^[^=]+=([^;]*)/.exec(answer.json.set_cookie)?.[1];
+      if (answer.status === 201) visitor.accept(answer.json.set_cookie);
       return answer;
     },
     /** Ends all sessions of the user. @param {Visitor} clerk @param {string} user */

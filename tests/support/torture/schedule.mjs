@@ -3,6 +3,8 @@
  * with what pauses, what goes wrong in the store and when the clocks move. The same seed gives the same schedule;
  * how its operations interleave is up to the machines.
  */
+import { dice } from "./dice.mjs";
+import { STORE_TIMEOUT } from "./stage.mjs";
 
 /**
  * What is done with a session. "login" begins another one of its user, "keep" ends all others of its user,
@@ -26,18 +28,12 @@
  * @property {Step[]} steps
  */
 
-/**
- * @typedef {object} Trouble
- * @property {import("../../../tools/local-store/faults.mjs").Fault} fault
- * @property {string} command strikes calls that begin with this command; "" any
- * @property {number} skip spares so many of them first
- * @property {number} times and then strikes so many
- */
+/** @typedef {import("./troubles.mjs").Trouble} Trouble */
 
 /**
  * @typedef {object} Schedule
  * @property {number} seed
- * @property {boolean} restless whether ids change by themselves
+ * @property {"calm" | "restless"} stage
  * @property {number} lag of the store's replica, in milliseconds
  * @property {boolean} lagsFirst from before the sessions begin
  * @property {boolean} troubledBirth whether things go wrong from before the sessions begin
@@ -49,34 +45,9 @@
  * @property {boolean} reuse whether the first id is used again after its time, when all is over
  */
 
-/** The smallest store.timeout a fault waits out; a late call is executed after it. */
-export const STORE_TIMEOUT = 1000;
-
-/** @param {number} seed @returns {() => number} from 0 up to 1 (splitmix32) */
-export function random(seed) {
-  let state = seed >>> 0;
-  return () => {
-    state = (state + 0x9e3779b9) >>> 0;
-    let mixed = Math.imul(state ^ (state >>> 16), 0x21f0aaad);
-    mixed = Math.imul(mixed ^ (mixed >>> 15), 0x735a2d97);
-    return ((mixed ^ (mixed >>> 15)) >>> 0) / 2 ** 32;
-  };
-}
-
 /** @param {number} seed @returns {Schedule} */
 export function drawSchedule(seed) {
-  const next = random(seed);
-  const chance = (/** @type {number} */ share) => next() < share;
-  const between = (/** @type {number} */ low, /** @type {number} */ high) =>
-    low + Math.floor(next() * (high - low + 1));
-  /** @template T @param {[number, T][]} options by weight @returns {T} */
-  const draw = (options) => {
-    let left = next() * options.reduce((sum, [weight]) => sum + weight, 0);
-    const found = options.find(([weight]) => (left -= weight) < 0) ?? options[0];
-    return /** @type {[number, T]} */ (found)[1];
-  };
-  /** @template T @param {number} count @param {() => T} make */
-  const times = (count, make) => Array.from({ length: count }, make);
+  const { next, chance, between, draw, times } = dice(seed);
 
   const restless = chance(0.5);
   const lag = chance(0.2) ? between(15, 120) : 0;
@@ -167,7 +138,7 @@ export function drawSchedule(seed) {
 
   return {
     seed,
-    restless,
+    stage: restless ? "restless" : "calm",
     lag,
     lagsFirst: chance(0.5),
     troubledBirth: chance(0.2),

@@ -1,26 +1,22 @@
 //! [`Host`] on Cloudflare Workers: store calls, clock, randomness, log and request headers, through the platform's own
 //! interfaces. It exports nothing, so a Worker that uses this crate as a library can have one too.
 
+mod body;
+
 use std::{cell::Cell, fmt::Display, time::Duration};
 
-use js_sys::{Date, JSON, JsString, Object, Promise, Reflect, Uint8Array};
+use js_sys::{Date, JSON, JsString, Object, Promise, Reflect, RegExp};
 use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::JsFuture;
-use web_sys::{
-    AbortSignal, ReadableStream, ReadableStreamDefaultReader, RequestInit, RequestRedirect, ResponseInit,
-    WorkerGlobalScope,
-};
+use web_sys::{AbortSignal, RequestInit, RequestRedirect, ResponseInit, WorkerGlobalScope};
 use worker::{Delay, Env, RateLimiter, console_error};
 
 use crate::{
+    bindings::SETTINGS,
     host::{Answer, Call, Host, Unreachable},
-    http::{Body, Headers, MAX_BODY, Response},
+    http::{Headers, Response},
     time::{Time, milliseconds},
 };
-
-/// What [`crate::config::Config::from_json`] reads of the environment.
-const SETTINGS: [&str; 5] =
-    ["CLOAKROOM", "SESSION_SECRET", "ADMIN_TOKEN", "UPSTASH_REDIS_REST_URL", "UPSTASH_REDIS_REST_TOKEN"];
 
 /// The name under which Cloudflare's own rate limit is bound.
 const RATE_LIMITER: &str = "RATE_LIMITER";
@@ -73,15 +69,16 @@ impl Platform {
     }
 
     /// `Err` is whatever JavaScript has thrown. Its text could hold data, so it goes no further than [`Host::send`].
-    async fn post(&self, call: Call) -> Result<Answer, JsValue> {
-        self.store_headers.set(SYNC_TOKEN, &call.sync_token)?;
-        self.store_request.set_body_opt_str(Some(&call.body));
-        let timeout = u32::try_from(milliseconds(call.timeout)).unwrap_or(u32::MAX);
+    async fn post(&self, Call { path, body, sync_token, timeout }: Call) -> Result<Answer, JsValue> {
+        self.store_headers.set(SYNC_TOKEN, &sync_token)?;
+        self.store_request.set_body_opt_str(Some(&body));
+        let timeout = u32::try_from(milliseconds(timeout)).unwrap_or(u32::MAX);
         self.store_request.set_signal(Some(&AbortSignal::timeout_with_u32(timeout)));
 
-        let url = [&self.store_url, call.path].concat();
+        let url = [&self.store_url, path].concat();
         let sent = self.global.fetch_with_str_and_init(&url, &self.store_request);
-        // It has been read: it would be kept until the next call otherwise.
+        // It has been read: it would be kept until the answer, and until the next call, otherwise.
+        drop(body);
         self.store_request.set_body_opt_str(None);
         let response = self.wait_for(sent).await?;
         let response: web_sys::Response = response.unchecked_into();
@@ -91,48 +88,6 @@ impl Platform {
             body: body.as_string().unwrap_or_default(),
             sync_token: response.headers().get(SYNC_TOKEN)?.unwrap_or_default(),
         })
-    }
-
-    /// Reads a request's body: at most [`MAX_BODY`] bytes of it.
-    pub async fn read_body(&self, request: &web_sys::Request) -> Body {
-        let Some(stream) = request.body() else { return Body::None };
-        let length = request.headers().get("content-length").ok().flatten();
-        let read = match length.map(|length| length.parse::<usize>()) {
-            Some(Ok(length)) if length <= MAX_BODY => self.read_whole(request).await,
-            Some(Ok(_)) => Ok(None),
-            _ => self.read_chunks(&stream).await,
-        };
-        match read {
-            Ok(Some(bytes)) => Body::Bytes(bytes),
-            Ok(None) => Body::TooLarge,
-            Err(_) => Body::Incomplete,
-        }
-    }
-
-    /// `None`: too large.
-    async fn read_whole(&self, request: &web_sys::Request) -> Result<Option<Vec<u8>>, JsValue> {
-        let buffer = self.wait_for(request.array_buffer()?).await?;
-        let bytes = Uint8Array::new(&buffer);
-        Ok((length(&bytes) <= MAX_BODY).then(|| bytes.to_vec()))
-    }
-
-    /// `None`: too large. Reads no more chunks than it takes to see that.
-    async fn read_chunks(&self, stream: &ReadableStream) -> Result<Option<Vec<u8>>, JsValue> {
-        let reader: ReadableStreamDefaultReader = stream.get_reader().unchecked_into();
-        let mut bytes = Vec::new();
-        loop {
-            let read = self.wait_for(reader.read()).await?;
-            if Reflect::get(&read, &"done".into())?.is_truthy() {
-                return Ok(Some(bytes));
-            }
-            let chunk: Uint8Array = Reflect::get(&read, &"value".into())?.dyn_into()?;
-            if bytes.len() + length(&chunk) > MAX_BODY {
-                // Whether the rest could be cancelled makes no difference to the answer.
-                drop(self.wait_for(reader.cancel()).await);
-                return Ok(None);
-            }
-            bytes.append(&mut chunk.to_vec());
-        }
     }
 }
 
@@ -159,6 +114,10 @@ impl Host for Platform {
             return text.to_ascii_lowercase();
         }
         JsString::from(text).to_lower_case().into()
+    }
+
+    fn is_mark(&self, character: char) -> bool {
+        !character.is_ascii() && RegExp::new(r"\p{M}", "u").test(character.encode_utf8(&mut [0; 4]))
     }
 
     async fn sleep(&self, duration: Duration) {
@@ -209,17 +168,31 @@ impl Headers for RequestHeaders {
     }
 }
 
-/// The environment as [`crate::config::Config::from_json`] takes it. Only the bindings that it knows, as others may be
-/// of any kind.
+/// The environment as [`crate::config::Config::from_json`] takes it: the settings, and of all other bindings, which may be
+/// of any kind, the name; of a table also the names of its fields.
 pub fn environment_json(env: &Env) -> String {
-    let settings = Object::new();
-    for name in SETTINGS {
-        if let Some(value) = binding(env, name) {
-            // A new object refuses no property.
-            drop(Reflect::set(&settings, &name.into(), &value));
-        }
+    let environment = Object::new();
+    for name in Object::keys(env.unchecked_ref::<Object>()).iter() {
+        let Ok(value) = Reflect::get(env, &name) else { continue };
+        let is_setting = name.as_string().is_some_and(|name| SETTINGS.contains(&name.as_str()));
+        let value = if is_setting { value } else { outline(&value) };
+        // A new object refuses no property.
+        drop(Reflect::set(&environment, &name, &value));
     }
-    JSON::stringify(&settings).ok().and_then(|json| json.as_string()).unwrap_or_default()
+    JSON::stringify(&environment).ok().and_then(|json| json.as_string()).unwrap_or_default()
+}
+
+/// Of a table the names of its fields, of anything else null.
+fn outline(value: &JsValue) -> JsValue {
+    let prototype = |object: &JsValue| Object::get_prototype_of(object);
+    if !value.is_object() || prototype(value) != prototype(&Object::new()) {
+        return JsValue::NULL;
+    }
+    let names = Object::new();
+    for name in Object::keys(value.unchecked_ref::<Object>()).iter() {
+        drop(Reflect::set(&names, &name, &JsValue::NULL));
+    }
+    names.into()
 }
 
 /// The response as the platform takes it. Errors: a status or a header that the platform refuses.
@@ -255,10 +228,6 @@ fn name(error: &worker::Error) -> &str {
         worker::Error::UnknownJsError { name: Some(name), .. } => name,
         _ => "Error",
     }
-}
-
-fn length(bytes: &Uint8Array) -> usize {
-    usize::try_from(bytes.length()).unwrap_or(usize::MAX)
 }
 
 #[allow(

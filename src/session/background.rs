@@ -1,0 +1,101 @@
+//! What may wait until after the response. None of it decides anything: if it is lost, a key is kept until it expires, or
+//! the first use of an id is noted at its next use.
+
+use super::{Error, FamilyHead, Redirect, Retry, Sessions};
+use crate::{
+    host::Host,
+    store::{Batch, Failure, Reply},
+    ticket::Ticket,
+};
+
+/// Work for after the response.
+#[derive(Clone, Debug)]
+pub enum Task {
+    /// Deletes keys that lead nowhere any more.
+    Delete(Vec<String>),
+    /// Notes that a ticket with the newest id of its family was presented.
+    NotePresented(Ticket),
+}
+
+impl<H: Host> Sessions<'_, H> {
+    /// Does the work that the isolate has put off.
+    pub async fn run_background(&self) {
+        let (mut keys, mut presented) = (Vec::new(), Vec::new());
+        for task in self.isolate.take_tasks() {
+            match task {
+                Task::Delete(more) => keys.extend(more),
+                Task::NotePresented(ticket) => presented.push(ticket),
+            }
+        }
+        if !keys.is_empty() {
+            drop(self.store.run_all(Batch::default().delete(keys)).await);
+        }
+        for ticket in presented {
+            if self.note_presented(&ticket).await.is_err() {
+                self.isolate.forget_noted(&ticket.id.handle());
+            }
+        }
+    }
+
+    /// From now on the grace of the id before this one runs out.
+    async fn note_presented(&self, ticket: &Ticket) -> Result<(), Error> {
+        let change = |head: Option<&FamilyHead>| match head {
+            Some(head) if head.generation > ticket.generation || head.is_seen() => None,
+            Some(head) if head.generation == ticket.generation => Some(head.seen(self.host.now())),
+            _ => Some(FamilyHead::presented(ticket, self.host.now())),
+        };
+        self.update_head(ticket, None, &change).await
+    }
+
+    /// Changes the head of a ticket's family, by compare-and-set: a change that arrives late must not undo a later one.
+    /// `stored`: what it probably is. `change` returns `None` if there is nothing to do.
+    pub(super) async fn update_head(
+        &self,
+        newest: &Ticket,
+        mut stored: Option<Option<String>>,
+        change: &dyn Fn(Option<&FamilyHead>) -> Option<FamilyHead>,
+    ) -> Result<(), Error> {
+        let (key, session_key) = (self.family_key(newest.family), self.key(&newest.id.handle()));
+        let mut retry = Retry::default();
+        loop {
+            // 1. The head as it is.
+            let current = match stored.take() {
+                Some(current) => current,
+                None => {
+                    let [current] = self.store.run(Batch::default().get_from_primary(&key)).await?;
+                    current.value()?
+                }
+            };
+            let head = current.as_deref().and_then(FamilyHead::parse);
+            let Some(next) = change(head.as_ref()) else { return Ok(()) };
+            // 2. The next one, if it is still the same; whether the session has ended meanwhile; and the end of the redirect
+            // whose grace runs out.
+            let (json, ttl) = (next.to_json(), newest.ends - self.host.now());
+            let batch = match &current {
+                None => Batch::default().create(&key, &json, ttl),
+                Some(current) => Batch::default().replace(&key, current, &json, Some(ttl)),
+            };
+            let before = if next.is_seen() { next.from } else { head.and_then(|head| head.from) };
+            let redirect_key = before.map(|handle| self.key(&handle));
+            let mut batch = batch.get_from_primary(&session_key).atomic();
+            if let Some(redirect_key) = &redirect_key {
+                batch = batch.expire(redirect_key, Redirect::TTL);
+            }
+            match self.store.run_all(batch).await {
+                Ok(replies) => {
+                    let mut replies = replies.into_iter();
+                    let is_written = replies.next().ok_or(Failure::Garbled)?.is_ok()?;
+                    let has_ended = replies.next() == Some(Reply::Null);
+                    if is_written && has_ended {
+                        self.store.run_all(Batch::default().delete([&*key])).await?;
+                    }
+                    if is_written {
+                        return Ok(());
+                    }
+                    self.check_deadline()?;
+                }
+                Err(failure) => retry.after(failure, self.store).await?,
+            }
+        }
+    }
+}
