@@ -2,7 +2,6 @@
 
 use std::{
     cell::{Cell, RefCell},
-    cmp::Reverse,
     pin::Pin,
 };
 
@@ -167,6 +166,8 @@ impl<'a, H: Host> Context<'a, H> {
                 self.remove_cookie();
                 Ok(None)
             }
+            // Others keep changing it. It can wait.
+            Err(Error::Conflict) => Ok(self.load_from(Source::Primary).await?),
             Err(error) => Err(error.into()),
         }
     }
@@ -380,12 +381,14 @@ fn find_tickets<'a, H: Host>(app: &'a App<H>, request: &Request<'_>, now: Time) 
         for value in values {
             match Ticket::open(value, &app.config.keyring, now) {
                 Ok(found) if app.isolate.is_dead(&found.ticket.id.handle()) => tickets.has_useless = true,
-                Ok(found) => latest_first.push(found),
+                Ok(found) => {
+                    let is_later = |other: &Verified<'_>| other.ticket.issued >= found.ticket.issued;
+                    latest_first.insert(latest_first.partition_point(is_later), found);
+                }
                 Err(Rejected::UnknownKey) => tickets.has_unknown_key = true,
                 Err(_) => tickets.has_useless = true,
             }
         }
-        latest_first.sort_unstable_by_key(|found| Reverse(found.ticket.issued));
         tickets.verified.append(&mut latest_first);
     }
     if tickets.has_unknown_key && app.isolate.is_first_unknown_key() {

@@ -101,13 +101,18 @@ pub async fn report<H: Host>(
         if counts.is_empty() {
             continue;
         }
-        let counts: BTreeMap<&str, u64> =
-            counts.iter().map(|(name, count)| (name.as_str(), count.parse().unwrap_or(0))).collect();
-        let count = |name| counts.get(name).copied().unwrap_or(0);
-        let by_key = |(name, count): (&&str, &u64)| Some((name.strip_prefix(KEY)?.to_owned(), *count));
+        let (mut tickets_by_key, mut by_name) = (BTreeMap::new(), BTreeMap::new());
+        for (name, count) in &counts {
+            let count = count.parse().unwrap_or(0);
+            match name.strip_prefix(KEY) {
+                Some(key) => tickets_by_key.insert(key.to_owned(), count),
+                None => by_name.insert(name.clone(), count),
+            };
+        }
+        let count = |name| by_name.get(name).copied().unwrap_or(0);
         report.days.push(Day {
             day: day.date(),
-            tickets_by_key: counts.iter().filter_map(by_key).collect(),
+            tickets_by_key,
             sessions_created: count("sessions_created"),
             logins: count("logins"),
             failed_logins: count("failed_logins"),

@@ -232,7 +232,7 @@ pub async fn apply_corrections<H: Host>(host: &H, memory: &Memory, timeout: Dura
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::Reply;
+    use crate::store::{KnownError, Reply};
 
     #[test]
     fn a_caller_is_blocked_until_then_and_the_memory_is_bounded() {
@@ -281,11 +281,11 @@ mod tests {
 
     #[test]
     fn nothing_is_taken_off_twice() {
-        let refused = || Err(Failure::Refused("OOM"));
+        let refused = || Err(Failure::Refused(KnownError::parse("OOM")));
         let number = || Ok(Reply::Integer(1));
         let cases = [
             (Err(Failure::Unreachable), "cd"),
-            (Err(Failure::Status(429)), "abcd"),
+            (Err(Failure::Status(429, None)), "abcd"),
             (Ok(vec![refused(), number(), number(), refused(), number(), refused()]), "bd"),
             (Ok(vec![number(), refused(), number(), number(), number(), number()]), "a"),
         ];

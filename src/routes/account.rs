@@ -98,8 +98,9 @@ pub(super) async fn change_password<H: Host>(cx: &Context<'_, H>) -> Result<Resp
     let tag = user.tag();
     let session = cx.sessions().end_others(&tag, session).await?;
     let stored = cx.accounts().set_password(stored, &new.0).await?;
-    let session = cx.sessions().end_others(&tag, session).await?;
-    let session = cx.sessions().reauthenticate(session).await?;
+    // From here on the password is another one: that the session has ended meanwhile must not look as if nothing was done.
+    let session = cx.sessions().end_others(&tag, session).await.map_err(Error::after_a_change)?;
+    let session = cx.sessions().reauthenticate(session).await.map_err(Error::after_a_change)?;
     // The devices that knew the old password are strangers now; this one is not.
     Ok(add_device_cookie(cx, cx.show(&session), None, &stored.account, &name))
 }

@@ -31,30 +31,32 @@ impl<H: Host> Sessions<'_, H> {
             drop(self.store.run_all(Batch::default().delete(keys)).await);
         }
         for ticket in presented {
-            if self.note_presented(&ticket).await.is_err() {
+            if self.write_presented(&ticket).await.is_err() {
                 self.isolate.forget_noted(&ticket.id.handle());
             }
         }
     }
 
     /// From now on the grace of the id before this one runs out.
-    async fn note_presented(&self, ticket: &Ticket) -> Result<(), Error> {
+    async fn write_presented(&self, ticket: &Ticket) -> Result<(), Error> {
         let change = |head: Option<&FamilyHead>| match head {
-            Some(head) if head.generation > ticket.generation || head.is_seen() => None,
-            Some(head) if head.generation == ticket.generation => Some(head.seen(self.host.now())),
-            _ => Some(FamilyHead::presented(ticket, self.host.now())),
+            Some(head) if head.generation > ticket.generation => None,
+            Some(head) if head.generation == ticket.generation => {
+                (!head.is_seen()).then(|| head.seen(self.host.now()))
+            }
+            older => Some(FamilyHead::presented(older, ticket, self.host.now())),
         };
-        self.update_head(ticket, None, &change).await
+        self.update_head(ticket, None, &change).await.map(drop)
     }
 
     /// Changes the head of a ticket's family, by compare-and-set: a change that arrives late must not undo a later one.
-    /// `stored`: what it probably is. `change` returns `None` if there is nothing to do.
+    /// `stored`: what it probably is. `change` returns `None` if there is nothing to do; then this returns false.
     pub(super) async fn update_head(
         &self,
         newest: &Ticket,
         mut stored: Option<Option<String>>,
         change: &dyn Fn(Option<&FamilyHead>) -> Option<FamilyHead>,
-    ) -> Result<(), Error> {
+    ) -> Result<bool, Error> {
         let (key, session_key) = (self.family_key(newest.family), self.key(&newest.id.handle()));
         let mut retry = Retry::default();
         loop {
@@ -67,7 +69,7 @@ impl<H: Host> Sessions<'_, H> {
                 }
             };
             let head = current.as_deref().and_then(FamilyHead::parse);
-            let Some(next) = change(head.as_ref()) else { return Ok(()) };
+            let Some(next) = change(head.as_ref()) else { return Ok(false) };
             // 2. The next one, if it is still the same; whether the session has ended meanwhile; and the end of the redirect
             // whose grace runs out.
             let (json, ttl) = (next.to_json(), newest.ends - self.host.now());
@@ -90,7 +92,7 @@ impl<H: Host> Sessions<'_, H> {
                         self.store.run_all(Batch::default().delete([&*key])).await?;
                     }
                     if is_written {
-                        return Ok(());
+                        return Ok(true);
                     }
                     self.check_deadline()?;
                 }

@@ -48,12 +48,26 @@ impl<H: Host> Sessions<'_, H> {
 
     /// The keys beside a session that was rotated: the head of its family, and the redirect to it.
     pub(super) fn leftovers(&self, session: &Session) -> Vec<String> {
-        if session.record.generation == 0 {
+        self.leftovers_of(&session.record, session.head.as_deref())
+    }
+
+    fn leftovers_of(&self, record: &Record, head: Option<&str>) -> Vec<String> {
+        if record.generation == 0 {
             return Vec::new();
         }
-        let head = session.head.as_deref().and_then(FamilyHead::parse);
-        let redirect = head.and_then(|head| head.from).map(|from| self.key(&from));
-        std::iter::once(self.family_key(session.record.family)).chain(redirect).collect()
+        let redirect =
+            head.and_then(FamilyHead::parse).and_then(|head| head.from).map(|from| self.key(&from));
+        std::iter::once(self.family_key(record.family)).chain(redirect).collect()
+    }
+
+    /// The head of a session's family, if it was ever rotated.
+    async fn head_of(&self, record: &Record) -> Result<Option<String>, Error> {
+        if record.generation == 0 {
+            return Ok(None);
+        }
+        let key = self.family_key(record.family);
+        let [head] = self.store.run(Batch::default().get_from_primary(&key)).await?;
+        Ok(head.value()?)
     }
 
     /// Deletes what is stored under a session's key and cannot be read. One call.
@@ -124,10 +138,13 @@ impl<H: Host> Sessions<'_, H> {
             match self.store.run(Batch::default().delete_if(&key, &stored)).await {
                 Ok([deleted]) if deleted.integer()? > 0 => {
                     // It has ended. What is left of it does no harm.
+                    let head = self.head_of(&record).await.ok().flatten();
                     let list_key = self.list_key(user);
-                    let batch = Batch::default()
-                        .delete([self.family_key(record.family)])
-                        .hash_delete(&list_key, [handle.to_string()]);
+                    let mut batch = Batch::default().hash_delete(&list_key, [handle.to_string()]);
+                    let leftovers = self.leftovers_of(&record, head.as_deref());
+                    if !leftovers.is_empty() {
+                        batch = batch.delete(leftovers);
+                    }
                     drop(self.store.run_all(batch).await);
                     return Ok(());
                 }

@@ -18,6 +18,8 @@ pub enum Error {
     Store(Failure),
     /// The session has ended meanwhile.
     Ended,
+    /// It is not known whether a write was made: what it was made to has ended meanwhile, or changed too often.
+    Unknown,
     /// What is stored under this session's key cannot be read. It is left as it is.
     Unreadable(Handle),
     /// An account cannot be read. It is left as it is.
@@ -40,6 +42,13 @@ pub enum Error {
     NotFound,
     /// The session was rotated too often within a minute: how long until it may be again.
     TooManyRotations(Duration),
+}
+
+impl Error {
+    /// The same, when part of the request was carried out already.
+    pub(crate) fn after_a_change(self) -> Self {
+        if self == Self::Ended { Self::Unknown } else { self }
+    }
 }
 
 impl From<Failure> for Error {
@@ -65,6 +74,9 @@ impl From<Error> for Problem {
         match error {
             Error::Store(failure) => Self::store_unavailable(failure),
             Error::Ended => Self::session_ended(),
+            Error::Unknown => Self::store_unavailable(
+                "it is not known whether a write was made, as its object has changed or ended since",
+            ),
             Error::Unreadable(handle) => unreadable(&format!("session {handle}")),
             Error::UnreadableAccount => unreadable("an account"),
             Error::Conflict => Self::conflict(

@@ -74,11 +74,7 @@ impl FamilyHead {
                 return Some(Self { from: Some(from), successors, ..current.clone() });
             }
             // The id before this one was presented, or there would be no rotation.
-            Some(current) if next_generation(current.generation) == newest.generation => {
-                current.seen(now).successors
-            }
-            _ if newest.generation > 1 => vec![Successor { rotation: None, seen: Some(now) }],
-            _ => Vec::new(),
+            _ => Self::presented_until(current, newest.generation.saturating_sub(1), now),
         };
         successors.retain(|successor| successor.seen.is_none_or(|seen| now < seen + GRACE));
         successors.push(Successor { rotation: Some((nonce, now)), seen: None });
@@ -86,10 +82,22 @@ impl FamilyHead {
         Some(Self { v: Version, generation, to, from: Some(from), successors })
     }
 
-    /// The head of a family whose newest id is presented, and whose head says something older or nothing.
-    pub fn presented(newest: &Ticket, now: Time) -> Self {
-        let successors = vec![Successor { rotation: None, seen: Some(now) }];
+    /// The head of a family whose newest id is presented; `current`: what the store has, if that knows something older.
+    pub fn presented(current: Option<&Self>, newest: &Ticket, now: Time) -> Self {
+        let successors = Self::presented_until(current, newest.generation, now);
         Self { v: Version, generation: newest.generation, to: newest.id.handle(), from: None, successors }
+    }
+
+    /// The rotations up to this position, whose id is presented now: those that the head does not know, too.
+    fn presented_until(current: Option<&Self>, generation: Generation, now: Time) -> Vec<Successor> {
+        /// As many as there can be within the grace.
+        const MAX_UNKNOWN: Generation = 8;
+        let known = current.map_or(0, |current| current.generation);
+        let mut successors = current.map_or_else(Vec::new, |current| current.seen(now).successors);
+        for _ in 0..generation.saturating_sub(known).min(MAX_UNKNOWN) {
+            successors.push(Successor { rotation: None, seen: Some(now) });
+        }
+        successors
     }
 
     /// The same head, whose newest id was presented now for the first time.
@@ -214,7 +222,7 @@ mod tests {
         let first = ticket();
         let (_, second) = rotate(None, &first, NOW);
         // Presented.
-        let head = FamilyHead::presented(&second, NOW);
+        let head = FamilyHead::presented(None, &second, NOW);
         assert_eq!(head.position(&first, NOW), Position::OldUnknown);
         assert_eq!(head.position(&first, NOW + GRACE), Position::GraceOver);
         // Presented, and then written all the same.

@@ -1,6 +1,6 @@
 //! The device list: a user's sessions.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use serde::Serialize;
 
@@ -83,7 +83,7 @@ impl<H: Host> Sessions<'_, H> {
             return Ok(Vec::new());
         }
         // 2. Their records.
-        let (mut alive, mut gone): (Vec<Listed>, _) = (Vec::new(), Vec::new());
+        let (mut alive, mut gone): (BTreeMap<_, Listed>, _) = (BTreeMap::new(), Vec::new());
         for handles in handles.chunks((MAX_READ / self.rules.max_bytes).max(1)) {
             let keys: Vec<String> = handles.iter().map(|handle| self.key(handle)).collect();
             let batch = Batch::default().get(keys.iter().chain([&state_key]).map(String::as_str));
@@ -99,7 +99,8 @@ impl<H: Host> Sessions<'_, H> {
                 match (value.as_deref().and_then(Entry::parse), value) {
                     (Some(Entry::Session(mut record)), _) if self.is_alive(&record, user, &state) => {
                         record.data = empty_data();
-                        alive.push(Listed { handle: *handle, record, ttl_ms });
+                        alive
+                            .insert((record.created_at, *handle), Listed { handle: *handle, record, ttl_ms });
                     }
                     (Some(Entry::Session(_) | Entry::Replaced(_)), _) | (_, None) => {
                         gone.push(handle.to_string());
@@ -113,14 +114,13 @@ impl<H: Host> Sessions<'_, H> {
         if !gone.is_empty() {
             let family = |name| listed.iter().find(|(listed, _)| listed == name).map(|(_, family)| family);
             let ended = gone.iter().filter_map(family).filter_map(|family| Family::parse(family));
-            let is_alive = |family: &Family| alive.iter().any(|listed| listed.record.family == *family);
+            let is_alive = |family: &Family| alive.values().any(|listed| listed.record.family == *family);
             let heads: Vec<String> =
                 ended.filter(|family| !is_alive(family)).map(|family| self.family_key(family)).collect();
             let batch = Batch::default().hash_delete(&list_key, gone);
             self.store.run_all(if heads.is_empty() { batch } else { batch.delete(heads) }).await?;
         }
-        alive.sort_by_key(|listed| (listed.record.created_at, listed.handle));
-        Ok(alive)
+        Ok(alive.into_values().collect())
     }
 
     pub(super) fn is_alive(&self, record: &Record, user: &UserTag, state: &UserState) -> bool {

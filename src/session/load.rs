@@ -84,7 +84,8 @@ impl<H: Host> Sessions<'_, H> {
     pub async fn load(&self, ticket: &Ticket, source: Source) -> Result<Option<Session>, Error> {
         let mut read = ticket.clone();
         let (loaded, _) = self.read(&mut read, None, source).await?;
-        self.follow(read, loaded).await
+        let session = self.follow(read, loaded).await?;
+        Ok(session.inspect(|session| self.note_presented(session, ticket)))
     }
 
     /// The same for a request that gets another session in any case, if there is a ticket; and in the same call the value
@@ -94,19 +95,32 @@ impl<H: Host> Sessions<'_, H> {
         ticket: Option<&Ticket>,
         key: &str,
     ) -> Result<(Option<Session>, Option<String>), Error> {
-        let Some(mut ticket) = ticket.cloned() else {
+        let Some(ticket) = ticket else {
             let [values] = self.store.run(Batch::default().get([key]).at_primary(key)).await?;
             return Ok((None, values.values(1)?.pop().flatten()));
         };
-        let (loaded, value) = self.read(&mut ticket, Some(key), Source::Primary).await?;
-        let session = match self.follow(ticket, loaded).await {
+        let mut read = ticket.clone();
+        let (loaded, value) = self.read(&mut read, Some(key), Source::Primary).await?;
+        let session = match self.follow(read, loaded).await {
             Err(Error::Unreadable(handle)) => {
                 self.host.log(&format_args!("session {handle} cannot be read; it is left as it is"));
                 None
             }
-            outcome => outcome?,
+            outcome => outcome?.inspect(|session| self.note_presented(session, ticket)),
         };
         Ok((session, value))
+    }
+
+    /// If a request came with the newest id of the family, and that is the first time, this is noted after the response.
+    fn note_presented(&self, session: &Session, carried: &Ticket) {
+        if session.ticket.id != carried.id || carried.generation == 0 {
+            return;
+        }
+        let head = session.head.as_deref().and_then(FamilyHead::parse);
+        let is_noted = |head: FamilyHead| head.generation >= carried.generation && head.is_seen();
+        if !head.is_some_and(is_noted) {
+            self.isolate.note_presented(carried);
+        }
     }
 
     /// The same as the primary has it now: after a write was refused, or its answer was lost.
@@ -129,7 +143,7 @@ impl<H: Host> Sessions<'_, H> {
                     let stolen = loaded.head().filter(|head| !is_in_grace && is_over(head));
                     let session = match stolen {
                         Some(head) => self.end_stolen(&head).await?,
-                        None => self.session_of(ticket, loaded, &carried),
+                        None => self.session_of(ticket, loaded),
                     };
                     if session.is_none() && is_primary {
                         self.isolate.remember_dead(carried.id.handle());
@@ -159,8 +173,7 @@ impl<H: Host> Sessions<'_, H> {
     }
 
     /// The session that was read, if it lives.
-    fn session_of(&self, ticket: Ticket, loaded: Loaded, carried: &Ticket) -> Option<Session> {
-        let head = loaded.head();
+    fn session_of(&self, ticket: Ticket, loaded: Loaded) -> Option<Session> {
         let (Some(Entry::Session(mut record)), Some(stored)) = (loaded.entry, loaded.stored) else {
             return None;
         };
@@ -171,12 +184,6 @@ impl<H: Host> Sessions<'_, H> {
         }
         if let (Some(user), Some(roles)) = (&mut record.user, loaded.state.roles) {
             user.roles = roles;
-        }
-        if ticket.id == carried.id && ticket.generation > 0 {
-            let is_noted = |head: &FamilyHead| head.generation >= ticket.generation && head.is_seen();
-            if !head.as_ref().is_some_and(is_noted) {
-                self.isolate.note_presented(&ticket);
-            }
         }
         Some(Session { ticket, record, stored, head: loaded.head })
     }

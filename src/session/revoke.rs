@@ -46,9 +46,8 @@ impl<H: Host> Sessions<'_, H> {
         let mark = self.new_mark();
         let Revoked { listed, before } = self.set_mark(user, &mark, None).await?;
         let Some(listed) = listed else {
-            let list_key = self.list_key(user);
-            let batch = Batch::default().at_primary(&list_key).hash(&*list_key);
-            let [_, listed] = self.store.run(batch).await?;
+            let batch = Batch::default().hash(self.list_key(user)).at_primary(self.state_key(user));
+            let [listed] = self.store.run(batch).await?;
             return self.count_ended(user, &listed.pairs()?, &before, mark).await;
         };
         let ended = self.count_ended(user, &listed, &before, mark).await?;
@@ -147,8 +146,8 @@ impl<H: Host> Sessions<'_, H> {
         if keys.is_empty() {
             return Ok(0);
         }
-        let (list_key, count) = (self.list_key(user), keys.len());
-        let [_, values] = self.store.run(Batch::default().at_primary(&list_key).get(keys)).await?;
+        let count = keys.len();
+        let [values] = self.store.run(Batch::default().get(keys).at_primary(self.state_key(user))).await?;
         let after = UserState { revocation_mark: Some(mark), ..UserState::default() };
         // By families: a rotation under way has written its session twice.
         let mut ended: Vec<Family> = Vec::new();

@@ -1,11 +1,12 @@
 //! Rotation: a new id for the same session. The old id redirects to it until its grace is over.
 
-use std::time::Duration;
+use std::{cell::Cell, time::Duration};
 
 use super::{Error, FamilyHead, Record, Redirect, Retry, Session, Sessions, Task};
 use crate::{
     host::Host,
     id::{Id, next_generation},
+    store::Batch,
     time::Time,
 };
 
@@ -96,12 +97,22 @@ impl<H: Host> Sessions<'_, H> {
     /// Writes the head of the family. If that fails, the redirect alone leads on from the old id.
     async fn record_rotation(&self, old: &Session, new: &Session, redirect: Redirect) {
         let (from, newest) = (old.ticket.id.handle(), &new.ticket);
-        let change = |head: Option<&FamilyHead>| FamilyHead::rotated(head, from, redirect.nonce, newest);
-        if self.update_head(newest, Some(old.head.clone()), &change).await.is_err() {
-            self.host.log(&format_args!(
+        let is_overtaken = Cell::new(false);
+        let change = |head: Option<&FamilyHead>| {
+            is_overtaken.set(head.is_some_and(|head| head.generation > newest.generation));
+            FamilyHead::rotated(head, from, redirect.nonce, newest)
+        };
+        match self.update_head(newest, Some(old.head.clone()), &change).await {
+            // The new id was presented already, and rotated: the redirect to it is kept no longer than the grace.
+            Ok(_) if is_overtaken.get() => {
+                let key = self.key(&from);
+                drop(self.store.run_all(Batch::default().expire(&key, Redirect::TTL)).await);
+            }
+            Ok(_) => {}
+            Err(_) => self.host.log(&format_args!(
                 "session {}: the head of its family could not be written",
-                new.ticket.id.handle()
-            ));
+                newest.id.handle()
+            )),
         }
     }
 }

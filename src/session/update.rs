@@ -11,7 +11,6 @@ use crate::{
     http::Preconditions,
     id::{Family, Id, Nonce},
     json::Version,
-    store::Failure,
 };
 
 impl<H: Host> Sessions<'_, H> {
@@ -116,8 +115,6 @@ pub(crate) async fn update<H: Host, T: Versioned>(
     write: impl AsyncFn(&T, &T) -> Result<bool, Error>,
     mut reload: impl AsyncFnMut(T) -> Result<T, Error>,
 ) -> Result<T, Error> {
-    /// Whether a write was made cannot be known, and so not be told.
-    const UNKNOWN: Error = Error::Store(Failure::Unreachable);
     let mut retry = Retry::default();
     // The writes whose answers were lost: the revision they replace, and their own.
     let mut unsettled: Vec<(Nonce, Nonce)> = Vec::new();
@@ -129,7 +126,7 @@ pub(crate) async fn update<H: Host, T: Versioned>(
             }
             if !current.includes(base) {
                 // There were too many changes since.
-                return Err(UNKNOWN);
+                return Err(Error::Unknown);
             }
         }
         // 2. The change, on the newest state known.
@@ -146,7 +143,7 @@ pub(crate) async fn update<H: Host, T: Versioned>(
         }
         // 4. Another change was faster, or the answer was lost: read it again.
         current = match reload(current).await {
-            Err(Error::Ended | Error::NoAccount) if !unsettled.is_empty() => return Err(UNKNOWN),
+            Err(Error::Ended | Error::NoAccount) if !unsettled.is_empty() => return Err(Error::Unknown),
             outcome => outcome?,
         };
     }

@@ -95,7 +95,7 @@ const DISCARDED: &str = "because of: ";
 
 impl KnownError {
     /// From the text of an error.
-    pub(super) fn parse(text: &str) -> Self {
+    pub(crate) fn parse(text: &str) -> Self {
         let find = |text: &str| KNOWN.into_iter().find(|known| begins_with(text, known.name));
         let reason = text.strip_prefix("EXECABORT ").and_then(|text| text.split_once(DISCARDED));
         reason.and_then(|(_, reason)| find(reason)).or_else(|| find(text)).unwrap_or(UNKNOWN)
