@@ -206,7 +206,9 @@ function enter(welcome) {
     counter.adopt(exchange, say);
     for (const form of byId("outside").querySelectorAll("form")) form.reset();
     const isLong = api.sessionOf(exchange)?.remember;
-    const how = isLong ? "You are remembered here." : "You are logged in until you close the browser.";
+    const how = isLong
+      ? "You are remembered here, also when the browser is closed, until a countdown on the ticket runs out."
+      : "You are logged in until you close the browser, or a countdown on the ticket runs out.";
     tell("account-said", `${welcome}, ${user?.name}. ${how}`);
   };
 }

@@ -11,14 +11,23 @@ import { draw, drawUnknown, tick } from "./ticket.js";
 
 const BURST = 20;
 
+/** Who comes back to the page sees how it stands now, unless that was told in the last so many milliseconds. */
+const FRESH = 5000;
+
 const form = byId("form", HTMLFormElement);
 const pips = byId("pips");
 
 /** What the Worker last said. @type {Session | null} */
 let session = null;
 
-/** The ETag that came with it. @type {string | null} */
+/** The ETag of the state that whoever is at the form has seen. @type {string | null} */
 let etag = null;
+
+/** Whether the last answer told that the session before it is gone: ended, or replaced by one of nobody. */
+let isGone = false;
+
+/** Whether an answer contradicted what is shown: it may be somebody else's doing. */
+let isStale = false;
 
 /** Whether the form holds something that was typed and not stored. */
 let dirty = false;
@@ -28,11 +37,19 @@ let busy = false;
 /** Where the present action speaks, or the last one did. */
 let where = "ticket-said";
 
+/** Counts the actions: an answer that one of them has overtaken tells nothing any more. */
+let turn = 0;
+
+/** Whether the page is looking by itself, and when the last answer came. */
+let isPeeking = false;
+let answered = -Infinity;
+
 /** The end of a session at which the Worker was last asked whether it has ended. @type {string | undefined} */
 let asked;
 
 on("look", "ticket-said", async (say) => {
-  if (adopt(await one(api.look()), say)) say("This is how it stands now.");
+  const before = session;
+  if (adopt(await one(api.look()), say)) say(isGone ? ended(before) : "This is how it stands now.");
 });
 
 on("rotate", "ticket-said", async (say) => {
@@ -43,18 +60,21 @@ on("rotate", "ticket-said", async (say) => {
 });
 
 on("logout", "ticket-said", async (say) => {
+  dirty = false;
   if (adopt(await one(api.logOut()), say)) say("Logged out. The ticket is gone, and so is the coat.");
 });
 
 on("visit", "visits-said", async (say) => {
   pips.replaceChildren();
-  if (adopt(await one(api.increment("/visits", 1)), say)) say("Counted.");
+  const before = session;
+  if (!adopt(await one(api.increment("/visits", 1)), say)) return;
+  say(isGone ? `${ended(before)} Counted, in a new session.` : "Counted.");
 });
 
 on("burst", "visits-said", async (say) => {
   // Without a ticket each of the twenty would be handed its own, so one goes ahead to fetch it.
   if (!session && !adopt(await one(api.increment("/visits", 0)), say)) return;
-  const before = visits();
+  const [before, sessionBefore] = [visits(), session];
   const dots = Array.from({ length: BURST }, () => make("li", ""));
   pips.replaceChildren(...dots);
   say(`${BURST} requests on their way…`);
@@ -70,13 +90,18 @@ on("burst", "visits-said", async (say) => {
   // Who was refused does not ask on: the newest state that an answer told has to do.
   const newest = exchanges.some(quota.refused) ? newestOf(exchanges) : await one(api.look());
   if (newest && !adopt(newest, say)) return;
-  tally(exchanges, before, say);
+  if (!isGone) return tally(exchanges, before, say);
+  say(
+    `${ended(sessionBefore)} Without one, each of the requests at once began its own, and one is kept.`,
+    "bad",
+  );
 });
 
 onSubmit(form, () => {
   act("form-said", async (say) => {
     const entered = Object.fromEntries(["name", "colour"].map((key) => [key, entry(key) || null]));
     const careful = byId("careful", HTMLInputElement).checked;
+    const before = session;
     const exchange = await one(api.merge(entered, careful ? etag : null));
     const changed = exchange.status === 412;
     byId("relook").hidden = !changed;
@@ -89,17 +114,23 @@ onSubmit(form, () => {
     if (!adopt(exchange, say)) return;
     dirty = false;
     fill();
-    say("Stored. Reload the page: it will still be there.");
+    const done = isGone ? `${ended(before)} Stored, in a new session.` : "Stored.";
+    say(`${done} Reload the page: it will still be there.`);
   });
 });
 
 form.addEventListener("input", () => (dirty = true));
 
 on("relook", "form-said", async (say) => {
+  const before = session;
   if (!adopt(await one(api.look()), say)) return;
   byId("store").focus();
   byId("relook").hidden = true;
-  say("Looked. What you entered is kept: store it now, or change it first.");
+  say(
+    isGone
+      ? `${ended(before)} What you entered is kept.`
+      : "Looked. What you entered is kept: store it now, or change it first.",
+  );
 });
 
 setInterval(() => {
@@ -116,8 +147,19 @@ setInterval(() => {
 account.open({ act, one, adopt });
 
 act("ticket-said", async (say) => {
-  if (!adopt(await one(api.look()), say)) drawUnknown();
+  const exchange = await one(api.look());
+  if (adopt(exchange, say)) return;
+  drawUnknown();
+  if (exchange.status === 404) {
+    say(
+      `No routes at ${exchange.path}: after a change of base_path, "npm run build" tells this page.`,
+      "bad",
+    );
+  }
 });
+
+document.addEventListener("visibilitychange", peek);
+window.addEventListener("focus", peek);
 
 /** @typedef {(text: string, kind?: "good" | "bad") => void} Say */
 
@@ -138,6 +180,7 @@ function on(id, place, action) {
 async function act(place, action) {
   if (busy) return;
   busy = true;
+  turn += 1;
   where = place;
   enable();
   /** @type {Say} */
@@ -146,10 +189,50 @@ async function act(place, action) {
   try {
     await action(say);
     await account.refresh();
+    if (isStale) await correct(say);
   } finally {
     busy = false;
     enable();
   }
+}
+
+/** Shows how it stands, after an answer that what is shown does not hold. @param {Say} say */
+async function correct(say) {
+  isStale = false;
+  const before = session;
+  if (adopt(await one(api.look()), say) && isGone) say(ended(before), "bad");
+}
+
+/**
+ * Looks by itself when someone comes back to the page: the session may have changed or ended elsewhere. Nothing
+ * waits for it, and an action that begins meanwhile knows better.
+ */
+async function peek() {
+  const isFresh = performance.now() - answered < FRESH;
+  if (document.visibilityState !== "visible" || busy || isPeeking || isFresh || quota.isWaiting("")) return;
+  isPeeking = true;
+  const [before, then] = [session, turn];
+  try {
+    const exchange = await api.look();
+    note([exchange]);
+    if (turn !== then || !api.succeeded(exchange)) return;
+    const seen = etag;
+    if (before?.handle === api.sessionOf(exchange)?.handle) adopt(exchange, () => {});
+    else {
+      await act("ticket-said", async (say) => {
+        if (adopt(exchange, say) && isGone) say(ended(before), "bad");
+      });
+    }
+    if (dirty) etag = seen; // who is at the form has not seen another state
+  } finally {
+    isPeeking = false;
+  }
+}
+
+/** What became of a session that is not there any more. @param {Session | null} before */
+function ended(before) {
+  const who = before?.user ? "You have been logged out" : "The session has ended";
+  return `${who}, perhaps in another tab or from another device.`;
 }
 
 /** Buttons are dimmed by ARIA and not by `disabled`, which would throw the keyboard's focus away. */
@@ -172,6 +255,8 @@ async function one(pending) {
 
 /** Puts exchanges into the log, and heeds what they say of limits. @param {Exchange[]} exchanges */
 function note(exchanges) {
+  answered = performance.now();
+  isStale ||= session !== null && exchanges.some((exchange) => api.code(exchange) === "unauthenticated");
   record(exchanges);
   quota.heed(exchanges, where);
 }
@@ -186,13 +271,36 @@ function adopt(exchange, say) {
     say(api.reason(exchange), "bad");
     return false;
   }
+  const before = session;
   session = api.sessionOf(exchange);
   etag = session && api.header(exchange, "ETag");
+  isStale = false;
+  isGone = before !== null && !isSame(before, session);
+  if (isGone) forget();
   draw(session, etag, exchange.clock);
   account.show(session);
   byId("visits").textContent = String(session?.data.visits ?? 0);
   fill();
   return true;
+}
+
+/**
+ * Whether a session lives on in another: the same one, rotated perhaps, or the one that a login made of it.
+ * @param {Session} before
+ * @param {Session | null} after
+ */
+function isSame(before, after) {
+  if (!after) return false;
+  if (!before.user) return after.user !== null || after.created_at === before.created_at;
+  return after.user?.id === before.user.id;
+}
+
+/** What was said of a session that is gone does not hold any more. */
+function forget() {
+  for (const said of document.querySelectorAll("[role=status]")) if (said.id !== where) said.textContent = "";
+  if (where !== "visits-said") pips.replaceChildren();
+  byId("relook").hidden = true;
+  quota.forget();
 }
 
 /** Shows in the form what is stored, unless someone is typing there. */

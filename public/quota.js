@@ -56,6 +56,11 @@ export function move(place) {
   byId(place).after(wait);
 }
 
+/** The session is gone, and what it had left of its limits. */
+export function forget() {
+  if (/^(session|user)\b/.test(shown?.name ?? "")) draw();
+}
+
 /** Whether an exchange was refused by a limit. @param {Exchange} exchange */
 export const refused = (exchange) => exchange.status === 429;
 

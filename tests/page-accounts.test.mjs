@@ -49,7 +49,10 @@ describeInBrowser("the accounts of the page", () => {
     await press(page, "Count a visit");
     await page.getByLabel("Remember me").check();
     await logIn(page);
-    assert.match(await textOf(page, "account-said"), /^Welcome back, .*remembered here\.$/);
+    assert.match(
+      await textOf(page, "account-said"),
+      /^Welcome back, .*remembered here, also when the browser is closed/,
+    );
     assert.equal(await textOf(page, "remember"), "yes");
     assert.deepEqual(await dataOf(page), { visits: 1 });
     const cookie = (await home.cookies()).find(({ name }) => name === COOKIE);

@@ -1,17 +1,20 @@
-/** What the README says, done as printed. */
+/** What the README and docs/ print of curl, done as printed; and that what they name is there. */
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
-import { mkdtemp, rm } from "node:fs/promises";
+import { cp, mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
-import { promisify } from "node:util";
+import { parseEnv, promisify } from "node:util";
 import { startApp } from "./support/app.mjs";
 import { startBoth } from "./support/worker.mjs";
 
 const root = new URL("../", import.meta.url);
 const readme = readFileSync(new URL("README.md", root), "utf8");
+const guides = ["README.md", ...readdirSync(new URL("docs/", root)).map((name) => `docs/${name}`)]
+  .filter((name) => name.endsWith(".md"))
+  .map((name) => ({ name, text: readFileSync(new URL(name, root), "utf8") }));
 
 /** What differs from run to run. @param {string} output */
 const settled = (output) =>
@@ -20,19 +23,26 @@ const settled = (output) =>
     .replaceAll(/\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ/g, "…")
     .trim();
 
-test("the curl lines work as printed", async () => {
-  const blocks = [...readme.matchAll(/```console\n(.*?)```/gs)].map(([, block]) => block ?? "");
-  const steps = blocks.flatMap((block) => block.split(/^\$ /m).slice(1));
-  assert.ok(steps.length >= 6, `${steps.length} commands found`);
+test("the curl lines of the README and of docs/ work as printed", async () => {
   const app = await startApp();
   const cwd = await mkdtemp(join(tmpdir(), "cloakroom-"));
+  await cp(app.secrets, join(cwd, ".dev.vars"));
+  const { ADMIN_TOKEN } = parseEnv(await readFile(app.secrets, "utf8"));
   try {
-    for (const step of steps) {
-      const [command = "", ...expected] = step.split("\n");
-      const here = command.replace("localhost:8787", app.url.replace("http://", ""));
-      const { stdout } = await promisify(execFile)("/bin/sh", ["-c", here], { cwd });
-      assert.equal(settled(stdout), settled(expected.join("\n")), command);
+    let count = 0;
+    for (const { name, text } of guides) {
+      const blocks = [...text.matchAll(/```console\n(.*?)```/gs)].map(([, block]) => block ?? "");
+      for (const step of blocks.flatMap((block) => block.split(/^\$ /m).slice(1))) {
+        const [command = "", ...expected] = step.split("\n");
+        const here = command.replace("localhost:8787", app.url.replace("http://", ""));
+        // Each has a shell of its own, in which an exported variable would not last.
+        const env = { ...process.env, ADMIN_TOKEN };
+        const { stdout } = await promisify(execFile)("/bin/sh", ["-c", here], { cwd, env });
+        assert.equal(settled(stdout), settled(expected.join("\n")), `${name}: ${command}`);
+        count += 1;
+      }
     }
+    assert.ok(count > 20, `${count} commands found`);
   } finally {
     await app.stop();
     await rm(cwd, { recursive: true });
@@ -42,7 +52,8 @@ test("the curl lines work as printed", async () => {
 test("every setting of the table exists, and its default is accepted", async () => {
   /** @type {Record<string, any>} */
   const settings = {};
-  const rows = [...readme.matchAll(/^\| `([\w.]+)` \| `(.+?)` \|/gm)];
+  const table = readFileSync(new URL("docs/configuration.md", root), "utf8");
+  const rows = [...table.matchAll(/^\| `([\w.]+)` \| `(.+?)` \|/gm)];
   for (const [, name = "", value = ""] of rows) {
     const [inner = "", outer] = name.split(".").reverse();
     (outer ? (settings[outer] ??= {}) : settings)[inner] = JSON.parse(value);
@@ -73,4 +84,27 @@ test("the map names existing files, and all of src", () => {
   }
   const sources = readdirSync(new URL("src/", root)).filter((name) => !name.endsWith(".d.ts"));
   assert.deepEqual(inSource.sort(), sources.sort());
+});
+
+test("every link leads to a file, and to a heading of it", () => {
+  const slug = (/** @type {string} */ heading) =>
+    heading
+      .toLowerCase()
+      .replaceAll(/[^\w\s-]/g, "")
+      .trim()
+      .replaceAll(" ", "-");
+  let count = 0;
+  for (const { name, text } of guides) {
+    for (const [, path = "", anchor] of text.matchAll(/\]\((?!https?:)([^)#]*)(?:#([^)]+))?\)/g)) {
+      const target = path ? new URL(path, new URL(name, root)) : new URL(name, root);
+      assert.ok(existsSync(target), `${name}: ${path}`);
+      if (!anchor) continue;
+      const headings = [...readFileSync(target, "utf8").matchAll(/^#+ (.*)$/gm)].map(([, it = ""]) =>
+        slug(it),
+      );
+      assert.ok(headings.includes(anchor), `${name}: ${path}#${anchor}`);
+      count += 1;
+    }
+  }
+  assert.ok(count > 3);
 });

@@ -58,7 +58,7 @@ pub(super) fn for_path(
     if below.is_empty() {
         return Some(["the routes are below it, such as ", base_path, "/session"].concat());
     }
-    // 3. The pattern, as the README has it.
+    // 3. The pattern, as docs/api.md has it.
     let pattern = find(below)?;
     let pattern = pattern.strip_suffix("/**").unwrap_or(pattern);
     let (before, after) = pattern.split_once('*').unwrap_or((pattern, ""));

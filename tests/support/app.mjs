@@ -10,11 +10,12 @@ import { freePort } from "../../tools/port.mjs";
 
 const start = fileURLToPath(new URL("../../tools/start.mjs", import.meta.url));
 
-/** @returns {Promise<{ url: string, stop(): Promise<void> }>} */
+/** `secrets` is the file that took the place of .dev.vars. @returns {Promise<{ url: string, secrets: string, stop(): Promise<void> }>} */
 export async function startApp() {
   const dir = await mkdtemp(join(tmpdir(), "cloakroom-"));
   const port = await freePort();
-  const places = ["--port", String(port), "--state", join(dir, "state"), "--dev-vars", join(dir, "dev.vars")];
+  const secrets = join(dir, "dev.vars");
+  const places = ["--port", String(port), "--state", join(dir, "state"), "--dev-vars", secrets];
   const child = spawn(process.execPath, [start, ...places], { stdio: ["ignore", "pipe", "pipe"] });
   const exited = once(child, "exit");
   /** @type {string[]} */
@@ -31,6 +32,7 @@ export async function startApp() {
   });
   return {
     url,
+    secrets,
     async stop() {
       child.kill("SIGINT");
       await exited;
