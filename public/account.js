@@ -72,8 +72,8 @@ export function open(lent) {
     done: enter("Welcome"),
     fault: (exchange) => {
       if (exchange.status === 409) return { field: "username" };
-      const isName = /username/.test(api.reason(exchange));
-      return exchange.status === 422 ? { field: isName ? "username" : "password" } : undefined;
+      const named = /username/.test(api.reason(exchange)) ? "username" : "password";
+      return exchange.status === 422 ? { field: api.member(exchange) ?? named } : undefined;
     },
   });
 

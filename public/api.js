@@ -11,6 +11,9 @@ const PATIENCE = 15_000;
 /** Members of a request that are for the Worker alone. */
 const SECRETS = new Set(["password", "current", "new"]);
 
+/** A problem with one member of a request begins with its name. People see which field is meant. */
+const MEMBER = /^"(\w+)": /;
+
 /** Response headers worth showing, as their standards spell them. */
 const SHOWN = [
   "Content-Type",
@@ -108,11 +111,15 @@ export const header = (exchange, name) => exchange.received.find(([n]) => n === 
 /** What kind of problem an answer is, in the Worker's word for it. @param {Exchange} exchange */
 export const code = (exchange) => /** @type {Problem | undefined} */ (exchange.json)?.code ?? "";
 
+/** Which member of the request a problem is about, if it names one. @param {Exchange} exchange */
+export const member = (exchange) =>
+  MEMBER.exec(/** @type {Problem | undefined} */ (exchange.json)?.detail ?? "")?.[1];
+
 /** Why an exchange did not succeed, for people. @param {Exchange} exchange */
 export function reason(exchange) {
   if (exchange.failure) return exchange.failure;
   const { title, detail, code } = /** @type {Problem} */ (exchange.json ?? {});
-  const said = detail ?? title ?? "The Worker gave no reason.";
+  const said = detail?.replace(MEMBER, "") ?? title ?? "The Worker gave no reason.";
   const sentence = said.replace(/^./, (first) => first.toUpperCase()).replace(/[^.!?]$/, "$&.");
   return `${sentence} (${[exchange.status, code].filter(Boolean).join(" ")})`;
 }
