@@ -56,6 +56,12 @@ impl<'a, H: Host> CountingStore<'a, H> {
         self.send(batch).await?.into_iter().collect()
     }
 
+    /// The same for a read that finds out whether a ticket is dead: the replies are given also if the request is over a
+    /// limit, which [`Self::check`] tells.
+    pub async fn read_all(&self, batch: Batch<'_>) -> Result<Vec<Reply>, Failure> {
+        self.send_counted(batch).await?.into_iter().collect()
+    }
+
     /// Counts the request in a call of its own, if no other call has counted it.
     pub async fn count(&self) -> Result<(), Failure> {
         if self.limiter.is_due() { self.send(Batch::default()).await.map(drop) } else { Ok(()) }
@@ -86,8 +92,18 @@ impl<'a, H: Host> CountingStore<'a, H> {
         self.store.backoff(attempts).await;
     }
 
-    /// Sends the batch; if the request is not counted yet, with its counters.
+    /// The same, unless the request turns out to be over a limit: then the replies are withheld.
     async fn send(&self, batch: Batch<'_>) -> Result<Replies, Failure> {
+        let is_due = self.limiter.is_due();
+        let replies = self.send_counted(batch).await?;
+        if is_due {
+            self.check().map_err(|_| Failure::RateLimited)?;
+        }
+        Ok(replies)
+    }
+
+    /// Sends the batch; if the request is not counted yet, with its counters.
+    async fn send_counted(&self, batch: Batch<'_>) -> Result<Replies, Failure> {
         let (sent, deadline) = (self.store.now(), self.store.deadline());
         if !self.limiter.is_due() {
             return self.send_uncounted(batch, deadline).await;
@@ -113,7 +129,6 @@ impl<'a, H: Host> CountingStore<'a, H> {
         }
         let Err(failure) = outcome else {
             self.limiter.record_outcome(&keys, memory.store_time(sent));
-            self.check().map_err(|_| Failure::RateLimited)?;
             return outcome;
         };
         // 4. Whether it was counted is not known: a counter may exist without its time to live.

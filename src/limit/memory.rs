@@ -63,6 +63,11 @@ impl Memory {
         remember(&mut self.blocked.borrow_mut(), name, until);
     }
 
+    /// Forgets that a caller is over a limit.
+    pub(super) fn unblock(&self, name: &str) {
+        self.blocked.borrow_mut().remove(name);
+    }
+
     /// Whether this counter is known to exist, with its time to live.
     pub(super) fn is_open(&self, key: &str) -> bool {
         self.open.borrow().contains_key(key)

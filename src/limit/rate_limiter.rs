@@ -112,10 +112,23 @@ impl<'a> RateLimiter<'a> {
         self.refund_where(|charge| names.contains(&&*charge.name));
     }
 
-    /// Takes the ticket's limits back, and what was counted in them: it turned out to be dead.
+    /// Takes the ticket's limits back, and what was counted in them: it turned out to be dead. If they have refused the
+    /// request, its owner is not to be blocked by that, and the other limits count it again.
     pub fn withdraw_ticket(&self) {
         self.refund_where(|charge| charge.is_ticket_s);
-        self.charges.borrow_mut().retain(|charge| !charge.is_ticket_s);
+        let mut was_refused = false;
+        let mut charges = self.charges.borrow_mut();
+        charges.retain(|charge| {
+            if charge.is_ticket_s && matches!(charge.verdict, Some(Verdict::Refused { .. })) {
+                was_refused = true;
+                self.memory.unblock(&charge.counter);
+            }
+            !charge.is_ticket_s
+        });
+        let passed = |charge: &&mut Charge| matches!(charge.verdict, Some(Verdict::Passed { .. }));
+        for charge in charges.iter_mut().filter(passed).filter(|_| was_refused) {
+            (charge.verdict, charge.is_due) = (None, true);
+        }
     }
 
     /// Removes a limit from the request, and gives back what it was counted.

@@ -53,6 +53,16 @@ impl Loaded {
         self.head.as_deref().and_then(FamilyHead::parse)
     }
 
+    /// Whether there is no session, by what the primary says, and no way to another.
+    fn is_dead(&self) -> bool {
+        match &self.entry {
+            Some(Entry::Session(record)) => !record.survives(&self.state),
+            Some(Entry::Redirect(_)) => false,
+            Some(Entry::Replaced(_)) => true,
+            None => self.stored.is_none() && self.head.is_none(),
+        }
+    }
+
     /// Whether it is a redirect that was written less than the grace ago. Then its id may be used, even if the head does not
     /// know of the rotation: those of 0.1 know of none.
     fn is_new_redirect(&self, now: Time) -> bool {
@@ -218,12 +228,10 @@ impl<H: Host> Sessions<'_, H> {
             batch = batch.at_primary(key);
         }
         let is_counting = self.store.counts_next();
-        let outcome = self.store.run_all(batch).await;
+        let outcome = self.store.read_all(batch).await;
         if is_touch_due {
             match outcome {
                 Ok(_) => ticket.issued = now,
-                // Over a limit: the replies are withheld, the touch was made.
-                Err(Failure::RateLimited) => {}
                 Err(_) => self.isolate.forget_touch(&handle),
             }
         }
@@ -233,6 +241,13 @@ impl<H: Host> Sessions<'_, H> {
         let values = replies.into_iter().next().ok_or(Failure::Garbled)?;
         let mut values = values.values(keys.len() + usize::from(other_key.is_some()))?.into_iter();
         let loaded = Loaded { is_touched: is_touch_due, ..loaded(&mut values, ticket, is_primary) };
+        if self.store.check().is_err() {
+            // A dead ticket is over nobody's limit.
+            if loaded.is_dead() {
+                self.store.limiter.withdraw_ticket();
+            }
+            self.store.check().map_err(|_| Failure::RateLimited)?;
+        }
         Ok((loaded, values.next().flatten()))
     }
 

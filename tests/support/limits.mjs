@@ -25,7 +25,7 @@ export const { store, start } = deployment;
 export const all = deployment.workers;
 
 /** Isolates with the same limits. @param {number} count @param {object} settings */
-const startAlike = (count, settings) =>
+export const startAlike = (count, settings) =>
   Promise.all(Array.from({ length: count }, () => deployment.start({ settings })));
 
 /** Four isolates with limits of a hundred. */
