@@ -45,7 +45,7 @@ pub(super) struct Listed {
 
 impl<H: Host> Sessions<'_, H> {
     /// The answer that lists a user's sessions, the oldest first. Two calls, and one more if some have expired; and more
-    /// for sessions that could have more than [`MAX_READ`] of data.
+    /// for sessions that could have more than 1 MiB of data.
     pub async fn list(&self, user: &UserTag, current: Option<&Handle>) -> Result<Response, Error> {
         let now = self.host.now();
         let item = |Listed { handle, record, ttl_ms }| {

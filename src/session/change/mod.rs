@@ -107,7 +107,7 @@ impl<'a> Change<'a> {
         }
     }
 
-    /// The data after the change. Its JSON has at most `max_bytes` and [`document::MAX_VALUES`] values; data that has more
+    /// The data after the change. Its JSON has at most `max_bytes` and 10,000 values; data that has more
     /// already may still shrink.
     pub fn apply(&self, data: &RawValue, max_bytes: usize) -> Result<Box<RawValue>, ApplyError> {
         // 1. Change all of it, or nothing. It was parsed before: it can be parsed.
