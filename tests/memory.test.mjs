@@ -27,7 +27,9 @@ afterEach(() => both.stop());
 
 /** @param {object} [settings] */
 async function start(settings = {}) {
-  both = await startBoth({ settings, secrets: { ADMIN_TOKEN } });
+  // A busy machine may take long to move as much data.
+  const all = { store: { timeout: "20s" }, ...settings };
+  both = await startBoth({ settings: all, secrets: { ADMIN_TOKEN } });
   return both.worker;
 }
 

@@ -112,7 +112,7 @@ pub(super) async fn delete<H: Host>(cx: &Context<'_, H>) -> Result<Response, Pro
     let stored = confirm(cx, &session, &user, &password).await?;
     // Sessions end before it and after it, as with a change of the password.
     let tag = user.tag();
-    cx.sessions().end_all(&tag, Some(&session.record)).await?;
+    cx.sessions().end_all(&tag, Some(session)).await?;
     cx.accounts().delete(stored).await?;
     cx.sessions().end_all(&tag, None).await?;
     cx.remove_cookie();

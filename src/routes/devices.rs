@@ -39,7 +39,7 @@ pub(super) async fn end_all<H: Host>(cx: &Context<'_, H>) -> Result<Response, Pr
         let session = cx.sessions().end_others(&user.tag(), session).await?;
         cx.issue_ticket(&session);
     } else {
-        cx.sessions().end_all(&user.tag(), Some(&session.record)).await?;
+        cx.sessions().end_all(&user.tag(), Some(session)).await?;
         cx.remove_cookie();
     }
     Ok(Response::no_content())

@@ -26,18 +26,36 @@ struct Revoked {
 
 impl<H: Host> Sessions<'_, H> {
     /// Ends all sessions of a user but the caller's, which survives the mark.
-    pub async fn end_others(&self, user: &UserTag, session: Session) -> Result<Session, Error> {
-        let mark = self.new_mark();
-        // The session knows the mark before the mark is set: no request in between finds it dead.
-        let session = self.survive_mark(session, &mark).await?;
-        self.revoke(user, &mark, Some(&session.record), Some(session.record.family)).await?;
-        Ok(session)
+    pub async fn end_others(&self, user: &UserTag, mut session: Session) -> Result<Session, Error> {
+        loop {
+            let mark = self.new_mark();
+            // The session knows the mark before the mark is set: no request in between finds it dead.
+            session = self.survive_mark(session, &mark).await?;
+            match self.revoke(user, &mark, Some(&session.record), Some(session.record.family)).await {
+                // It has ended; or another request of the same session has set a mark meanwhile, which it knows by now.
+                Err(Error::Ended) => {
+                    self.check_deadline()?;
+                    session = self.load_from_primary(session.ticket).await?.ok_or(Error::Ended)?;
+                }
+                outcome => return outcome.map(|()| session),
+            }
+        }
     }
 
     /// Ends all sessions of a user: those in the list, others, and those whose login is under way. `caller`: the session
     /// that asks for it, if one does.
-    pub async fn end_all(&self, user: &UserTag, caller: Option<&Record>) -> Result<(), Error> {
-        self.revoke(user, &self.new_mark(), caller, None).await
+    pub async fn end_all(&self, user: &UserTag, mut caller: Option<Session>) -> Result<(), Error> {
+        loop {
+            let record = caller.as_ref().map(|caller| &*caller.record);
+            match (self.revoke(user, &self.new_mark(), record, None).await, caller) {
+                // As above.
+                (Err(Error::Ended), Some(session)) => {
+                    self.check_deadline()?;
+                    caller = Some(self.load_from_primary(session.ticket).await?.ok_or(Error::Ended)?);
+                }
+                (outcome, _) => return outcome,
+            }
+        }
     }
 
     /// The same for an operator. Returns how many sessions it has ended: those in the list that lived until then. One call
