@@ -1,5 +1,7 @@
 //! Accounts: register, log in, and what needs the password again.
 
+use std::cell::Cell;
+
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -150,21 +152,32 @@ async fn begin_session<H: Host>(
 ) -> Result<Response, Problem> {
     let sessions = cx.sessions();
     let (user, client) = (account.user(), cx.device());
+    let was_anonymous = Cell::new(false);
     let make = |old: Option<&Session>| {
-        sessions.new_session(Some(user.clone()), carried_data(old, account), remember, client.clone())
+        was_anonymous.set(old.is_some_and(|old| old.record.user.is_none()));
+        let theirs = old.filter(|old| old.record.user.as_ref().is_some_and(|user| user.id == account.id));
+        // What the old one survives, the new one does.
+        let marks = theirs.map_or_else(Vec::new, |old| old.record.marks.clone());
+        sessions.new_session(Some(user.clone()), carried_data(old, account), remember, client.clone(), marks)
     };
-    let session = sessions.log_in(old, &make).await?;
-    if !session.record.marks.is_empty() {
+    let (session, mut counts) = sessions.log_in(old, &make).await?;
+    if counts && !session.record.marks.is_empty() {
         // All sessions were ended not long ago: perhaps by a change of the password, or with the account.
         let accounts = cx.accounts();
         let current = match accounts.read(&accounts.key(name)).await {
             Err(Error::UnreadableAccount) => None,
             current => current?,
         };
-        if current.is_none_or(|current| current.account.hash != account.hash) {
+        counts = current.is_some_and(|current| current.account.hash == account.hash);
+    }
+    if !counts {
+        // The visitor keeps what an anonymous session held, and nothing of a user's.
+        if was_anonymous.get() {
+            cx.issue_ticket(&sessions.renounce(session, &user.tag()).await?);
+        } else {
             sessions.discard(&session, &user.tag()).await?;
-            return Err(Error::Conflict.into());
         }
+        return Err(Error::Conflict.into());
     }
     cx.app.isolate.count("logins", cx.app.host.now());
     let response = cx.show(&session);

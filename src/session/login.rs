@@ -29,9 +29,8 @@ impl<H: Host> Sessions<'_, H> {
         }
         // 2. The session. It does not know a mark that is set in between, and so is revoked by it.
         let make = || {
-            let session = self.new_session(Some(user.clone()), data.clone(), remember, device.clone());
-            let record = Record { marks: mark.into_iter().collect(), ..(*session.record).clone() };
-            session.with_record(record)
+            let marks = mark.into_iter().collect();
+            self.new_session(Some(user.clone()), data.clone(), remember, device.clone(), marks)
         };
         let Created { session, listed, .. } = self.insert(&make).await?;
         // 3. Room for it.
@@ -40,20 +39,20 @@ impl<H: Host> Sessions<'_, H> {
     }
 
     /// Begins a session for a user who has just proved who they are, in exchange for the one they had, whose id is dead at
-    /// once. `make` makes the new one from the last state of the old one. One call.
+    /// once. `make` makes the new one from the last state of the old one. One call. False: all sessions of the user were
+    /// ended after this login began, so that it does not count; see [`Self::renounce`] and [`Self::discard`].
     pub async fn log_in(
         &self,
         old: Option<Session>,
         make: &dyn Fn(Option<&Session>) -> Session,
-    ) -> Result<Session, Error> {
+    ) -> Result<(Session, bool), Error> {
         let Created { session, listed, state } = self.swap(old, &|old| Some(make(old))).await?;
         self.isolate.count("sessions_created", self.host.now());
-        let Some(tag) = session.ticket.user else { return Ok(session) };
+        let Some(tag) = session.ticket.user else { return Ok((session, true)) };
         let session = match state.revocation_mark {
             Some(mark) if !session.record.survives(&state) => {
                 if self.began < mark.time() {
-                    self.discard(&session, &tag).await?;
-                    return Err(Error::Conflict);
+                    return Ok((session, false));
                 }
                 self.add_mark(session, mark).await?
             }
@@ -61,6 +60,25 @@ impl<H: Host> Sessions<'_, H> {
         };
         // The old one is gone: whatever fails now, the visitor gets the new one. The next login makes room.
         drop(self.enforce_max_per_user(&tag, listed).await);
+        Ok((session, true))
+    }
+
+    /// Makes a session that nobody knows yet an anonymous one: its login does not count, and the data is of the anonymous
+    /// session before it, which it has replaced.
+    pub async fn renounce(&self, session: Session, user: &UserTag) -> Result<Session, Error> {
+        let (id, now) = (session.ticket.id.clone(), self.host.now());
+        let record = Record {
+            user: None,
+            authenticated_at: None,
+            marks: Vec::new(),
+            device: Device::default(),
+            ..(*session.record).clone()
+        };
+        let session = Session::begin(id, record.with_revision(self.nonce()), now);
+        self.overwrite(&session).await?;
+        let list_key = self.list_key(user);
+        let batch = Batch::default().hash_delete(&list_key, [session.ticket.id.handle().to_string()]);
+        drop(self.store.run_all(batch).await);
         Ok(session)
     }
 
@@ -100,10 +118,16 @@ impl<H: Host> Sessions<'_, H> {
         let marks = std::iter::once(mark).chain(session.record.marks.iter().copied()).collect();
         let record = Record { marks, ..(*session.record).clone() };
         let next = session.with_record(record);
-        let (key, mut retry) = (self.key(&next.ticket.id.handle()), Retry::default());
+        self.overwrite(&next).await?;
+        Ok(next)
+    }
+
+    /// Overwrites a session that nobody knows yet.
+    async fn overwrite(&self, session: &Session) -> Result<(), Error> {
+        let (key, mut retry) = (self.key(&session.ticket.id.handle()), Retry::default());
         loop {
-            match self.store.run(Batch::default().overwrite(&key, &next.stored)).await {
-                Ok([done]) => return if done.is_ok()? { Ok(next) } else { Err(Error::Ended) },
+            match self.store.run(Batch::default().overwrite(&key, &session.stored)).await {
+                Ok([done]) => return if done.is_ok()? { Ok(()) } else { Err(Error::Ended) },
                 Err(failure) => retry.after(failure, self.store).await?,
             }
         }

@@ -26,7 +26,9 @@ impl<H: Host> Sessions<'_, H> {
 
     /// Begins an anonymous session. One call.
     pub async fn create(&self, data: Box<RawValue>) -> Result<Session, Error> {
-        let created = self.insert(&|| self.new_session(None, data.clone(), false, Device::default())).await?;
+        let created = self
+            .insert(&|| self.new_session(None, data.clone(), false, Device::default(), Vec::new()))
+            .await?;
         Ok(created.session)
     }
 
@@ -37,6 +39,7 @@ impl<H: Host> Sessions<'_, H> {
         data: Box<RawValue>,
         remember: bool,
         device: Device,
+        marks: Vec<Nonce>,
     ) -> Session {
         let now = self.host.now();
         let record = Record {
@@ -51,7 +54,7 @@ impl<H: Host> Sessions<'_, H> {
             rotations: Vec::new(),
             expires_at: self.rules.lifetimes.end(remember, now),
             remember,
-            marks: Vec::new(),
+            marks,
             device,
             family: Family(random(self.host)),
             generation: 0,
