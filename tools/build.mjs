@@ -55,7 +55,10 @@ once(
 );
 
 const wasm = join(out, "cloakroom_bg.wasm");
+const { default: binaryen } = await import("binaryen");
 once("optimised", [join(parts, "cloakroom_bg.wasm"), wasm, "tools/build.mjs"], "optimising wasm", () => {
+  const lean = join(parts, "lean.wasm");
+  writeFileSync(lean, withoutClasses(readFileSync(join(parts, "cloakroom_bg.wasm"))));
   const features = [
     "--enable-simd",
     "--enable-bulk-memory",
@@ -74,7 +77,7 @@ once("optimised", [join(parts, "cloakroom_bg.wasm"), wasm, "tools/build.mjs"], "
     "-O3",
     "--strip-debug",
     "--strip-producers",
-    join(parts, "cloakroom_bg.wasm"),
+    lean,
     "-o",
     partial,
   ]);
@@ -150,6 +153,25 @@ function once(name, inputs, what, run) {
   rmSync(stamp, { force: true });
   step(what, run);
   writeFileSync(stamp, print());
+}
+
+/**
+ * The module without what it exports for classes that JavaScript could make. `worker` has some, none of which is used
+ * here: nothing wraps one, and entry.js makes none.
+ * @param {Buffer} bytes
+ */
+function withoutClasses(bytes) {
+  if (readFileSync(join(parts, "cloakroom.js"), "utf8").includes("__wrap(")) return bytes;
+  const names = WebAssembly.Module.exports(new WebAssembly.Module(new Uint8Array(bytes))).map(({ name }) => name);
+  const classes = names.flatMap((name) => /^__wbg_(.+)_free$/.exec(name)?.[1] ?? []);
+  const isOfClass = (/** @type {string} */ name) =>
+    classes.some(
+      (one) => name.startsWith(`${one}_`) || (name.startsWith("__wbg_") && name.includes(`_${one}_`)),
+    );
+  const module = binaryen.readBinary(bytes);
+  module.setFeatures(binaryen.Features.All);
+  names.filter(isOfClass).forEach((name) => module.removeExport(name));
+  return module.emitBinary();
 }
 
 /**

@@ -1,10 +1,11 @@
 //! What may wait until after the response. None of it decides anything: if it is lost, a key is kept until it expires, or
 //! the first use of an id is noted at its next use.
 
-use super::{Error, FamilyHead, Redirect, Retry, Sessions};
+use super::{Entry, Error, FamilyHead, Redirect, Retry, Sessions, family::Rotation};
 use crate::{
     host::Host,
-    store::{Batch, Failure, Reply},
+    id::Family,
+    store::{Batch, Failure},
     ticket::Ticket,
 };
 
@@ -13,10 +14,14 @@ use crate::{
 pub enum Task {
     /// Deletes keys that lead nowhere any more.
     Delete(Vec<String>),
+    /// Deletes what stands beside a session that was rotated and has ended.
+    DeleteFamily(Family),
     /// Lets a redirect end soon: its grace runs, and it was touched as if it were a session.
     ShortenRedirect(String),
     /// Notes that a ticket with the newest id of its family was presented.
     NotePresented(Ticket),
+    /// Notes what only redirects knew: how older ids lead to the newest, which this ticket has.
+    NoteRotations(Ticket, Vec<Rotation>),
 }
 
 impl<H: Host> Sessions<'_, H> {
@@ -26,8 +31,15 @@ impl<H: Host> Sessions<'_, H> {
         for task in self.isolate.take_tasks() {
             match task {
                 Task::Delete(more) => keys.extend(more),
+                Task::DeleteFamily(family) => drop(self.delete_family(family).await),
                 Task::ShortenRedirect(key) => redirects.push(key),
                 Task::NotePresented(ticket) => presented.push(ticket),
+                Task::NoteRotations(newest, rotations) => {
+                    let change = |head: Option<&FamilyHead>| {
+                        FamilyHead::with_rotations(head, &newest, &rotations, self.host.now())
+                    };
+                    drop(self.update_head(&newest, None, &change).await);
+                }
             }
         }
         if !keys.is_empty() {
@@ -95,9 +107,15 @@ impl<H: Host> Sessions<'_, H> {
                 Ok(replies) => {
                     let mut replies = replies.into_iter();
                     let is_written = replies.next().ok_or(Failure::Garbled)?.is_ok()?;
-                    let has_ended = replies.next() == Some(Reply::Null);
+                    let session = replies.next().ok_or(Failure::Garbled)?.value()?;
+                    let has_ended = session
+                        .is_none_or(|stored| matches!(Entry::parse(&stored), Some(Entry::Replaced(_))));
                     if is_written && has_ended {
-                        self.store.run_all(Batch::default().delete([&*key])).await?;
+                        let redirect = next.from.map(|from| self.key(&from));
+                        self.store
+                            .run_all(Batch::default().delete(redirect.into_iter().chain([key])))
+                            .await?;
+                        return Ok(true);
                     }
                     if is_written {
                         return Ok(true);

@@ -3,7 +3,7 @@
 use super::{Entry, Error, FamilyHead, Record, Retry, Session, Sessions, User, UserState};
 use crate::{
     host::Host,
-    id::{Handle, next_generation},
+    id::{Family, Handle, next_generation},
     store::Batch,
     ticket::UserTag,
 };
@@ -30,9 +30,8 @@ impl<H: Host> Sessions<'_, H> {
             match self.delete(&session).await {
                 Ok(true) => {
                     // What is left of it leads nowhere.
-                    let rest = self.leftovers(&session);
-                    if !rest.is_empty() {
-                        drop(self.store.run_all(Batch::default().delete(rest)).await);
+                    if session.record.generation > 0 {
+                        drop(self.delete_family(session.record.family).await);
                     }
                     return Ok(());
                 }
@@ -46,28 +45,14 @@ impl<H: Host> Sessions<'_, H> {
         }
     }
 
-    /// The keys beside a session that was rotated: the head of its family, and the redirect to it.
-    pub(super) fn leftovers(&self, session: &Session) -> Vec<String> {
-        self.leftovers_of(&session.record, session.head.as_deref())
-    }
-
-    fn leftovers_of(&self, record: &Record, head: Option<&str>) -> Vec<String> {
-        if record.generation == 0 {
-            return Vec::new();
-        }
-        let redirect =
-            head.and_then(FamilyHead::parse).and_then(|head| head.from).map(|from| self.key(&from));
-        std::iter::once(self.family_key(record.family)).chain(redirect).collect()
-    }
-
-    /// The head of a session's family, if it was ever rotated.
-    async fn head_of(&self, record: &Record) -> Result<Option<String>, Error> {
-        if record.generation == 0 {
-            return Ok(None);
-        }
-        let key = self.family_key(record.family);
+    /// Deletes what stands beside a session that was rotated and has ended: the head of its family, and the last redirect.
+    pub(super) async fn delete_family(&self, family: Family) -> Result<(), Error> {
+        let key = self.family_key(family);
         let [head] = self.store.run(Batch::default().get_from_primary(&key)).await?;
-        Ok(head.value()?)
+        let from = head.value()?.as_deref().and_then(FamilyHead::parse).and_then(|head| head.from);
+        let redirect = from.map(|from| self.key(&from));
+        self.store.run_all(Batch::default().delete(std::iter::once(key).chain(redirect))).await?;
+        Ok(())
     }
 
     /// Deletes what is stored under a session's key and cannot be read. One call.
@@ -138,14 +123,12 @@ impl<H: Host> Sessions<'_, H> {
             match self.store.run(Batch::default().delete_if(&key, &stored)).await {
                 Ok([deleted]) if deleted.integer()? > 0 => {
                     // It has ended. What is left of it does no harm.
-                    let head = self.head_of(&record).await.ok().flatten();
                     let list_key = self.list_key(user);
-                    let mut batch = Batch::default().hash_delete(&list_key, [handle.to_string()]);
-                    let leftovers = self.leftovers_of(&record, head.as_deref());
-                    if !leftovers.is_empty() {
-                        batch = batch.delete(leftovers);
-                    }
+                    let batch = Batch::default().hash_delete(&list_key, [handle.to_string()]);
                     drop(self.store.run_all(batch).await);
+                    if record.generation > 0 {
+                        drop(self.delete_family(record.family).await);
+                    }
                     return Ok(());
                 }
                 Ok(_) => self.check_deadline()?,

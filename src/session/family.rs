@@ -34,7 +34,10 @@ pub struct FamilyHead {
     successors: Vec<Successor>,
 }
 
-/// One rotation.
+/// A rotation: the position of the new id, the nonce that gives it together with the old one, and when that was.
+pub(super) type Rotation = (Generation, Nonce, Time);
+
+/// One rotation, as the head keeps it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Successor {
     /// The nonce that gives the new id together with the old one, and when that was. `None` if the head was not written at
@@ -86,6 +89,33 @@ impl FamilyHead {
     pub fn presented(current: Option<&Self>, newest: &Ticket, now: Time) -> Self {
         let successors = Self::presented_until(current, newest.generation, now);
         Self { v: Version, generation: newest.generation, to: newest.id.handle(), from: None, successors }
+    }
+
+    /// The head with rotations that it does not know, to the newest id. `None` if it knows them already.
+    pub fn with_rotations(
+        current: Option<&Self>,
+        newest: &Ticket,
+        rotations: &[Rotation],
+        now: Time,
+    ) -> Option<Self> {
+        let mut next = match current {
+            Some(current) if current.generation > newest.generation => return None,
+            Some(current) if current.generation == newest.generation => current.clone(),
+            older => {
+                let mut next = Self::presented(older, newest, now);
+                // Older ids were presented, or there would be no rotation; the newest perhaps not.
+                next.successors.last_mut()?.seen = None;
+                next
+            }
+        };
+        let (newest, length) = (next.generation, next.successors.len());
+        for (generation, nonce, at) in rotations {
+            let behind = usize::try_from(newest.saturating_sub(*generation)).unwrap_or(usize::MAX);
+            let index = length.checked_sub(behind.saturating_add(1));
+            let Some(successor) = index.and_then(|index| next.successors.get_mut(index)) else { continue };
+            successor.rotation = successor.rotation.or(Some((*nonce, *at)));
+        }
+        (current != Some(&next)).then_some(next)
     }
 
     /// The rotations up to this position, whose id is presented now: those that the head does not know, too.
@@ -246,6 +276,25 @@ mod tests {
         assert!(
             matches!(head.position(&second, NOW + GRACE), Position::Old(ticket) if ticket.id == third.id)
         );
+    }
+
+    #[test]
+    fn rotations_that_only_redirects_knew_are_filled_in() {
+        let first = ticket();
+        let (_, second) = rotate(None, &first, NOW);
+        let (head, third) = rotate(None, &second, NOW);
+        assert_eq!(head.position(&first, NOW), Position::OldUnknown);
+        let known = [(1, Nonce([1; 12]), NOW), (2, Nonce([2; 12]), NOW)];
+        for current in [None, Some(&head)] {
+            let head = FamilyHead::with_rotations(current, &third, &known, NOW).expect("more is known");
+            assert_eq!(head.position(&first, NOW), Position::Old(third.clone()));
+            assert_eq!(head.position(&first, NOW + GRACE), Position::GraceOver);
+            assert!(
+                matches!(head.position(&second, NOW + GRACE), Position::Old(_)),
+                "the newest was not seen"
+            );
+            assert_eq!(FamilyHead::with_rotations(Some(&head), &third, &known, NOW), None);
+        }
     }
 
     #[test]

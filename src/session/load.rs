@@ -144,6 +144,8 @@ impl<H: Host> Sessions<'_, H> {
     /// Follows an old id to the session.
     async fn follow(&self, mut ticket: Ticket, mut loaded: Loaded) -> Result<Option<Session>, Error> {
         let (now, carried) = (self.host.now(), ticket.clone());
+        // How redirects have led on, where the head of the family did not know it.
+        let mut rotations = Vec::new();
         let mut is_in_grace = false;
         for _ in 0..MAX_READS {
             is_in_grace |= ticket.id == carried.id && loaded.is_new_redirect(now);
@@ -157,8 +159,12 @@ impl<H: Host> Sessions<'_, H> {
                         Some(head) => self.end_stolen(&head).await?,
                         None => self.session_of(ticket, loaded),
                     };
-                    if session.is_none() && is_primary {
-                        self.isolate.remember_dead(carried.id.handle());
+                    match &session {
+                        None if is_primary => self.isolate.remember_dead(carried.id.handle()),
+                        Some(session) if rotations.len() > 1 => {
+                            self.isolate.defer(Task::NoteRotations(session.ticket.clone(), rotations));
+                        }
+                        _ => {}
                     }
                     return Ok(session);
                 }
@@ -166,6 +172,11 @@ impl<H: Host> Sessions<'_, H> {
                     let is_running = |head: FamilyHead| head.is_grace_running(ticket.generation);
                     if loaded.is_touched && loaded.head().is_some_and(is_running) {
                         self.isolate.defer(Task::ShortenRedirect(self.key(&ticket.id.handle())));
+                    }
+                    if let Some(Entry::Redirect(redirect)) = &loaded.entry
+                        && newest.generation == ticket.generation + 1
+                    {
+                        rotations.push((newest.generation, redirect.nonce, newest.issued));
                     }
                     ticket = newest;
                     (loaded, _) = self.read(&mut ticket, None, Source::Primary).await?;

@@ -103,11 +103,13 @@ impl<H: Host> Sessions<'_, H> {
             };
         };
         // What is left of the old one, and of attempts that came too late.
-        let late = unsettled.iter().map(|attempt| self.key(&attempt.session.ticket.id.handle()));
-        let rest = old.iter().flat_map(|old| [vec![self.key(&old.ticket.id.handle())], self.leftovers(old)]);
-        let rest: Vec<String> = late.chain(rest.flatten()).collect();
-        if !rest.is_empty() {
-            self.isolate.defer(Task::Delete(rest));
+        let gone = unsettled.iter().map(|attempt| &attempt.session).chain(&old);
+        let gone: Vec<String> = gone.map(|session| self.key(&session.ticket.id.handle())).collect();
+        if !gone.is_empty() {
+            self.isolate.defer(Task::Delete(gone));
+        }
+        if let Some(old) = old.filter(|old| old.record.generation > 0) {
+            self.isolate.defer(Task::DeleteFamily(old.record.family));
         }
         Ok(created)
     }

@@ -151,8 +151,22 @@ class Case {
     return this.history.operations.filter((operation) => {
       if (!this.isEndedBy(operation) || isRefused(operation)) return false;
       const isOwnSwap = operation.family === this.family && SWAPS.includes(operation.kind);
+      if (isOwnSwap && this.isOvertaken(operation)) return true;
       return !(isOwnSwap && isUnknown(operation) && this.history.faults <= FEW);
     });
+  }
+
+  /**
+   * A login that began before a revocation counts as before it: it has ended the old session, and the revocation its own.
+   * @param {Operation} operation
+   */
+  isOvertaken({ kind, status, start, end }) {
+    if (kind !== "login" || status !== 409) return false;
+    const revocations = ["password", "keep", "end-all", "delete"];
+    return this.history.operations.some(
+      (other) =>
+        revocations.includes(other.kind) && !isRefused(other) && other.start < end && start < other.end,
+    );
   }
 
   /** The families that this one continues, and itself. @param {Case[]} all @returns {Case[]} */
