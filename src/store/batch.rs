@@ -15,7 +15,9 @@ type Command<'a> = Vec<Cow<'a, str>>;
 pub struct Batch<'a> {
     commands: Vec<Command<'a>>,
     is_atomic: bool,
+    /// Whether it changes what its sender may read next.
     writes: bool,
+    /// Whether it changes counters, so that sending it twice would count twice.
     counts: bool,
     /// A key to ask for if only the primary may answer.
     primary_key: Option<Cow<'a, str>>,
