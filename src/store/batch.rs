@@ -64,11 +64,6 @@ impl<'a> Batch<'a> {
         self.write(["SET", key, value, "XX", "KEEPTTL"])
     }
 
-    /// `SET … PX`: writes a key, whether it exists or not; replies OK.
-    pub fn set(self, key: &'a str, value: &'a str, ttl: Duration) -> Self {
-        self.write(["SET".into(), key.into(), value.into(), "PX".into(), milliseconds(ttl)])
-    }
-
     /// `SET … IFEQ`: compare-and-set; replies OK, or null if the value is not `old` or there is no such key. Without a
     /// `ttl` the key keeps its time to live.
     pub fn replace(self, key: &'a str, old: &'a str, new: &'a str, ttl: Option<Duration>) -> Self {
