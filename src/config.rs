@@ -93,24 +93,10 @@ impl Config {
     /// are no settings only the names are looked at, and those of a table's fields: one may be a misspelt setting.
     pub fn from_json(json: &str) -> Result<Self, Faults> {
         let environment: Value = serde_json::from_str(json).unwrap_or_default();
-        let mut faults = Faults::new();
 
         // 1. Secrets.
-        let secret = |name| environment.get(name).and_then(Value::as_str).unwrap_or_default();
-        let signing: Vec<_> = secret("SESSION_SECRET").split(',').map(str::trim).collect();
-        faults.extend(signing.iter().find_map(|text| secret_fault(&environment, "SESSION_SECRET", text)));
-        if environment.get("ADMIN_TOKEN").is_some() {
-            faults.extend(secret_fault(&environment, "ADMIN_TOKEN", secret("ADMIN_TOKEN")));
-        }
-        faults.extend(store_url_fault(&environment, secret("UPSTASH_REDIS_REST_URL")));
-        let token = secret("UPSTASH_REDIS_REST_TOKEN");
-        if token.is_empty() {
-            faults.push(missing(&environment, "UPSTASH_REDIS_REST_TOKEN"));
-        } else if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
-            faults.push(
-                "UPSTASH_REDIS_REST_TOKEN holds a space or a line break: copy the token alone".to_owned(),
-            );
-        }
+        let signing: Vec<_> = secret(&environment, "SESSION_SECRET").split(',').map(str::trim).collect();
+        let mut faults = secret_faults(&environment, &signing);
 
         // 2. The table. As a plain variable (in .dev.vars) it is the same as JSON text.
         let text = environment.get("CLOAKROOM").and_then(Value::as_str);
@@ -174,6 +160,29 @@ impl Config {
             notices,
         })
     }
+}
+
+/// A secret's text; empty if it is not bound.
+fn secret<'e>(environment: &'e Value, name: &str) -> &'e str {
+    environment.get(name).and_then(Value::as_str).unwrap_or_default()
+}
+
+/// What is wrong with the secrets. `signing`: those of `SESSION_SECRET`.
+fn secret_faults(environment: &Value, signing: &[&str]) -> Faults {
+    let mut faults = Faults::new();
+    faults.extend(signing.iter().find_map(|text| secret_fault(environment, "SESSION_SECRET", text)));
+    if environment.get("ADMIN_TOKEN").is_some() {
+        faults.extend(secret_fault(environment, "ADMIN_TOKEN", secret(environment, "ADMIN_TOKEN")));
+    }
+    faults.extend(store_url_fault(environment, secret(environment, "UPSTASH_REDIS_REST_URL")));
+    let token = secret(environment, "UPSTASH_REDIS_REST_TOKEN");
+    if token.is_empty() {
+        faults.push(missing(environment, "UPSTASH_REDIS_REST_TOKEN"));
+    } else if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+        faults
+            .push("UPSTASH_REDIS_REST_TOKEN holds a space or a line break: copy the token alone".to_owned());
+    }
+    faults
 }
 
 const HOW_TO_SET: &str = "set it with `npx wrangler secret put`, or in .dev.vars for local use";

@@ -1,4 +1,5 @@
-//! What a handler asks for: the session, a user, a recent login, a role, the admin token.
+//! What a handler asks for: the session, a user, a recent login, the admin token. It finds the tickets of the request, and
+//! knows which of them counts and what becomes of the visitor's cookie.
 
 use std::{
     cell::{Cell, RefCell},

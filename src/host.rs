@@ -1,4 +1,5 @@
-//! What the core asks of the machine it runs on: time, randomness, one way to the store, a log.
+//! What the core asks of the machine it runs on: time, randomness, Unicode's tables, one way to the store, the platform's own
+//! rate limit, a log.
 
 use std::{fmt::Display, time::Duration};
 

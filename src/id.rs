@@ -145,11 +145,6 @@ impl Nonce {
         let [time @ .., _, _, _, _, _, _] = self.0;
         Time::from_six_bytes(time)
     }
-
-    /// Parses a nonce as it is printed.
-    pub fn parse(text: &str) -> Option<Self> {
-        base64url::decode_array(text).map(Self)
-    }
 }
 
 impl fmt::Display for Nonce {

@@ -14,12 +14,13 @@
 //!           → reads and changes sessions and accounts by compare-and-set    session, account
 //! app       what was not counted yet is counted → cookie, if it changed     app
 //!           → rate-limit fields, CORS, problem+json
-//! service   the response; then, in the background, what may wait            stats
+//! service   the response; then, in the background, what may wait            session, limit, stats
 //! ```
 //!
 //! Start reading at [`app::App::respond`]. Everything but `service` and `platform` is pure: what it needs of the machine (time,
 //! randomness, one call to the store) it asks of a [`host::Host`]. Dependencies point inwards: `service → app → routes →
-//! context → account → session → limit → {store, ticket, http, config, host, isolate, id, time}`.
+//! context → account → session → limit → {store, ticket, http} → {host, id, time}`. [`config`] and [`isolate`] hold values of
+//! any of them: what was set, and what is remembered.
 //!
 //! # As a library
 //!

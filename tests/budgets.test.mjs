@@ -1,5 +1,5 @@
 /**
- * What a request may cost: calls to the store and billed commands (DESIGN.md), calls between JavaScript and wasm,
+ * What a request may cost: calls to the store and billed commands (README.md), calls between JavaScript and wasm,
  * and the size of the bundle.
  */
 import assert from "node:assert/strict";

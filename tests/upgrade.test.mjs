@@ -347,7 +347,7 @@ test("the counters of the day are told as they were", async () => {
   for (const [name, value] of Object.entries(old.stats.days[0])) assert.deepEqual(days[0][name], value, name);
 });
 
-// CONTRACT.md section 11, "Unreadable records". Builds up to 0.1 (d9f4b67) treat such a record as absent and answer 200.
+// docs/api.md, Errors. Builds up to 0.1 (d9f4b67) treat such a record as absent and answer 200.
 test("a record that cannot be read is an error, and nobody's logout", async () => {
   const answer = await visitorNamed("unreadable").look();
   assert.deepEqual({ status: answer.status, code: answer.json.code }, { status: 500, code: "internal" });

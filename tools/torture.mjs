@@ -1,6 +1,6 @@
 /**
  * `npm run torture`: random schedules of requests and failures against the built Worker, each checked against
- * what CONTRACT.md promises of sessions; and the races known to be dangerous, over and over.
+ * what docs/ promises of sessions; and the races known to be dangerous, over and over.
  */
 import { parseArgs } from "node:util";
 import { startStages, THEMES, torture } from "../tests/support/torture.mjs";

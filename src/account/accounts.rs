@@ -97,8 +97,9 @@ impl<H: Host> Accounts<'_, H> {
     }
 
     /// The account of this user, by name and id: the name may belong to somebody else by now.
-    pub async fn of_user(&self, user: &User, name: &Name) -> Result<StoredAccount, Error> {
-        let stored = self.read(&self.key(name)).await?;
+    pub async fn of_user(&self, user: &User) -> Result<StoredAccount, Error> {
+        let name = Name::parse(&user.name, self.sessions.host).map_err(|_| Error::NoAccount)?;
+        let stored = self.read(&self.key(&name)).await?;
         stored.filter(|stored| stored.account.id == user.id).ok_or(Error::NoAccount)
     }
 

@@ -135,6 +135,8 @@ pub(crate) fn shorten(text: &str) -> String {
 fn explain(text: &str) -> String {
     const LONE_SURROGATE: &str = "half of a surrogate pair (\\ud800 to \\udfff) is not a character";
     const IN_WORDS: &[(&str, &str)] = &[
+        ("EOF while parsing a value", "it ends where a value is expected,"),
+        ("EOF while parsing", "it ends inside"),
         ("recursion limit exceeded", "it nests too deeply (at most 127 levels)"),
         ("lone leading surrogate in hex escape", LONE_SURROGATE),
         ("unexpected end of hex escape", LONE_SURROGATE),

@@ -60,8 +60,8 @@ fn malformed_json_is_refused_with_where_it_is() {
     for (bytes, detail) in [
         (&b"{\n\"a\":1e999}"[..], "number out of range at line 2 column 9"),
         (b"{\"a\":\"\xff\"}", "it is not UTF-8 at line 1 column 7"),
-        (b"{", "EOF while parsing an object at line 1 column 1"),
-        (b"", "EOF while parsing a value at line 1 column 0"),
+        (b"{", "it ends inside an object at line 1 column 1"),
+        (b"", "it ends where a value is expected, at line 1 column 0"),
         (b"{\"a\":1}x", "trailing characters at line 1 column 8"),
         (b"[01]", "invalid number at line 1 column 3"),
         (b"\xff\xfe{\0}\0", "expected value at line 1 column 1"),

@@ -6,10 +6,10 @@ use serde::Serialize;
 
 use super::{Failed, Response};
 
-/// The codes of CONTRACT.md's table.
+/// The codes of docs/api.md.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
 #[serde(rename_all = "snake_case")]
-#[allow(missing_docs, reason = "the table documents them")]
+#[allow(missing_docs, reason = "docs/api.md documents them")]
 pub enum Code {
     BadRequest,
     Unauthenticated,

@@ -1,7 +1,8 @@
-//! Rate limits: exact sliding windows, counted in the store call that reads the session.
+//! Rate limits: exact sliding windows, counted in the first call that a request makes to the store.
 //!
 //! A [`Policy`] is a quota with a name; a [`RateLimiter`] holds those that apply to one request; a `Window` judges; the
 //! [`CountingStore`] counts. What an isolate remembers, its [`Memory`], saves calls for callers known to be over a limit.
+//! [`LargeBodies`] limits something else: how many bytes of request bodies an isolate holds at once.
 
 mod counting_store;
 mod fields;

@@ -28,8 +28,8 @@ struct Charge {
     quota: Quota,
     /// The counter's key without its window.
     counter: String,
-    /// Whether it is the ticket's: of its session, or of its user.
-    is_ticket_s: bool,
+    /// Whether it is a limit of the ticket's session or user.
+    belongs_to_ticket: bool,
     /// Whether the request was not counted in it yet.
     is_due: bool,
     verdict: Option<Verdict>,
@@ -76,8 +76,9 @@ impl<'a> RateLimiter<'a> {
     pub fn add(&self, name: impl Into<Cow<'static, str>>, quota: Option<Quota>, subject: Subject) {
         let (Some(quota), name) = (quota, name.into()) else { return };
         let counter = [self.key_prefix, "limit:", &name, ":", &subject.to_string()].concat();
-        let is_ticket_s = matches!(subject, Subject::Session(_) | Subject::User(_));
-        let charge = Charge { name, quota, counter, is_ticket_s, is_due: true, verdict: None, counted: None };
+        let belongs_to_ticket = matches!(subject, Subject::Session(_) | Subject::User(_));
+        let charge =
+            Charge { name, quota, counter, belongs_to_ticket, is_due: true, verdict: None, counted: None };
         self.charges.borrow_mut().push(charge);
     }
 
@@ -115,15 +116,15 @@ impl<'a> RateLimiter<'a> {
     /// Takes the ticket's limits back, and what was counted in them: it turned out to be dead. If they have refused the
     /// request, its owner is not to be blocked by that, and the other limits count it again.
     pub fn withdraw_ticket(&self) {
-        self.refund_where(|charge| charge.is_ticket_s);
+        self.refund_where(|charge| charge.belongs_to_ticket);
         let mut was_refused = false;
         let mut charges = self.charges.borrow_mut();
         charges.retain(|charge| {
-            if charge.is_ticket_s && matches!(charge.verdict, Some(Verdict::Refused { .. })) {
+            if charge.belongs_to_ticket && matches!(charge.verdict, Some(Verdict::Refused { .. })) {
                 was_refused = true;
                 self.memory.unblock(&charge.counter);
             }
-            !charge.is_ticket_s
+            !charge.belongs_to_ticket
         });
         let passed = |charge: &&mut Charge| matches!(charge.verdict, Some(Verdict::Passed { .. }));
         for charge in charges.iter_mut().filter(passed).filter(|_| was_refused) {

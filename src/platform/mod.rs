@@ -1,4 +1,4 @@
-//! [`Host`] on Cloudflare Workers: store calls, clock, randomness, log and request headers, through the platform's own
+//! [`Host`] on Cloudflare Workers: store calls, clock, randomness, log, request headers and bodies, through the platform's own
 //! interfaces. It exports nothing, so a Worker that uses this crate as a library can have one too.
 
 mod body;

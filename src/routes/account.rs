@@ -93,7 +93,7 @@ pub(super) async fn reauthenticate<H: Host>(cx: &Context<'_, H>) -> Result<Respo
 pub(super) async fn change_password<H: Host>(cx: &Context<'_, H>) -> Result<Response, Problem> {
     let PasswordChange { current, new } = cx.request.json()?;
     let (session, user) = cx.require_fresh_user().await?;
-    let name = name_of(cx, &user)?;
+    let name = Name::parse(&user.name, &cx.app.host).map_err(|_| Error::NoAccount)?;
     check_new_password("new", &new, &name)?;
     let stored = confirm(cx, &session, &user, &current).await?;
     // The others end before the change, so that none is left if it breaks off; and after it, for logins in between.
@@ -205,14 +205,10 @@ async fn confirm<H: Host>(
     let who = Subject::Session(session.ticket.family.origin());
     cx.app.config.limits.apply_login(&cx.store.limiter, who, cx.address());
     let accounts = cx.accounts();
-    let stored = accounts.of_user(user, &name_of(cx, user)?).await?;
+    let stored = accounts.of_user(user).await?;
     let stored = accounts.verify_password(Some(stored), &password.0).await?;
     cx.store.limiter.refund(LOGIN_LIMITS);
     Ok(stored)
-}
-
-fn name_of<H: Host>(cx: &Context<'_, H>, user: &User) -> Result<Name, Problem> {
-    Name::parse(&user.name, &cx.app.host).map_err(|_| Error::NoAccount.into())
 }
 
 fn check_new_password(field: &str, password: &Password, name: &Name) -> Result<(), Problem> {

@@ -1,4 +1,4 @@
-//! The routes: CONTRACT.md's tables. `Allow`, preflights and 404s follow from `Routes::ALL`.
+//! The routes: docs/api.md's tables. `Allow`, preflights and 404s follow from `Routes::ALL`.
 
 mod account;
 mod admin;

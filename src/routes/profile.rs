@@ -1,17 +1,17 @@
 //! The profile: the user's own document, which outlives sessions.
 
 use crate::{
-    account::{Account, StoredAccount, name::Name},
+    account::{Account, StoredAccount},
     context::Context,
     host::Host,
     http::{Preconditions, Problem, Response},
-    session::{Error, Session, User, change::Change},
+    session::{Session, change::Change},
 };
 
 /// `GET /auth/profile`; 304 to an `If-None-Match` that names its ETag.
 pub(super) async fn show<H: Host>(cx: &Context<'_, H>) -> Result<Response, Problem> {
     let (session, user) = cx.require_user().await?;
-    let stored = account_of(cx, &user).await?;
+    let stored = cx.accounts().of_user(&user).await?;
     let answer = Preconditions::of(cx.request).answer(answer(cx, &session, &stored));
     answer.map_err(Problem::precondition_failed)
 }
@@ -27,14 +27,9 @@ pub(super) async fn change<H: Host>(cx: &Context<'_, H>) -> Result<Response, Pro
         account.profile = change.apply(&account.profile, max_bytes)?;
         Ok(())
     };
-    let stored = account_of(cx, &user).await?;
-    let stored = cx.accounts().update(stored, &apply).await?;
+    let accounts = cx.accounts();
+    let stored = accounts.update(accounts.of_user(&user).await?, &apply).await?;
     Ok(answer(cx, &session, &stored))
-}
-
-async fn account_of<H: Host>(cx: &Context<'_, H>, user: &User) -> Result<StoredAccount, Problem> {
-    let name = Name::parse(&user.name, &cx.app.host).map_err(|_| Error::NoAccount)?;
-    Ok(cx.accounts().of_user(user, &name).await?)
 }
 
 fn answer<H: Host>(cx: &Context<'_, H>, session: &Session, stored: &StoredAccount) -> Response {

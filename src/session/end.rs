@@ -1,6 +1,6 @@
 //! Ending a session: logout, and by its handle.
 
-use super::{Entry, Error, FamilyHead, Record, Retry, Session, Sessions, User, UserState};
+use super::{Entry, Error, FamilyHead, Record, Retry, Session, Sessions, User, UserState, load::MAX_READS};
 use crate::{
     host::Host,
     id::{Family, Handle, next_generation},
@@ -63,7 +63,6 @@ impl<H: Host> Sessions<'_, H> {
 
     /// Finds a session by its handle, or by an old one whose grace is not over.
     pub async fn find(&self, handle: &Handle) -> Result<StoredSession, Error> {
-        const MAX_READS: usize = 8;
         let (mut handle, mut family) = (*handle, None);
         for _ in 0..MAX_READS {
             let (key, family_key) = (self.key(&handle), family.map(|(family, _)| self.family_key(family)));

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::change::ApplyError;
+use super::{change::ApplyError, rotate::MAX_ROTATIONS};
 use crate::{
     host::Host,
     http::{Failed, Problem},
@@ -94,7 +94,7 @@ impl From<Error> for Problem {
             Error::TooManyRotations(wait) => {
                 let seconds = wait.as_secs().saturating_add(1);
                 let detail = format!(
-                    "the limit \"rotate\" of 8 rotations in 60 s is reached; try again in {seconds} s"
+                    "the limit \"rotate\" of {MAX_ROTATIONS} rotations in 60 s is reached; try again in {seconds} s"
                 );
                 Self::rate_limited(detail, seconds)
             }

@@ -8,8 +8,9 @@ use crate::{
     time::Time,
 };
 
-/// How many ids one request reads: the ticket's, the newest of its family, and more only if others rotate meanwhile.
-const MAX_READS: usize = 8;
+/// How many ids are read on the way from one to the session: itself, the newest of its family, and more only if others rotate
+/// meanwhile.
+pub(super) const MAX_READS: usize = 8;
 
 /// Which copy of the database may answer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

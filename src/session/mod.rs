@@ -1,8 +1,8 @@
 //! The session: its identity, its record in the store, and what can be done to it.
 //!
 //! [`Sessions`] finds the session behind a ticket (`load`) and changes it (`update`, `rotate`, `login`, `end`, `revoke`).
-//! Every change is a compare-and-set (`write`), so that none is lost and none brings an ended session back. The rest
-//! are plain values.
+//! Every change is a compare-and-set (`write`), so that none is lost and none brings an ended session back. What may wait
+//! until after the response is a [`Task`] (`background`). The rest are plain values.
 
 mod background;
 pub mod change;

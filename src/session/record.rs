@@ -2,8 +2,8 @@
 //!
 //! A session: `{"v":1,"rev":"…","before":[],"user":null,"data":{…},"created_at":…,"authenticated_at":null,"rotated_at":…,
 //! "expires_at":…,"remember":false,"family":"…","generation":0}` (times in milliseconds). In the place of a session that was
-//! rotated is the redirect to its successor: `{"v":1,"moved":{"nonce":"…","to":"…","until":…,"from":["…",0]}}`. Neither lets
-//! anyone in.
+//! rotated is the redirect to its successor: `{"v":1,"moved":{"nonce":"…","to":"…","until":…,"from":["…",0]}}`, and for a
+//! moment in the place of one that another session has replaced a note that names it. None of these lets anyone in.
 //!
 //! Unknown members are ignored, so that while a newer version is rolled out, or after it was rolled back, its records can
 //! be read. A change that must not be ignored gets another `v`.

@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// The most rotations of one session within a minute.
-const MAX_ROTATIONS: usize = 8;
+pub(super) const MAX_ROTATIONS: usize = 8;
 const MINUTE: Duration = Duration::from_secs(60);
 
 impl Session {
@@ -25,6 +25,18 @@ impl Session {
     fn rotation_allowed_in(&self, now: Time) -> Duration {
         let limiting = self.record.rotations.iter().rev().nth(MAX_ROTATIONS - 1);
         limiting.map_or(Duration::ZERO, |at| (*at + MINUTE) - now)
+    }
+
+    /// The same session under the id to which `redirect` leads.
+    fn rotated(&self, redirect: &Redirect, now: Time) -> Self {
+        let recent = self.record.rotations.iter().filter(|at| now < **at + MINUTE).copied();
+        let record = Record {
+            rotated_at: now,
+            rotations: recent.chain([now]).collect(),
+            generation: next_generation(self.record.generation),
+            ..(*self.record).clone()
+        };
+        Self::begin(self.ticket.id.successor(&redirect.nonce), record, now)
     }
 }
 
@@ -43,11 +55,7 @@ impl<H: Host> Sessions<'_, H> {
                 return Err(Error::TooManyRotations(wait));
             }
             let redirect = Redirect::new(self.nonce(), &session.ticket, now);
-            let generation = next_generation(session.record.generation);
-            let recent = session.record.rotations.iter().filter(|at| now < **at + MINUTE).copied();
-            let rotations = recent.chain([now]).collect();
-            let record = Record { rotated_at: now, rotations, generation, ..(*session.record).clone() };
-            let next = Session::begin(carried.successor(&redirect.nonce), record, now);
+            let next = session.rotated(&redirect, now);
             // 2. The copy first. Only when it is there the redirect, if the state is still what was copied.
             match self.write_successor(&next).await {
                 Ok(true) => {}

@@ -15,7 +15,9 @@ type Command<'a> = Vec<Cow<'a, str>>;
 pub struct Batch<'a> {
     commands: Vec<Command<'a>>,
     is_atomic: bool,
+    /// Whether it changes what its sender may read next.
     writes: bool,
+    /// Whether it changes counters, so that sending it twice would count twice.
     counts: bool,
     /// A key to ask for if only the primary may answer.
     primary_key: Option<Cow<'a, str>>,
@@ -60,11 +62,6 @@ impl<'a> Batch<'a> {
     /// `SET … XX KEEPTTL`: overwrites a key that exists; replies OK, or null if it does not.
     pub fn overwrite(self, key: &'a str, value: &'a str) -> Self {
         self.write(["SET", key, value, "XX", "KEEPTTL"])
-    }
-
-    /// `SET … PX`: writes a key, whether it exists or not; replies OK.
-    pub fn set(self, key: &'a str, value: &'a str, ttl: Duration) -> Self {
-        self.write(["SET".into(), key.into(), value.into(), "PX".into(), milliseconds(ttl)])
     }
 
     /// `SET … IFEQ`: compare-and-set; replies OK, or null if the value is not `old` or there is no such key. Without a

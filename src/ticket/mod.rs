@@ -2,7 +2,7 @@
 //!
 //! A cookie value of 148 characters: base64url of 111 bytes, all of it under a MAC. Nothing else lets anyone into a
 //! session: the store holds hashes of ids, never an id. The ticket also carries what saves a round trip: when the
-//! session ends at the latest, and when its time to live was last renewed.
+//! session ends at the latest, and when the ticket was issued, from which follows when a touch is due.
 //!
 //! ```text
 //! version 1 | key id 4 | session id 32 | issued 6 | ends 6 | flags 2 | user tag 16 | family 9 | generation 3 | HMAC-SHA-256 32
@@ -43,7 +43,8 @@ pub type UserTag = [u8; 16];
 pub struct Ticket {
     /// The session's secret id.
     pub id: Id,
-    /// When the session's time to live was last renewed, as far as this ticket's holder knows.
+    /// When the session's time to live was last renewed: when the ticket was issued or, once the session is loaded, by the
+    /// last touch that this isolate remembers.
     pub issued: Time,
     /// The absolute end of the session.
     pub ends: Time,

@@ -1,5 +1,5 @@
 /**
- * Random schedules of requests and failures against the built Worker, each judged by what CONTRACT.md promises.
+ * Random schedules of requests and failures against the built Worker, each judged by what docs/ promises.
  * A seed determines a theme and its schedule; how its operations interleave is up to the machines.
  */
 import * as thefts from "./torture/thefts.mjs";

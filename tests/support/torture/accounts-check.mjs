@@ -1,5 +1,5 @@
 /**
- * Whether a recorded history of one account and its sessions keeps what CONTRACT.md promises. Knows nothing of how it
+ * Whether a recorded history of one account and its sessions keeps what docs/ promises. Knows nothing of how it
  * was made.
  *
  * The ids of a session form a family. A rotation leads to another id of the same family; a login, a re-authentication

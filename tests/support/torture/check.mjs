@@ -1,5 +1,5 @@
 /**
- * Whether a recorded history keeps what CONTRACT.md promises of sessions. Knows nothing of how it was made.
+ * Whether a recorded history keeps what docs/ promises of sessions. Knows nothing of how it was made.
  *
  * What becomes of changes is judged as documents.mjs says. An operation whose outcome is unknown (no answer, 5xx, 409)
  * may have been made, once; one that was refused may not; one that was acknowledged must.

@@ -1,5 +1,5 @@
 /**
- * Whether a recorded history of one session keeps what CONTRACT.md promises of rotations. Knows nothing of how it was
+ * Whether a recorded history of one session keeps what docs/ promises of rotations. Knows nothing of how it was
  * made.
  *
  * An old id stays good until its successor has been presented once, and 30 seconds more. Only later use of it is a
