@@ -162,7 +162,9 @@ function once(name, inputs, what, run) {
  */
 function withoutClasses(bytes) {
   if (readFileSync(join(parts, "cloakroom.js"), "utf8").includes("__wrap(")) return bytes;
-  const names = WebAssembly.Module.exports(new WebAssembly.Module(new Uint8Array(bytes))).map(({ name }) => name);
+  const names = WebAssembly.Module.exports(new WebAssembly.Module(new Uint8Array(bytes))).map(
+    ({ name }) => name,
+  );
   const classes = names.flatMap((name) => /^__wbg_(.+)_free$/.exec(name)?.[1] ?? []);
   const isOfClass = (/** @type {string} */ name) =>
     classes.some(
