@@ -147,6 +147,31 @@ test("one session is ended from another, also by the handle it had before a rota
   assert.equal(again.status, 404);
 });
 
+test("the current session is ended without a recent login, also when its id has just changed", async () => {
+  /** @type {[string, (visitor: Visitor) => Promise<unknown>][]} */
+  const cases = [
+    ["a rotation by another tab", (visitor) => visitor.rotate()],
+    ["a rotation that is due", async () => {}],
+  ];
+  for (const [what, change] of cases) {
+    const { visitor } = await login();
+    const { handle } = await visitor.session();
+    const other = await login();
+    const old = (await other.visitor.session()).handle;
+    const rotating = visitor.clone();
+    await change(visitor);
+    await Promise.all(
+      workers.map((worker) => worker.moveClock(what.endsWith("due") ? 61 * 60_000 : 16 * 60_000)),
+    );
+    assert.equal((await rotating.send("DELETE", `/auth/sessions/${old}`)).status, 403, what);
+    const answer = await visitor.send("DELETE", `/auth/sessions/${handle}`);
+    assert.equal(answer.status, 204, `${what}: ${answer.text}`);
+    assert.match(String(answer.setCookies), /^__Host-session=; .*Max-Age=0$/, what);
+    assert.equal(visitor.ticket, undefined);
+    assert.notEqual(await other.visitor.session(), null);
+  }
+});
+
 test("no user can end, list or find another user's session", async () => {
   const mine = await login();
   id = `${id} other`;

@@ -102,6 +102,15 @@ impl<H: Host> Sessions<'_, H> {
         Err(Error::NotFound)
     }
 
+    /// Whether this is a handle that the session with the `current` one had before a rotation, and its grace is not over.
+    pub async fn leads_to(&self, handle: &Handle, current: &Handle) -> Result<bool, Error> {
+        match self.find(handle).await {
+            Ok(stored) => Ok(stored.handle == *current),
+            Err(Error::NotFound | Error::Unreadable(_)) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Ends the session with this handle, if it is this user's; with `None`, whoever's it is.
     pub async fn end_by_handle(&self, handle: &Handle, user: Option<&UserTag>) -> Result<(), Error> {
         let stored = self.find(handle).await?;
