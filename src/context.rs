@@ -21,8 +21,8 @@ use crate::{
     time::Time,
 };
 
-/// How many tickets of one request are looked at: each costs a call until one of them leads to a session.
-const MAX_TICKETS: usize = 8;
+/// How many dead tickets of one request are looked at: each costs a call, until this isolate knows that it is dead.
+const MAX_DEAD_TICKETS: usize = 8;
 
 /// How many times `store.timeout` a change is re-applied while others change the same session.
 pub(crate) const DEADLINE_IN_TIMEOUTS: u32 = 5;
@@ -42,8 +42,8 @@ pub struct Context<'a, H> {
     tickets: Tickets<'a>,
     /// Which of the tickets counts: those before it have turned out to be dead.
     current: Cell<usize>,
-    /// Whether the request is counted for the session of a ticket before it, which has lived.
-    is_counted: Cell<bool>,
+    /// How many of those before it have led to sessions, which the request has ended.
+    passed: Cell<usize>,
     cookie_change: RefCell<CookieChange>,
     began: Time,
 }
@@ -92,7 +92,7 @@ impl<'a, H: Host> Context<'a, H> {
             is_foreign_read,
             tickets,
             current: Cell::new(0),
-            is_counted: Cell::new(false),
+            passed: Cell::new(0),
             store: CountingStore::new(store, limiter, config.limits.fails_open),
             cookie_change: RefCell::new(CookieChange::Unchanged),
             began: now,
@@ -101,13 +101,19 @@ impl<'a, H: Host> Context<'a, H> {
 
     /// The ticket that counts, if there is one.
     pub fn presented(&self) -> Option<&Verified<'a>> {
-        self.tickets.verified.get(self.current.get())
+        let dead = self.current.get() - self.passed.get();
+        self.tickets.verified.get(self.current.get()).filter(|_| dead < MAX_DEAD_TICKETS)
+    }
+
+    /// Whether there are tickets that are not looked at: behind too many dead ones.
+    fn has_unread_tickets(&self) -> bool {
+        self.presented().is_none() && self.current.get() < self.tickets.verified.len()
     }
 
     /// The session of the ticket that counts has ended: it uses up nobody's limit, and the next one counts.
     pub fn dismiss_ticket(&self) {
         self.current.set(self.current.get() + 1);
-        if self.is_counted.get() {
+        if self.passed.get() > 0 {
             return;
         }
         let ticket = self.presented().map(|presented| &presented.ticket);
@@ -117,7 +123,7 @@ impl<'a, H: Host> Context<'a, H> {
 
     /// This request has ended the session of the ticket that counts, and stays counted for it. The next ticket is looked at.
     pub fn pass_ticket(&self) {
-        self.is_counted.set(true);
+        self.passed.set(self.passed.get() + 1);
         self.current.set(self.current.get() + 1);
     }
 
@@ -132,7 +138,8 @@ impl<'a, H: Host> Context<'a, H> {
     /// secret is known already.
     pub(crate) fn may_remove_cookie(&self) -> bool {
         let has_cookie = self.tickets.has_useless || !self.tickets.verified.is_empty();
-        has_cookie && !self.tickets.has_unknown_key && !self.request.method.is_safe()
+        let is_useless = !self.tickets.has_unknown_key && !self.has_unread_tickets();
+        has_cookie && is_useless && !self.request.method.is_safe()
     }
 
     /// The sessions.
@@ -396,6 +403,5 @@ fn find_tickets<'a, H: Host>(app: &'a App<H>, request: &Request<'_>, now: Time) 
         app.host.log(&"a ticket is signed with a secret that SESSION_SECRET does not hold: if one is being replaced, add the \
             new one behind the old one in every isolate first, and only then put it in front");
     }
-    tickets.verified.truncate(MAX_TICKETS);
     tickets
 }

@@ -10,6 +10,7 @@ import {
   logOutWith,
   lookWith,
   NAME,
+  open,
   ROUTES,
   sendWith,
   store,
@@ -218,6 +219,25 @@ describe("several cookies with our name", () => {
       const answer = await withCalls(() => lookWith(cookie), 1);
       assert.equal(answer.json.session.data.views, 2);
     }
+  });
+
+  test("a logout ends the sessions of all, however many", async () => {
+    const guests = await Promise.all(Array.from({ length: 12 }, () => guest()));
+    assertRemoved(await logOutWith(guests.map((visitor) => visitor.cookieHeader()).join("; ")));
+    for (const visitor of guests) assert.equal(await visitor.session(), null);
+  });
+
+  test("a live one behind many dead ones keeps its cookie, and counts once those are known", async () => {
+    const [alive, other] = [await guest(), await open()];
+    await worker.moveClock(1000);
+    const dead = await Promise.all(Array.from({ length: 9 }, () => guest()));
+    await worker.moveClock(-1000);
+    const cookie = [alive, ...dead].map((visitor) => visitor.cookieHeader()).join("; ");
+    await Promise.all(dead.map((visitor) => visitor.logout()));
+    const answer = await sendWith("POST", "/auth/session/rotate", cookie, other.url);
+    assert.equal(answer.status, 401);
+    assert.deepEqual(answer.setCookies, []);
+    assert.equal((await lookWith(cookie, other.url)).json.session?.data.views, 1);
   });
 
   test("if all are invalid, one removal is the answer to what changes something", async () => {
