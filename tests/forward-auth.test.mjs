@@ -178,6 +178,14 @@ describe("verify", () => {
     }
   });
 
+  test("asks for the role also with a slash too many, and can only become stricter by a visitor's query", async () => {
+    const visitor = await user();
+    assertIdentified(await visitor.send("GET", "/auth/verify/?role=editor"));
+    assertRefused(await visitor.send("GET", "/auth/verify/?role=admin"), 403, "forbidden");
+    assertIdentified(await visitor.send("GET", "/auth/verify/?page=2&role=admin"));
+    assertIdentified(await visitor.send("GET", "/auth/verify/page?role=admin"));
+  });
+
   test("is counted by limits.routes like any route, by its whole path", async () => {
     const visitor = await user();
     const statuses = [];

@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import {
+  ADMIN_TOKEN,
   guest,
   HOUR,
   moveClocks,
@@ -129,4 +130,23 @@ test("an old id costs at most two calls, however many rotations there were befor
       assert.ok(calls <= 2, `${calls} calls`);
     }
   }
+});
+
+test("the list of a user's sessions does not grow with their rotations", async () => {
+  const worker = workers[0];
+  const visitor = worker.visitor();
+  const headers = { Authorization: `Bearer ${ADMIN_TOKEN}` };
+  const made = await worker.visitor().tell("POST", "/admin/sessions", { user: { id: "often" } }, headers);
+  visitor.ticket = String(made.json.set_cookie[0]).match(/^__Host-session=([^;]+)/)?.[1];
+  for (let count = 0; count < 70; count += 1) {
+    const { handle } = await visitor.session();
+    assert.equal((await visitor.rotate()).status, 200);
+    // Its grace is over, and the store has forgotten it.
+    await store.redis.del(`sess:${handle}`);
+    await moveClocks(10 * SECOND);
+  }
+  await worker.idle();
+  const [list] = await store.redis.keys("user:*:sessions");
+  const length = await store.redis.hLen(String(list));
+  assert.ok(length <= 33, `${length} handles`);
 });

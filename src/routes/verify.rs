@@ -15,11 +15,17 @@ use crate::{
 /// the visitor does not see.
 ///
 /// The longer paths are for proxies that append the path and the query of the visitor's request, as Envoy does: that query
-/// asks for nothing here.
+/// asks for nothing here. But `/auth/verify/?role=NAME` does, which an operator may mean; of a visitor it can only be
+/// stricter.
 pub(super) async fn verify<H: Host>(cx: &Context<'_, H>) -> Result<Response, Problem> {
-    let is_ours = cx.request.path.strip_prefix(&*cx.app.config.base_path) == Some(VERIFY);
-    let role =
-        if is_ours { cx.request.only_param("role", "role=NAME")?.map(decode).transpose()? } else { None };
+    let below =
+        cx.request.path.strip_prefix(&*cx.app.config.base_path).and_then(|path| path.strip_prefix(VERIFY));
+    let role = match (below, cx.request.only_param("role", "role=NAME")) {
+        (Some(""), role) => role?,
+        (Some("/"), Ok(role)) => role,
+        _ => None,
+    };
+    let role = role.map(decode).transpose()?;
     let session = cx.load().await?.ok_or_else(Problem::no_session)?;
     let user = session.record.user.as_ref().ok_or_else(no_user)?;
     if role.is_some_and(|role| !user.roles.contains(&role)) {

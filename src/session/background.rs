@@ -6,7 +6,7 @@ use crate::{
     host::Host,
     id::Family,
     store::{Batch, Failure},
-    ticket::Ticket,
+    ticket::{Ticket, UserTag},
 };
 
 /// Work for after the response.
@@ -16,6 +16,8 @@ pub enum Task {
     Delete(Vec<String>),
     /// Deletes what stands beside a session that was rotated and has ended.
     DeleteFamily(Family),
+    /// Takes handles of sessions that have ended off a user's list.
+    TidyList(UserTag),
     /// Lets a redirect end soon: its grace runs, and it was touched as if it were a session.
     ShortenRedirect(String),
     /// Notes that a ticket with the newest id of its family was presented.
@@ -32,6 +34,7 @@ impl<H: Host> Sessions<'_, H> {
             match task {
                 Task::Delete(more) => keys.extend(more),
                 Task::DeleteFamily(family) => drop(self.delete_family(family).await),
+                Task::TidyList(user) => drop(self.of_user(&user, None).await),
                 Task::ShortenRedirect(key) => redirects.push(key),
                 Task::NotePresented(ticket) => presented.push(ticket),
                 Task::NoteRotations(newest, rotations) => {

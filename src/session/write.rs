@@ -138,7 +138,15 @@ impl<H: Host> Sessions<'_, H> {
 
     /// Whether a new session could be written under its id. Not for one that replaces another: see [`Self::swap`].
     pub(super) async fn write_successor(&self, session: &Session) -> Result<bool, Failure> {
-        self.write_new(session, None).await.map(|outcome| outcome.is_new)
+        /// The user's list keeps old handles until it is read.
+        const TIDY_EVERY: usize = 32;
+        let outcome = self.write_new(session, None).await?;
+        if let Some(user) =
+            session.ticket.user.filter(|_| outcome.listed > 0 && outcome.listed % TIDY_EVERY == 0)
+        {
+            self.isolate.defer(Task::TidyList(user));
+        }
+        Ok(outcome.is_new)
     }
 
     /// Deletes a session that nobody knows yet.
