@@ -85,7 +85,8 @@ describe("a change", () => {
       const visitor = await registered();
       const other = visitor.clone(two[1].url);
       await increment(visitor);
-      for (let others = 1; others <= 4; others += 1) {
+      // A state names the four before it: after more changes nobody can tell any more.
+      for (const others of [1, 2, 4, 5, 8]) {
         const before = await read(visitor);
         store.faults.next("lostAnswer", { when: write(prefix) });
         const rest = holdAfter(write(prefix));
@@ -94,7 +95,8 @@ describe("a change", () => {
         for (let index = 0; index < others; index += 1) assert.equal((await increment(other)).status, 200);
         rest.release();
         const answer = await changing;
-        assert.equal(answer.status, 200, answer.text);
+        if (others <= 4) assert.equal(answer.status, 200, answer.text);
+        else assertUnknown(answer);
         assert.equal(await read(visitor), before + 1 + others);
       }
     });
