@@ -201,17 +201,28 @@ describe("a new id", () => {
   const keysBesides = async () =>
     (await store.redis.keys("*")).filter((key) => /^(sess|family):/.test(key)).toSorted();
 
-  test("of a login over an anonymous session is the visitor's after two lost answers, with the data", async () => {
-    await registered();
-    const visitor = someone();
-    await visitor.merge({ cart: ["tea"] });
-    const old = visitor.clone();
-    store.faults.next("lostAnswer", { times: 2, when: has("HSET") });
-    const answer = await visitor.login(name, RIGHT);
-    assert.equal(answer.status, 200, answer.text);
-    assert.deepEqual((await visitor.session())?.data, { cart: ["tea"] });
-    assert.equal(await old.session(), null);
-  });
+  for (const [what, act] of SWAPS) {
+    test(`of ${what} is the visitor's, whichever two answers are lost, and everything is there`, async () => {
+      for (let first = 1; first <= 6; first += 1) {
+        for (let second = first + 1; second <= first + 3; second += 1) {
+          const owner = await registered();
+          const visitor = what === "a login" ? someone() : owner;
+          await visitor.merge({ cart: ["tea"] });
+          const old = visitor.clone();
+          let calls = 0;
+          store.faults.always("lostAnswer", { when: () => [first, second].includes((calls += 1)) });
+          const answer = await act(visitor);
+          store.faults.clear();
+          const where = `${first} and ${second}: ${answer.text}`;
+          assert.equal(answer.status, 200, where);
+          const session = await visitor.session();
+          assert.deepEqual([session?.data, session?.user.name], [{ cart: ["tea"] }, name], where);
+          assert.equal(await old.session(), null, where);
+          await nextUser();
+        }
+      }
+    });
+  }
 
   test("that cannot be found out is 503, and the cookie stays", async () => {
     for (const [, act] of SWAPS) {
