@@ -80,18 +80,22 @@ impl Isolate {
         self.dead.borrow().contains(handle)
     }
 
-    /// Puts work off until after the response.
-    pub fn defer(&self, task: Task) {
+    /// Puts work off until after the response. False if there is no room for it.
+    pub fn defer(&self, task: Task) -> bool {
         let mut tasks = self.tasks.borrow_mut();
-        if tasks.len() < MAX_TASKS {
+        let has_room = tasks.len() < MAX_TASKS;
+        if has_room {
             tasks.push(task);
         }
+        has_room
     }
 
     /// Notes the first use of an id after the response, if this isolate has not done so.
     pub fn note_presented(&self, ticket: &Ticket) {
-        if remember(&mut self.noted.borrow_mut(), ticket.id.handle()) {
-            self.defer(Task::NotePresented(ticket.clone()));
+        let handle = ticket.id.handle();
+        let is_first = remember(&mut self.noted.borrow_mut(), handle);
+        if is_first && !self.defer(Task::NotePresented(ticket.clone())) {
+            self.forget_noted(&handle);
         }
     }
 
@@ -193,6 +197,7 @@ fn remember(handles: &mut BTreeSet<Handle>, handle: Handle) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::id::{Family, Id};
 
     #[test]
     fn refused_origins_are_new_once_and_only_so_many() {
@@ -204,5 +209,21 @@ mod tests {
             is_new
         });
         assert_eq!(new.count(), MAX_REFUSED_ORIGINS);
+    }
+
+    #[test]
+    fn a_first_use_that_found_no_room_is_noted_at_the_next() {
+        let (id, family) = (Id::from_bytes([1; 32]), Family([7; 9]));
+        let (issued, ends) = (Time(0), Time(1000));
+        let ticket = Ticket { id, issued, ends, remember: false, user: None, family, generation: 1 };
+        let isolate = Isolate::default();
+        for _ in 0..MAX_TASKS {
+            assert!(isolate.defer(Task::Delete(Vec::new())));
+        }
+        isolate.note_presented(&ticket);
+        assert_eq!(isolate.take_tasks().len(), MAX_TASKS);
+        isolate.note_presented(&ticket);
+        isolate.note_presented(&ticket);
+        assert_eq!(isolate.take_tasks().len(), 1);
     }
 }
