@@ -53,6 +53,7 @@ const SAFE = [
   ["GET health", (one) => one.send("GET", "/auth/health")],
   ["GET of an unknown path", (one) => one.send("GET", "/auth/nowhere")],
   ["GET of a route without it", (one) => one.send("GET", "/auth/login")],
+  ["OPTIONS", (one) => one.send("OPTIONS", "/auth/session")],
 ];
 
 /** What a browser may hold that is no session any more. @type {[string, (visitor: Visitor) => Promise<unknown>][]} */
