@@ -210,6 +210,7 @@ mod tests {
         });
         assert_eq!(new.count(), MAX_REFUSED_ORIGINS);
     }
+
     #[test]
     fn the_first_use_of_an_id_for_which_there_was_no_room_is_noted_at_its_next_use() {
         let (isolate, now) = (Isolate::default(), Time(1_767_225_600_000));

@@ -1,6 +1,5 @@
 /** Cookies that a client sends: which of them count, and what an invalid one costs (no call to the store). */
 import assert from "node:assert/strict";
-import { connect } from "node:net";
 import { describe, test } from "node:test";
 import {
   assertIssued,
@@ -18,28 +17,13 @@ import {
   withCalls,
   worker,
 } from "./support/cookies.mjs";
+import { sendRaw } from "./support/raw.mjs";
 import { Visitor } from "./support/visitor.mjs";
-
-/** Sends exactly these bytes, and reads an answer to the end of its Content-Length. @param {string} text a byte for each character */
-function sendRaw(text) {
-  const { hostname, port } = new URL(worker.url);
-  return new Promise((/** @type {(answer: string) => void} */ resolve, reject) => {
-    const socket = connect(Number(port), hostname, () => socket.write(Buffer.from(text, "latin1")));
-    let answer = "";
-    socket.setEncoding("latin1").on("data", (chunk) => {
-      answer += chunk;
-      const [, head, body = ""] = answer.match(/^([^]*?)\r\n\r\n([^]*)$/) ?? [];
-      const length = Number(head?.match(/^Content-Length: (\d+)\r?$/im)?.[1] ?? Infinity);
-      // After a refusal of its own the platform keeps the connection open for seconds.
-      if (body.length >= length) socket.destroy();
-    });
-    socket.on("close", () => resolve(answer)).on("error", reject);
-  });
-}
 
 /** @param {string} fields */
 const rawLook = (fields) =>
   sendRaw(
+    worker.url,
     `GET /auth/session HTTP/1.1\r\nHost: ${new URL(worker.url).host}\r\nConnection: close\r\n${fields}\r\n\r\n`,
   );
 

@@ -171,7 +171,19 @@ function withoutClasses(bytes) {
       (one) => name.startsWith(`${one}_`) || (name.startsWith("__wbg_") && name.includes(`_${one}_`)),
     );
   const module = binaryen.readBinary(bytes);
-  module.setFeatures(binaryen.Features.All);
+  const { BulkMemory, BulkMemoryOpt, SIMD128, NontrappingFPToInt, SignExt, MutableGlobals } =
+    binaryen.Features;
+  const { Multivalue, ReferenceTypes } = binaryen.Features;
+  module.setFeatures(
+    BulkMemory |
+      BulkMemoryOpt |
+      SIMD128 |
+      NontrappingFPToInt |
+      SignExt |
+      MutableGlobals |
+      Multivalue |
+      ReferenceTypes,
+  );
   names.filter(isOfClass).forEach((name) => module.removeExport(name));
   return module.emitBinary();
 }
