@@ -54,7 +54,11 @@ impl<H: Host> Sessions<'_, H> {
                 if self.began < mark.time() {
                     return Ok((session, false));
                 }
-                self.add_mark(session, mark).await?
+                match self.add_mark(session.clone(), mark).await {
+                    // Ended by another revocation, before anybody knew it.
+                    Err(Error::Ended) => return Ok((session, false)),
+                    outcome => outcome?,
+                }
             }
             _ => session,
         };
@@ -63,23 +67,13 @@ impl<H: Host> Sessions<'_, H> {
         Ok((session, true))
     }
 
-    /// Makes a session that nobody knows yet an anonymous one: its login does not count, and the data is of the anonymous
-    /// session before it, which it has replaced.
+    /// Begins an anonymous session in the place of one whose login does not count, and which nobody knows yet: the data is
+    /// of the anonymous session before it, which it has replaced.
     pub async fn renounce(&self, session: Session, user: &UserTag) -> Result<Session, Error> {
-        let (id, now) = (session.ticket.id.clone(), self.host.now());
-        let record = Record {
-            user: None,
-            authenticated_at: None,
-            marks: Vec::new(),
-            device: Device::default(),
-            ..(*session.record).clone()
-        };
-        let session = Session::begin(id, record.with_revision(self.nonce()), now);
-        self.overwrite(&session).await?;
-        let list_key = self.list_key(user);
-        let batch = Batch::default().hash_delete(&list_key, [session.ticket.id.handle().to_string()]);
-        drop(self.store.run_all(batch).await);
-        Ok(session)
+        let anonymous = self.create(session.record.data.clone()).await?;
+        // It is dead; a revocation may have deleted it already.
+        drop(self.discard(&session, user).await);
+        Ok(anonymous)
     }
 
     /// Gives the session a new id, without a grace for the old one: its user has just given the password. One call.
@@ -118,16 +112,10 @@ impl<H: Host> Sessions<'_, H> {
         let marks = std::iter::once(mark).chain(session.record.marks.iter().copied()).collect();
         let record = Record { marks, ..(*session.record).clone() };
         let next = session.with_record(record);
-        self.overwrite(&next).await?;
-        Ok(next)
-    }
-
-    /// Overwrites a session that nobody knows yet.
-    async fn overwrite(&self, session: &Session) -> Result<(), Error> {
-        let (key, mut retry) = (self.key(&session.ticket.id.handle()), Retry::default());
+        let (key, mut retry) = (self.key(&next.ticket.id.handle()), Retry::default());
         loop {
-            match self.store.run(Batch::default().overwrite(&key, &session.stored)).await {
-                Ok([done]) => return if done.is_ok()? { Ok(()) } else { Err(Error::Ended) },
+            match self.store.run(Batch::default().overwrite(&key, &next.stored)).await {
+                Ok([done]) => return if done.is_ok()? { Ok(next) } else { Err(Error::Ended) },
                 Err(failure) => retry.after(failure, self.store).await?,
             }
         }

@@ -149,8 +149,11 @@ impl<H: Host> Sessions<'_, H> {
         Ok(outcome.is_new)
     }
 
-    /// Deletes a session that nobody knows yet.
+    /// Deletes a session that nobody knows yet, and takes it off its user's list.
     pub(super) async fn delete_unissued(&self, copy: &Session) -> Result<(), Error> {
+        if let Some(user) = &copy.ticket.user {
+            return self.discard(copy, user).await;
+        }
         let [deleted] = self.store.run(Batch::default().delete([self.key(&copy.ticket.id.handle())])).await?;
         deleted.integer()?;
         Ok(())
