@@ -18,7 +18,7 @@ pub enum Task {
     DeleteFamily(Family),
     /// Takes handles of sessions that have ended off a user's list.
     TidyList(UserTag),
-    /// Lets a redirect end soon: its grace runs, and it was touched as if it were a session.
+    /// Lets a redirect end soon: its grace runs, and it would be kept for as long as a session.
     ShortenRedirect(String),
     /// Notes that a ticket with the newest id of its family was presented.
     NotePresented(Ticket),
@@ -113,17 +113,16 @@ impl<H: Host> Sessions<'_, H> {
                     let session = replies.next().ok_or(Failure::Garbled)?.value()?;
                     let has_ended = session
                         .is_none_or(|stored| matches!(Entry::parse(&stored), Some(Entry::Replaced(_))));
-                    if is_written && has_ended {
+                    if !is_written {
+                        self.check_deadline()?;
+                        continue;
+                    }
+                    if has_ended {
                         let redirect = next.from.map(|from| self.key(&from));
-                        self.store
-                            .run_all(Batch::default().delete(redirect.into_iter().chain([key])))
-                            .await?;
-                        return Ok(true);
+                        let batch = Batch::default().delete(redirect.into_iter().chain([key]));
+                        self.store.run_all(batch).await?;
                     }
-                    if is_written {
-                        return Ok(true);
-                    }
-                    self.check_deadline()?;
+                    return Ok(true);
                 }
                 Err(failure) => retry.after(failure, self.store).await?,
             }

@@ -108,10 +108,8 @@ impl FamilyHead {
                 next
             }
         };
-        let (newest, length) = (next.generation, next.successors.len());
         for (generation, nonce, at) in rotations {
-            let behind = usize::try_from(newest.saturating_sub(*generation)).unwrap_or(usize::MAX);
-            let index = length.checked_sub(behind.saturating_add(1));
+            let index = next.index_after(generation.saturating_sub(1));
             let Some(successor) = index.and_then(|index| next.successors.get_mut(index)) else { continue };
             successor.rotation = successor.rotation.or(Some((*nonce, *at)));
         }
@@ -163,26 +161,32 @@ impl FamilyHead {
 
     /// Whether the grace of the id at this position runs, or is over: its successor was presented.
     pub fn is_grace_running(&self, generation: Generation) -> bool {
-        match self.successors_of(generation).first() {
-            Some(successor) => successor.seen.is_some(),
-            None => next_generation(generation) < self.generation,
-        }
+        self.successor_seen(generation).is_some()
     }
 
     /// Whether the id at this position may not be used any more: its successor was presented long enough ago.
     pub fn is_grace_over(&self, generation: Generation, now: Time) -> bool {
+        self.successor_seen(generation).is_some_and(|seen| seen + GRACE <= now)
+    }
+
+    /// When the successor of the id at this position was first presented, if it was.
+    fn successor_seen(&self, generation: Generation) -> Option<Time> {
         match self.successors_of(generation).first() {
-            Some(successor) => successor.seen.is_some_and(|seen| seen + GRACE <= now),
-            // Its successor is left out, or has a successor itself. (The heads of 0.1 hold no rotations.)
-            None => next_generation(generation) < self.generation,
+            Some(successor) => successor.seen,
+            // It is left out, or has a successor itself: long ago. (The heads of 0.1 hold no rotations.)
+            None => (next_generation(generation) < self.generation).then_some(Time(0)),
         }
     }
 
     /// The rotations from this position on; none if the first of them is not known any more.
     fn successors_of(&self, generation: Generation) -> &[Successor] {
+        self.index_after(generation).and_then(|start| self.successors.get(start..)).unwrap_or_default()
+    }
+
+    /// Where the rotation from the id at this position stands.
+    fn index_after(&self, generation: Generation) -> Option<usize> {
         let behind = usize::try_from(self.generation.saturating_sub(generation)).unwrap_or(usize::MAX);
-        let start = self.successors.len().checked_sub(behind);
-        start.and_then(|start| self.successors.get(start..)).unwrap_or_default()
+        self.successors.len().checked_sub(behind)
     }
 
     /// The stored form.

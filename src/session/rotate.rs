@@ -6,7 +6,6 @@ use super::{Error, FamilyHead, Record, Redirect, Retry, Session, Sessions, Task}
 use crate::{
     host::Host,
     id::{Id, next_generation},
-    store::Batch,
     time::Time,
 };
 
@@ -113,8 +112,7 @@ impl<H: Host> Sessions<'_, H> {
         match self.update_head(newest, Some(old.head.clone()), &change).await {
             // The new id was presented already, and rotated: the redirect to it is kept no longer than the grace.
             Ok(_) if is_overtaken.get() => {
-                let key = self.key(&from);
-                drop(self.store.run_all(Batch::default().expire(&key, Redirect::TTL)).await);
+                self.isolate.defer(Task::ShortenRedirect(self.key(&from)));
             }
             Ok(_) => {}
             Err(_) => self.host.log(&format_args!(
