@@ -111,7 +111,7 @@ impl Account {
 
     /// Whether this is the state of that name, or one of those that followed it.
     pub fn includes(&self, revision: &Nonce) -> bool {
-        self.revision == *revision || self.previous_revisions.contains(revision)
+        revision::is_included(revision, self.revision, &self.previous_revisions)
     }
 
     /// The stored form.

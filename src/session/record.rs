@@ -70,6 +70,11 @@ pub(crate) mod revision {
     /// After more changes than this the fate of a write is unknown.
     const KEPT: usize = 4;
 
+    /// Whether the state `newest` is that of this name, or one of those that followed it.
+    pub(crate) fn is_included(name: &Nonce, newest: Nonce, previous: &[Nonce]) -> bool {
+        newest == *name || previous.contains(name)
+    }
+
     /// The names before `newest` is replaced by another.
     pub(crate) fn history(newest: Nonce, previous: &[Nonce]) -> Vec<Nonce> {
         std::iter::once(&newest).chain(previous).take(KEPT).copied().collect()
@@ -85,7 +90,7 @@ impl Record {
 
     /// Whether this is the state of that name, or one of those that followed it.
     pub fn includes(&self, revision: &Nonce) -> bool {
-        self.revision == *revision || self.previous_revisions.contains(revision)
+        revision::is_included(revision, self.revision, &self.previous_revisions)
     }
 
     /// Whether the session survives the user's last revocation. A mark that has expired is older than every session.
