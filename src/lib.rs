@@ -111,3 +111,5 @@ pub mod stats;
 pub mod store;
 pub mod ticket;
 pub mod time;
+#[cfg(all(feature = "tower-sessions", any(target_arch = "wasm32", test)))]
+pub mod tower_sessions;
