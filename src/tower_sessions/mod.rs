@@ -17,6 +17,8 @@
 //!   `getrandom = { version = "0.2", features = ["js"] }` among the dependencies.
 //! - **`cycle_id` has no grace.** The old id is dead before the response has arrived: a request on its way with it, or a
 //!   lost answer, is logged out.
+//! - **A cookie named `__Host-…` cannot be removed.** What removes it lacks `Secure`, for which browsers ignore it. The
+//!   session itself has ended all the same.
 //!
 //! What the store does for it: an id is never given twice (`create` overwrites nothing), a deleted session never comes back
 //! (`save` creates nothing), reads are the primary's, so that no replica's delay shows; and the store holds no ids, only
