@@ -3,11 +3,11 @@
 use crate::{
     account::name::Name,
     config::Config,
-    context::{Context, CookieChange, DEADLINE_IN_TIMEOUTS},
+    context::{Context, DEADLINE_IN_TIMEOUTS},
     host::Host,
-    http::{Code, Method, Problem, Request, Response, cors, cross_site, path_of},
+    http::{Method, Problem, Request, Response, cors, cross_site, path_of},
     isolate::Isolate,
-    limit::{self, CountingStore, Subject},
+    limit::{self, CountingStore},
     routes::{self, Found},
     session::Sessions,
     stats,
@@ -45,11 +45,19 @@ impl<H: Host> App<H> {
     }
 
     /// Answers a request.
-    pub async fn respond(&self, request: &Request<'_>) -> Response {
-        // The ticket is verified here, without the store.
-        let mut cx = Context::new(self, request);
+    pub async fn respond(&self, request: Request<'_>) -> Response {
+        // 1. The tickets are verified here, without the store.
+        let is_foreign_read = !routes::is_verify(request.path(), &self.config.base_path)
+            && cross_site::is_foreign_read(&request, &self.config.cors);
+        let mut cx = Context::new(self, request, is_foreign_read);
+        // 2. The handler of its route, and its counters if no call has counted them.
         let outcome = handle(&mut cx).await;
-        finish(&cx, outcome).await
+        let outcome = cx.settle(outcome).await;
+        // 3. The cookies, the rate-limit fields, CORS.
+        let response = cx.answer(outcome);
+        let response =
+            if cx.is_forward_auth() { response } else { self.config.cors.expose(response, &cx.request) };
+        response.uncacheable()
     }
 
     /// Whether the body of a request to this URL matters. What a proxy passes on of its visitor's does not, however large.
@@ -82,9 +90,9 @@ pub fn misconfigured() -> Response {
 
 /// From the request to the handler of its route.
 async fn handle<H: Host>(cx: &mut Context<'_, H>) -> Result<Response, Problem> {
-    let (request, config) = (cx.request, &cx.app.config);
+    let (request, config) = (&cx.request, &cx.app.config);
     // 1. The route. OPTIONS is answered by it alone, unless a proxy asks about its visitor's.
-    let route = routes::find(request.path, &config.base_path, config.admin_token.is_some());
+    let route = routes::find(request.path(), &config.base_path, config.admin_token.is_some());
     let is_forward_auth = cx.is_forward_auth();
     if request.method == Method::Options && !is_forward_auth {
         return Ok(options(cx, &route?));
@@ -98,22 +106,7 @@ async fn handle<H: Host>(cx: &mut Context<'_, H>) -> Result<Response, Problem> {
     cx.read_client_address()?;
     cx.remove_useless_cookie();
     // 3. The limits, as far as they are known without the store. The first call to the store counts.
-    if let Some(presented) = cx.presented() {
-        stats::count_ticket(&cx.app.isolate, presented, cx.app.host.now());
-    }
-    if cx.app.host.has_platform_limit() {
-        let address = Subject::address(&request.client_address());
-        // Another site's page must not use up its visitors' limit, and its requests not be without one.
-        let subject = if cx.is_foreign_read { format!("cross-site {address}") } else { address.to_string() };
-        if cx.app.host.is_over_platform_limit(&subject).await {
-            return Err(limit::over_platform_limit());
-        }
-    }
-    if !cx.is_foreign_read {
-        let ticket = cx.presented().map(|presented| &presented.ticket);
-        config.limits.apply(&cx.store.limiter, request, ticket);
-    }
-    cx.store.limiter.check_blocked(cx.app.host.now())?;
+    cx.apply_limits().await?;
     // 4. What holds for every route: its body can be read, and the service API needs the admin token.
     let route = route?;
     if !is_forward_auth {
@@ -124,7 +117,7 @@ async fn handle<H: Host>(cx: &mut Context<'_, H>) -> Result<Response, Problem> {
     }
     // 5. The handler. It asks the context for what it needs: the session, a user, a recent login.
     let (handler, param) = route.handler(request.method)?;
-    cx.param = param;
+    cx.param = param.to_owned();
     handler(cx).await
 }
 
@@ -144,70 +137,4 @@ fn options<H: Host>(cx: &Context<'_, H>, route: &Found<'_, H>) -> Response {
         ));
     }
     app.config.cors.preflight(request, route.allowed())
-}
-
-/// From the handler's outcome to the response.
-async fn finish<H: Host>(cx: &Context<'_, H>, mut outcome: Result<Response, Problem>) -> Response {
-    let Context { app, request, store, .. } = cx;
-    let now = app.host.now();
-    // 1. Whatever was not counted yet is counted.
-    if let Err(failure) = store.count().await {
-        outcome = Err(Problem::store_unavailable(failure));
-    }
-    if let Err(refusal) = store.check() {
-        outcome = Err(refusal.into());
-    }
-    if let Some(failure) = store.uncounted() {
-        app.host.log(&format_args!("a request passed without being counted (store.on_failure): {failure}"));
-        app.isolate.count("passed_uncounted", now);
-    }
-    // 2. What the operator learns of an error.
-    if let Err(problem) = &outcome {
-        if let Some(line) = &problem.log {
-            app.host.log(line);
-        }
-        if problem.code == Code::RateLimited {
-            app.isolate.count("rate_limited", now);
-        }
-    }
-    // 3. The cookies, the rate-limit fields, CORS.
-    let ended = matches!(&outcome, Err(problem) if problem.session_ended);
-    let response = outcome.unwrap_or_else(Response::from);
-    let response = store.limiter.write_fields(response);
-    let response = set_cookies(cx, response, ended).header("Vary", "Cookie");
-    if cx.is_forward_auth() {
-        return response.uncacheable();
-    }
-    app.config.cors.expose(response, request).uncacheable()
-}
-
-/// Sets or removes the ticket's cookie and, after a write, the one for read-your-writes. Never with a failure: then nothing
-/// is known, and nobody may be logged out. Never with forward-auth: the visitor does not see that answer. The answer to a
-/// safe request removes none: it may arrive after the one that has set a newer.
-fn set_cookies<H: Host>(cx: &Context<'_, H>, mut response: Response, ended: bool) -> Response {
-    let Context { app: App { config, host, .. }, request, .. } = cx;
-    if response.status >= 500 || cx.is_forward_auth() {
-        return response;
-    }
-    let (sync_cookie, _) = &config.sync;
-    let change = if ended { CookieChange::Remove } else { cx.take_cookie_change() };
-    let is_removed = matches!(change, CookieChange::Remove);
-    if is_removed && !cx.may_remove_cookie() {
-        return response;
-    }
-    match change {
-        CookieChange::Unchanged => {}
-        CookieChange::Set(ticket) => {
-            response = response.header("Set-Cookie", config.set_ticket(&ticket, host.now()));
-        }
-        CookieChange::Remove => response = response.header("Set-Cookie", config.cookie.remove()),
-    }
-    if is_removed {
-        let is_present = sync_cookie.values(request.cookie()).next().is_some();
-        return if is_present { response.header("Set-Cookie", sync_cookie.remove()) } else { response };
-    }
-    match cx.take_sync_cookie() {
-        Some(line) => response.header("Set-Cookie", line),
-        None => response,
-    }
 }

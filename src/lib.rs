@@ -78,12 +78,12 @@
 //! let app = App::new(config, Alone); // lives as long as the isolate
 //!
 //! let headers = [("accept", "application/json")];
-//! let look = Request::new("GET", "https://example.com/auth/session", &headers, &Body::None);
-//! let response = block_on(app.respond(&look));
+//! let look = Request::new("GET", "https://example.com/auth/session", headers, Body::None);
+//! let response = block_on(app.respond(look));
 //! assert_eq!(response.body, r#"{"session":null}"#); // no ticket: no call to the store
 //!
-//! let health = Request::new("GET", "https://example.com/auth/health", &headers, &Body::None);
-//! assert_eq!(block_on(app.respond(&health)).status, 503);
+//! let health = Request::new("GET", "https://example.com/auth/health", headers, Body::None);
+//! assert_eq!(block_on(app.respond(health)).status, 503);
 //! ```
 
 pub mod account;
@@ -99,8 +99,8 @@ pub mod http;
 pub mod id;
 pub mod isolate;
 mod json;
+mod library;
 pub mod limit;
-#[cfg(target_arch = "wasm32")]
 pub mod platform;
 mod routes;
 #[cfg(all(target_arch = "wasm32", feature = "service"))]
@@ -111,5 +111,13 @@ pub mod stats;
 pub mod store;
 pub mod ticket;
 pub mod time;
-#[cfg(all(feature = "tower-sessions", any(target_arch = "wasm32", test)))]
+#[cfg(feature = "tower-sessions")]
 pub mod tower_sessions;
+
+pub use crate::{
+    http::Code,
+    id::Handle,
+    library::{Error, RequestHead, ResponseHead, Session, Sessions},
+    session::{ListedSession, User},
+    time::Time,
+};

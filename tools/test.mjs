@@ -42,7 +42,7 @@ const RUST = [
   {
     name: "clippy",
     what: "lints on this machine",
-    run: () => cargo("clippy", "--workspace", "--all-targets", "--", "-D", "warnings"),
+    run: () => cargo("clippy", "--workspace", "--all-targets", "--all-features", "--", "-D", "warnings"),
   },
   {
     name: "clippy-wasm",
@@ -50,7 +50,7 @@ const RUST = [
     run: () => cargo("clippy", ...WASM, "--", "-D", "warnings"),
   },
   { name: "cargo-test", what: "tests of the core", run: cargoTest },
-  { name: "doc", what: "the documentation builds", run: () => cargo("doc", "--no-deps") },
+  { name: "doc", what: "the documentation builds", run: () => cargo("doc", "--no-deps", "--all-features") },
 ];
 
 /** @type {Check} */
@@ -164,7 +164,7 @@ async function cargo(...args) {
 
 /** @returns {Promise<Outcome>} */
 async function cargoTest() {
-  const outcome = await cargo("test", "--no-fail-fast");
+  const outcome = await cargo("test", "--no-fail-fast", "--all-features");
   let [passed, failed] = [0, 0];
   for (const [, good, bad] of (outcome.output ?? "").matchAll(
     /^test result: .*? (\d+) passed; (\d+) failed/gm,

@@ -132,7 +132,7 @@ mod tests {
 
     fn preconditions(if_match: &str, if_none_match: &str) -> Preconditions {
         let headers = [("if-match", if_match), ("if-none-match", if_none_match)];
-        Preconditions::of(&Request::new("PATCH", "https://a.example/", &headers, &Body::None))
+        Preconditions::of(&Request::new("PATCH", "https://a.example/", headers, Body::None))
     }
 
     #[test]

@@ -2,12 +2,12 @@
 
 use std::borrow::Cow;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{Failed, Response};
 
 /// The codes of docs/api.md.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[allow(missing_docs, reason = "docs/api.md documents them")]
 pub enum Code {
@@ -31,6 +31,11 @@ pub enum Code {
 }
 
 impl Code {
+    /// Whether something failed here: what the request asked for may be fine.
+    pub fn is_failure(self) -> bool {
+        self.status().0 >= 500
+    }
+
     fn status(self) -> (u16, &'static str) {
         match self {
             Self::BadRequest => (400, "Bad Request"),
@@ -51,7 +56,7 @@ impl Code {
 }
 
 /// A refusal or a failure: what the caller is told, and what the operator's log says.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
     /// Which.
     pub code: Code,
@@ -68,7 +73,7 @@ pub struct Problem {
 type Detail = Cow<'static, str>;
 
 impl Problem {
-    fn new(code: Code, detail: impl Into<Detail>) -> Self {
+    pub(crate) fn new(code: Code, detail: impl Into<Detail>) -> Self {
         Self { code, detail: detail.into(), header: None, log: None, session_ended: false }
     }
 

@@ -1,6 +1,6 @@
 //! A request, as handlers see it. Its headers are read when they are asked for.
 
-use std::{cell::OnceCell, net::IpAddr};
+use std::{cell::OnceCell, net::IpAddr, ops::Range};
 
 use serde::de::DeserializeOwned;
 
@@ -70,7 +70,7 @@ pub trait Headers {
 }
 
 /// Headers out of a list, for tests and for programs without a platform of their own.
-impl Headers for [(&str, &str)] {
+impl Headers for &[(&str, &str)] {
     fn get(&self, name: &'static str) -> Option<String> {
         self.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| (*value).to_owned())
     }
@@ -78,7 +78,7 @@ impl Headers for [(&str, &str)] {
 
 impl<const N: usize> Headers for [(&str, &str); N] {
     fn get(&self, name: &'static str) -> Option<String> {
-        Headers::get(self.as_slice(), name)
+        Headers::get(&self.as_slice(), name)
     }
 }
 
@@ -102,14 +102,12 @@ pub enum Body {
 pub struct Request<'a> {
     /// The method.
     pub method: Method,
-    /// Scheme, host and port of the URL: `https://example.com`.
-    pub origin: &'a str,
-    /// The path as sent, percent-encoded.
-    pub path: &'a str,
-    /// The query, without its question mark.
-    pub query: &'a str,
-    headers: &'a dyn Headers,
-    body: &'a Body,
+    /// The absolute URL, and where its path and its query are.
+    url: String,
+    path: Range<usize>,
+    query: Range<usize>,
+    headers: Box<dyn Headers + 'a>,
+    body: Body,
     cookie: OnceCell<String>,
     from_origin: OnceCell<String>,
     acts_for: OnceCell<IpAddr>,
@@ -117,19 +115,38 @@ pub struct Request<'a> {
 
 impl<'a> Request<'a> {
     /// From its method, its absolute URL in canonical form (WHATWG URL), its headers and its body.
-    pub fn new(method: &str, url: &'a str, headers: &'a dyn Headers, body: &'a Body) -> Self {
-        let (origin, path, query) = split_url(url);
+    pub fn new(method: &str, url: impl Into<String>, headers: impl Headers + 'a, body: Body) -> Self {
+        let url = url.into();
+        let (origin, path, query) = split_url(&url);
+        let path = origin.len()..origin.len() + path.len();
+        // A question mark before it.
+        let query = if query.is_empty() { 0..0 } else { path.end + 1..path.end + 1 + query.len() };
         Self {
             method: Method::parse(method),
-            origin,
+            url,
             path,
             query,
-            headers,
+            headers: Box::new(headers),
             body,
             cookie: OnceCell::new(),
             from_origin: OnceCell::new(),
             acts_for: OnceCell::new(),
         }
+    }
+
+    /// Scheme, host and port of the URL: `https://example.com`.
+    pub fn origin(&self) -> &str {
+        self.url.get(..self.path.start).unwrap_or_default()
+    }
+
+    /// The path as sent, percent-encoded.
+    pub fn path(&self) -> &str {
+        self.url.get(self.path.clone()).unwrap_or_default()
+    }
+
+    /// The query, without its question mark.
+    pub fn query(&self) -> &str {
+        self.url.get(self.query.clone()).unwrap_or_default()
     }
 
     /// A header's value; empty when the request has none of this name, which is in lower case.
@@ -155,11 +172,11 @@ impl<'a> Request<'a> {
 
     /// The value of the one parameter that a route knows, percent-encoded; `None` without a query. Another query is refused:
     /// ignoring a misspelt one could do more than was asked for. `example` is what may be sent.
-    pub fn only_param(&self, name: &str, example: &str) -> Result<Option<&'a str>, Problem> {
-        if self.query.is_empty() {
+    pub fn only_param(&self, name: &str, example: &str) -> Result<Option<&str>, Problem> {
+        if self.query().is_empty() {
             return Ok(None);
         }
-        let value = self.query.strip_prefix(name).and_then(|rest| rest.strip_prefix('='));
+        let value = self.query().strip_prefix(name).and_then(|rest| rest.strip_prefix('='));
         match value.filter(|value| !value.is_empty() && !value.contains(['&', '='])) {
             Some(value) => Ok(Some(value)),
             None => Err(unknown_query(example)),
@@ -217,8 +234,8 @@ impl<'a> Request<'a> {
     }
 
     /// The body's bytes. Errors: too large, incomplete.
-    pub fn body(&self) -> Result<&'a [u8], Problem> {
-        match self.body {
+    pub fn body(&self) -> Result<&[u8], Problem> {
+        match &self.body {
             Body::None => Ok(&[]),
             Body::Bytes(bytes) => Ok(bytes),
             Body::TooLarge => {
@@ -289,7 +306,7 @@ mod tests {
     #[test]
     fn a_missing_header_is_empty() {
         let headers = [("Cookie", "a=b")];
-        let request = Request::new("PATCH", "https://a.example/", &headers, &Body::None);
+        let request = Request::new("PATCH", "https://a.example/", headers, Body::None);
         assert_eq!((request.method, request.cookie(), request.from_origin()), (Method::Patch, "a=b", ""));
         assert_eq!(request.body(), Ok(&[][..]));
     }
@@ -308,17 +325,17 @@ mod tests {
             ("", None),
         ] {
             let headers = [("Authorization", authorization)];
-            let request = Request::new("GET", "https://a.example/", &headers, &Body::None);
+            let request = Request::new("GET", "https://a.example/", headers, Body::None);
             assert_eq!(request.bearer().as_deref(), credentials, "{authorization}");
         }
-        assert_eq!(Request::new("GET", "https://a.example/", &[("Cookie", "")], &Body::None).bearer(), None);
+        assert_eq!(Request::new("GET", "https://a.example/", [("Cookie", "")], Body::None).bearer(), None);
     }
 
     #[test]
     fn a_claimed_address_is_one_address_or_an_error() {
         let claimed = |value| {
             let headers = [("Session-Client-Address", value), ("CF-Connecting-IP", "192.0.2.1")];
-            let request = Request::new("GET", "https://a.example/", &headers, &Body::None);
+            let request = Request::new("GET", "https://a.example/", headers, Body::None);
             let claimed = request.claimed_client_address()?;
             assert_eq!(request.client_address(), "192.0.2.1", "a claim alone changes nothing");
             let address = claimed.ok()?;
@@ -340,7 +357,7 @@ mod tests {
             assert_eq!(claimed(wrong), None, "{wrong}");
         }
         let headers = [("CF-Connecting-IP", "192.0.2.1")];
-        let request = Request::new("GET", "https://a.example/", &headers, &Body::None);
+        let request = Request::new("GET", "https://a.example/", headers, Body::None);
         assert!(request.claimed_client_address().is_none());
     }
 }

@@ -95,7 +95,7 @@ impl Limits {
 
     /// The limit of the most specific pattern that the request matches.
     fn route(&self, request: &Request<'_>) -> Option<&RouteLimit> {
-        self.routes.iter().find(|route| route.pattern.matches(request.method, request.path))
+        self.routes.iter().find(|route| route.pattern.matches(request.method, request.path()))
     }
 
     /// Adds the limits of an attempt to log in: that of `who` tries, which is the account or, for its owner, a known device

@@ -1,9 +1,6 @@
 //! Accounts: register, log in, and what needs the password again.
 
-use std::cell::Cell;
-
 use serde::Deserialize;
-use serde_json::value::RawValue;
 
 use crate::{
     account::{
@@ -15,7 +12,7 @@ use crate::{
     host::Host,
     http::{Problem, Response},
     limit::{LOGIN_LIMITS, Subject},
-    session::{Error, Session, User, change::empty_data},
+    session::{Error, Session, User},
 };
 
 #[derive(Deserialize)]
@@ -150,48 +147,21 @@ async fn begin_session<H: Host>(
     remember: bool,
     device: Option<KnownDevice>,
 ) -> Result<Response, Problem> {
-    let sessions = cx.sessions();
-    let (user, client) = (account.user(), cx.device());
-    let was_anonymous = Cell::new(false);
-    let make = |old: Option<&Session>| {
-        was_anonymous.set(old.is_some_and(|old| old.record.user.is_none()));
-        let theirs = old.filter(|old| old.record.user.as_ref().is_some_and(|user| user.id == account.id));
-        // What the old one survives, the new one does.
-        let marks = theirs.map_or_else(Vec::new, |old| old.record.marks.clone());
-        sessions.new_session(Some(user.clone()), carried_data(old, account), remember, client.clone(), marks)
-    };
-    let (session, mut counts) = sessions.log_in(old, &make).await?;
-    if counts && !session.record.marks.is_empty() {
+    let is_valid = async || {
         // All sessions were ended not long ago: perhaps by a change of the password, or with the account.
         let accounts = cx.accounts();
         let current = match accounts.read(&accounts.key(name)).await {
             Err(Error::UnreadableAccount) => None,
             current => current?,
         };
-        counts = current.is_some_and(|current| current.account.hash == account.hash);
-    }
-    if !counts {
-        // The visitor keeps what an anonymous session held, and nothing of a user's.
-        if was_anonymous.get() {
-            cx.issue_ticket(&sessions.renounce(session, &user.tag()).await?);
-        } else {
-            sessions.discard(&session, &user.tag()).await?;
-        }
-        return Err(Error::Conflict.into());
-    }
-    cx.app.isolate.count("logins", cx.app.host.now());
+        Ok(current.is_some_and(|current| current.account.hash == account.hash))
+    };
+    let session = cx.log_in(old, account.user(), remember, is_valid).await?;
     let response = cx.show(&session);
     if device.is_some_and(|device| !device.is_due(cx.app.host.now())) {
         return Ok(response);
     }
     Ok(add_device_cookie(cx, response, device, account, name))
-}
-
-/// What the new session begins with: the old one's data, unless that is another user's.
-fn carried_data(old: Option<&Session>, account: &Account) -> Box<RawValue> {
-    let is_theirs =
-        |session: &&Session| session.record.user.as_ref().is_none_or(|user| user.id == account.id);
-    old.filter(is_theirs).map_or_else(empty_data, |session| session.record.data.clone())
 }
 
 /// The account of a session's user, whose password this is. The attempt is counted as one to log in, by the session, which

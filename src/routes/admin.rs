@@ -3,21 +3,15 @@
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use super::devices;
 use crate::{
     context::Context,
     document,
     host::Host,
     http::{Problem, Response, parse_address},
-    session::{Device, Error, User, change::empty_data},
+    session::{Device, Error, User, change::empty_data, user},
     stats,
 };
-
-/// The longest user id and the longest name, in bytes.
-const MAX_ID: usize = 255;
-const MAX_NAME: usize = 256;
-/// How many roles a user may have, and the longest, in characters.
-const MAX_ROLES: usize = 100;
-const MAX_ROLE: usize = 64;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -62,13 +56,10 @@ struct Ended {
 /// `POST /auth/admin/sessions`: a session for a user who was authenticated elsewhere.
 pub(super) async fn create_session<H: Host>(cx: &Context<'_, H>) -> Result<Response, Problem> {
     let NewSession { user: NewUser { id, name, roles }, data, remember, client } = cx.request.json()?;
-    check_user_id("\"user.id\"", &id)?;
     // Without a name people see the id.
     let name = name.filter(|name| !name.is_empty()).unwrap_or_else(|| id.clone());
-    if name.len() > MAX_NAME {
-        return Err(Problem::bad_request(format!("\"user.name\" must have at most {MAX_NAME} bytes")));
-    }
-    check_roles("user.roles", &roles)?;
+    let user = User { id, name, roles };
+    user.check("user").map_err(Problem::bad_request)?;
     let device = device(cx, client)?;
     let data = data.unwrap_or_else(empty_data);
     if !data.get().starts_with('{') {
@@ -78,7 +69,6 @@ pub(super) async fn create_session<H: Host>(cx: &Context<'_, H>) -> Result<Respo
     if data.get().len() > max_bytes {
         return Err(Problem::too_large(format!("\"data\" must have at most {max_bytes} bytes of JSON")));
     }
-    let user = User { id, name, roles };
     let session = cx.sessions().create_for_user(user, data, remember, device).await?;
     // All lines are the visitor's, to be passed on. The caller's own cookies stay as they are.
     cx.take_cookie_change();
@@ -104,7 +94,7 @@ pub(super) async fn end_session<H: Host>(cx: &Context<'_, H>) -> Result<Response
 
 /// `GET /auth/admin/users/{id}/sessions`
 pub(super) async fn list_sessions<H: Host>(cx: &Context<'_, H>) -> Result<Response, Problem> {
-    Ok(cx.sessions().list(&User::tag_of(&user_id_param(cx)?), None).await?)
+    Ok(devices::answer(cx.sessions().list(&User::tag_of(&user_id_param(cx)?), None).await?))
 }
 
 /// `DELETE /auth/admin/users/{id}/sessions`
@@ -116,7 +106,7 @@ pub(super) async fn end_sessions<H: Host>(cx: &Context<'_, H>) -> Result<Respons
 /// `PUT /auth/admin/users/{id}/roles`: an account's roles; they hold from its next request.
 pub(super) async fn set_roles<H: Host>(cx: &Context<'_, H>) -> Result<Response, Problem> {
     let (id, Roles { roles }) = (user_id_param(cx)?, cx.request.json()?);
-    check_roles("roles", &roles)?;
+    user::check_roles("roles", &roles).map_err(Problem::bad_request)?;
     cx.accounts().set_roles(&id, &roles).await?;
     Ok(Response::no_content())
 }
@@ -145,32 +135,6 @@ fn device<H: Host>(cx: &Context<'_, H>, client: Option<Client>) -> Result<Device
 /// The user id in the path.
 fn user_id_param<H: Host>(cx: &Context<'_, H>) -> Result<String, Problem> {
     let id = cx.text_param()?;
-    check_user_id("the user id in the path", &id)?;
+    user::check_id("the user id in the path", &id).map_err(Problem::bad_request)?;
     Ok(id)
-}
-
-fn check_user_id(what: &str, id: &str) -> Result<(), Problem> {
-    if id.is_empty() || id.len() > MAX_ID {
-        return Err(Problem::bad_request(format!("{what} must have 1 to {MAX_ID} bytes")));
-    }
-    if [".", ".."].contains(&id) {
-        return Err(Problem::bad_request(format!(
-            "{what} must not be \".\" or \"..\": no URL can hold those"
-        )));
-    }
-    Ok(())
-}
-
-fn check_roles(field: &str, roles: &[String]) -> Result<(), Problem> {
-    if roles.len() > MAX_ROLES {
-        return Err(Problem::bad_request(format!("\"{field}\" must have at most {MAX_ROLES} roles")));
-    }
-    // They are listed with commas between them for proxies and origins.
-    let is_role = |role: &str| !role.is_empty() && role.chars().count() <= MAX_ROLE && !role.contains(',');
-    match roles.iter().position(|role| !is_role(role)) {
-        None => Ok(()),
-        Some(index) => Err(Problem::bad_request(format!(
-            "\"{field}[{index}]\" must have 1 to {MAX_ROLE} characters, and no comma"
-        ))),
-    }
 }

@@ -1,15 +1,28 @@
 //! A user's own sessions: the device list and its "end" buttons.
 
+use serde::Serialize;
+
 use crate::{
     context::Context,
     host::Host,
     http::{Problem, Response, unknown_query},
+    session::ListedSession,
 };
+
+#[derive(Serialize)]
+struct List {
+    sessions: Vec<ListedSession>,
+}
+
+/// The answer that lists sessions.
+pub(super) fn answer(sessions: Vec<ListedSession>) -> Response {
+    Response::json(&List { sessions })
+}
 
 /// `GET /auth/sessions`
 pub(super) async fn list<H: Host>(cx: &Context<'_, H>) -> Result<Response, Problem> {
     let (session, user) = cx.require_user_at_primary().await?;
-    Ok(cx.sessions().list(&user.tag(), Some(&session.ticket.id.handle())).await?)
+    Ok(answer(cx.sessions().list(&user.tag(), Some(&session.ticket.id.handle())).await?))
 }
 
 /// `DELETE /auth/sessions/{handle}`: ends one session of the user. The current one needs no recent login: that is a logout,

@@ -12,14 +12,14 @@ use crate::{
 pub(super) async fn show<H: Host>(cx: &Context<'_, H>) -> Result<Response, Problem> {
     let (session, user) = cx.require_user().await?;
     let stored = cx.accounts().of_user(&user).await?;
-    let answer = Preconditions::of(cx.request).answer(answer(cx, &session, &stored));
+    let answer = Preconditions::of(&cx.request).answer(answer(cx, &session, &stored));
     answer.map_err(Problem::precondition_failed)
 }
 
 /// `PATCH /auth/profile`: the same rules as for session data.
 pub(super) async fn change<H: Host>(cx: &Context<'_, H>) -> Result<Response, Problem> {
     let change = Change::parse(&cx.request.header("content-type"), cx.request.body()?)?;
-    let preconditions = Preconditions::of(cx.request);
+    let preconditions = Preconditions::of(&cx.request);
     let (session, user) = cx.require_user().await?;
     let max_bytes = cx.app.config.session.max_bytes;
     let apply = |account: &mut Account| {

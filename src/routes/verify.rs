@@ -19,7 +19,7 @@ use crate::{
 /// stricter.
 pub(super) async fn verify<H: Host>(cx: &Context<'_, H>) -> Result<Response, Problem> {
     let below =
-        cx.request.path.strip_prefix(&*cx.app.config.base_path).and_then(|path| path.strip_prefix(VERIFY));
+        cx.request.path().strip_prefix(&*cx.app.config.base_path).and_then(|path| path.strip_prefix(VERIFY));
     let role = match (below, cx.request.only_param("role", "role=NAME")) {
         (Some(""), role) => role?,
         (Some("/"), Ok(role)) => role,

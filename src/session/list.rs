@@ -7,29 +7,31 @@ use serde::Serialize;
 use super::{Entry, Error, Record, Sessions, User, UserState, change::empty_data};
 use crate::{
     host::Host,
-    http::Response,
     id::{Family, Handle},
     store::{Batch, Failure},
     ticket::UserTag,
     time::{Time, as_rfc3339},
 };
 
-#[derive(Serialize)]
-struct Body {
-    sessions: Vec<Item>,
-}
-
-#[derive(Serialize)]
-struct Item {
-    handle: Handle,
-    current: bool,
+/// A session as its user's device list shows it.
+#[derive(Debug, Serialize)]
+pub struct ListedSession {
+    /// Its public name, by which it can be ended.
+    pub handle: Handle,
+    /// Whether it is the one that asks.
+    pub current: bool,
+    /// When it began.
     #[serde(serialize_with = "as_rfc3339")]
-    created_at: Time,
+    pub created_at: Time,
+    /// When it was last used, to within `session.touch_every`.
     #[serde(serialize_with = "as_rfc3339")]
-    last_seen_at: Time,
-    remember: bool,
-    user_agent: Option<String>,
-    ip: Option<String>,
+    pub last_seen_at: Time,
+    /// Whether it is a "remember me" session.
+    pub remember: bool,
+    /// The browser that logged in, as it calls itself.
+    pub user_agent: Option<String>,
+    /// The address it logged in from, as far as `session.record_ip` keeps it.
+    pub ip: Option<String>,
 }
 
 /// How many bytes of data one call may read: its answer is in memory as a whole. By default these are 16 sessions.
@@ -44,15 +46,15 @@ pub(super) struct Listed {
 }
 
 impl<H: Host> Sessions<'_, H> {
-    /// The answer that lists a user's sessions, the oldest first. Two calls, and one more if some have expired; and more
+    /// A user's sessions, the oldest first. Two calls, and one more if some have expired; and more
     /// for sessions that could have more than 1 MiB of data.
-    pub async fn list(&self, user: &UserTag, current: Option<&Handle>) -> Result<Response, Error> {
+    pub async fn list(&self, user: &UserTag, current: Option<&Handle>) -> Result<Vec<ListedSession>, Error> {
         let now = self.host.now();
         let item = |Listed { handle, record, ttl_ms }| {
             // Use renews the time to live: what is missing of it is how long ago that was.
             let full = self.rules.lifetimes.ttl(record.expires_at, record.remember, now);
             let unused_for = full.saturating_sub(Duration::from_millis(ttl_ms));
-            Item {
+            ListedSession {
                 handle,
                 current: current == Some(&handle),
                 created_at: record.created_at,
@@ -62,8 +64,7 @@ impl<H: Host> Sessions<'_, H> {
                 ip: record.device.ip,
             }
         };
-        let sessions = self.of_user(user, current).await?.into_iter().map(item).collect();
-        Ok(Response::json(&Body { sessions }))
+        Ok(self.of_user(user, current).await?.into_iter().map(item).collect())
     }
 
     /// The sessions in a user's list that live, the oldest first; and `current`, if the list has lost it.

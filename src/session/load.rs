@@ -142,6 +142,11 @@ impl<H: Host> Sessions<'_, H> {
         self.follow(ticket, loaded).await
     }
 
+    /// The same for a session that was loaded. Error: it has ended.
+    pub async fn reload_from_primary(&self, session: Session) -> Result<Session, Error> {
+        self.load_from_primary(session.ticket).await?.ok_or(Error::Ended)
+    }
+
     /// Follows an old id to the session.
     async fn follow(&self, mut ticket: Ticket, mut loaded: Loaded) -> Result<Option<Session>, Error> {
         let (now, carried) = (self.host.now(), ticket.clone());

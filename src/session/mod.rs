@@ -18,6 +18,7 @@ mod record;
 mod revoke;
 mod rotate;
 mod update;
+pub mod user;
 mod user_state;
 mod view;
 mod write;
@@ -33,8 +34,10 @@ pub use self::{
     error::{Error, Retry},
     family::{FamilyHead, Position},
     lifetimes::Lifetimes,
+    list::ListedSession,
     load::Source,
-    record::{Entry, Record, Redirect, Replaced, User},
+    record::{Entry, Record, Redirect, Replaced},
+    user::User,
     user_state::UserState,
     view::no_session,
 };

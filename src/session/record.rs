@@ -12,13 +12,12 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use sha2::{Digest, Sha256};
 
-use super::{Device, UserState, family::GRACE};
+use super::{Device, User, UserState, family::GRACE};
 use crate::{
     id::{Family, Generation, Handle, Nonce, next_generation},
     json::{self, Version},
-    ticket::{Ticket, UserTag},
+    ticket::Ticket,
     time::{self, Time},
 };
 
@@ -101,31 +100,6 @@ impl Record {
     /// The stored form.
     pub fn to_json(&self) -> String {
         json::to_string(self)
-    }
-}
-
-/// The logged-in user.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct User {
-    /// Opaque and stable.
-    pub id: String,
-    /// For people.
-    pub name: String,
-    /// What the user may do.
-    #[serde(default)]
-    pub roles: Vec<String>,
-}
-
-impl User {
-    /// The user's tag in tickets and keys.
-    pub fn tag(&self) -> UserTag {
-        Self::tag_of(&self.id)
-    }
-
-    /// The same from the id alone.
-    pub fn tag_of(id: &str) -> UserTag {
-        let hash = Sha256::new().chain_update(b"cloakroom user tag v1 ").chain_update(id).finalize();
-        hash.first_chunk().copied().unwrap_or_default()
     }
 }
 

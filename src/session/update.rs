@@ -2,10 +2,7 @@
 
 use serde_json::value::RawValue;
 
-use super::{
-    Device, Error, Record, Retry, Session, Sessions, User,
-    change::{Change, empty_data},
-};
+use super::{Device, Error, Record, Retry, Session, Sessions, User};
 use crate::{
     host::{Host, random},
     http::Preconditions,
@@ -14,16 +11,6 @@ use crate::{
 };
 
 impl<H: Host> Sessions<'_, H> {
-    /// The data of a new session: the change applied to empty data.
-    pub fn initial_data(
-        &self,
-        change: &Change<'_>,
-        preconditions: &Preconditions,
-    ) -> Result<Box<RawValue>, Error> {
-        preconditions.check(None)?;
-        Ok(change.apply(&empty_data(), self.rules.max_bytes)?)
-    }
-
     /// Begins an anonymous session. One call.
     pub async fn create(&self, data: Box<RawValue>) -> Result<Session, Error> {
         let created = self
@@ -62,18 +49,18 @@ impl<H: Host> Sessions<'_, H> {
         Session::begin(Id::from_bytes(random(self.host)), record, now)
     }
 
-    /// Applies a change to the session's data. One call if nobody else changes it at the same time, none if it changes
-    /// nothing.
+    /// Changes the session's data: `apply` makes the new data from the newest, for which it may run again. One call if nobody
+    /// else changes it at the same time, none if it changes nothing.
     pub async fn change(
         &self,
         session: Session,
-        change: &Change<'_>,
+        apply: &dyn Fn(&RawValue) -> Result<Box<RawValue>, Error>,
         preconditions: &Preconditions,
     ) -> Result<Session, Error> {
         let mut conflicts = 0;
         let make = |session: &Session| {
             preconditions.check(Some(&session.etag()))?;
-            let data = change.apply(&session.record.data, self.rules.max_bytes)?;
+            let data = apply(&session.record.data)?;
             if data.get() == session.record.data.get() {
                 return Ok(None);
             }

@@ -1,17 +1,22 @@
-//! Feature `tower-sessions`: the sessions of [tower-sessions](https://docs.rs/tower-sessions), kept in the same store.
-//! For axum on Workers, where `SessionManagerLayer::new(store)` takes a [`Store`]:
+//! Feature `tower-sessions`: the sessions of [tower-sessions](https://docs.rs/tower-sessions), kept in the same store. For axum on
+//! Workers, where its `SessionManagerLayer` takes a [`Store`]:
 //!
-//! ```ignore
-//! let sessions = SessionManagerLayer::new(Store::from_env(&env)?);
-//! Ok(Router::new().route("/", get(count)).layer(sessions).call(request).await?)
+//! ```no_run
+//! use cloakroom::{Sessions, tower_sessions::Store};
+//! # use tower_sessions_core::SessionStore;
+//!
+//! fn store(env: &worker::Env) -> worker::Result<impl SessionStore + Clone> {
+//!     Ok(Store::new(Sessions::from_env(env)?)) // then: Router::new().layer(SessionManagerLayer::new(store))
+//! }
 //! ```
 //!
-//! It is a store for that project's sessions and cookies: none of these has a user, a list of devices, a rate limit or an
-//! end on reuse, and a session of this crate's own is another one. What to know before choosing it:
+//! `examples/axum` is a whole Worker. Its sessions and cookies are that project's: none has a user, a list of devices, a rate
+//! limit or an end on reuse, and none is a [`Session`](crate::Session) of this crate's own. With the feature `http`, those can
+//! be had in axum, too. What to know before choosing:
 //!
 //! - **The last writer wins.** tower-sessions reads a whole record, and writes a whole record after the response was made.
 //!   Of two requests at a time, the second undoes the changes of the first, also to other keys. A change that must not be
-//!   lost (a cart, a balance) belongs into a session of this crate's own, whose changes are applied again on conflict.
+//!   lost (a cart, a balance) belongs into a [`Session`](crate::Session), whose changes are applied again on conflict.
 //! - **Every cookie is looked up.** Its value is the id alone: a forged one costs a call to the store, where a ticket's
 //!   signature is checked without one. The feature `signed` of `tower-sessions` signs it; in a Worker it needs
 //!   `getrandom = { version = "0.2", features = ["js"] }` among the dependencies.
@@ -26,8 +31,6 @@
 //! record's time to live.
 
 mod records;
-#[cfg(target_arch = "wasm32")]
 mod store;
 
-#[cfg(target_arch = "wasm32")]
 pub use self::store::Store;

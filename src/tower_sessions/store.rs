@@ -1,6 +1,6 @@
 //! The type that tower-sessions is given: what it asks for, [`records`] does.
 
-use std::{cell::OnceCell, fmt};
+use std::fmt;
 
 use async_trait::async_trait;
 use tower_sessions_core::{
@@ -8,17 +8,10 @@ use tower_sessions_core::{
     session::{Id, Record},
     session_store::Result,
 };
-use worker::{
-    Env,
-    send::{SendFuture, SendWrapper},
-};
+use worker::send::{SendFuture, SendWrapper};
 
 use super::records;
-use crate::{
-    app::App,
-    config::Config,
-    platform::{Platform, environment_json},
-};
+use crate::{Sessions, app::App, platform::Platform};
 
 /// A `SessionStore` for `SessionManagerLayer`. Each of its methods is one call to the store, and one billed command.
 ///
@@ -29,18 +22,9 @@ use crate::{
 pub struct Store(SendWrapper<&'static App<Platform>>);
 
 impl Store {
-    /// From the environment, which is read once per isolate. Errors: it is misconfigured; the text lists every fault.
-    pub fn from_env(env: &Env) -> worker::Result<Self> {
-        thread_local! {
-            static APP: OnceCell<&'static App<Platform>> = const { OnceCell::new() };
-        }
-        if let Some(app) = APP.with(|app| app.get().copied()) {
-            return Ok(Self(SendWrapper::new(app)));
-        }
-        let config = Config::from_json(&environment_json(env)).map_err(|faults| faults.join("; "))?;
-        let platform = Platform::new(env).map_err(|_| "UPSTASH_REDIS_REST_TOKEN cannot be sent")?;
-        let app = Box::leak(Box::new(App::new(config, platform)));
-        Ok(Self(SendWrapper::new(APP.with(|first| *first.get_or_init(|| app)))))
+    /// For the deployment of these sessions: its database, `key_prefix`, `store.timeout` and `session.max_bytes`.
+    pub fn new(sessions: Sessions) -> Self {
+        Self(SendWrapper::new(sessions.app))
     }
 
     /// With the time of now: nobody has told this crate that a request has arrived.

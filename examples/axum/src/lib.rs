@@ -5,7 +5,7 @@ use axum::{
     http::StatusCode,
     routing::{get, post},
 };
-use cloakroom::tower_sessions::Store;
+use cloakroom::{Sessions, tower_sessions::Store};
 use tower_service::Service;
 use tower_sessions::{
     Expiry, Session, SessionManagerLayer,
@@ -20,7 +20,7 @@ async fn fetch(
     env: Env,
     _context: Context,
 ) -> Result<http::Response<axum::body::Body>> {
-    let sessions = SessionManagerLayer::new(Store::from_env(&env)?)
+    let sessions = SessionManagerLayer::new(Store::new(Sessions::from_env(&env)?))
         .with_same_site(SameSite::Lax) // with a link from another site, too, it is the same visitor
         .with_expiry(Expiry::OnInactivity(Duration::days(1)));
     let mut app =

@@ -7,9 +7,9 @@
 mod number;
 mod patch;
 
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
-use serde_json::{Map, Value, value::RawValue};
+use serde_json::{Map, Value, json, value::RawValue};
 
 use crate::{
     document::{self, MAX_STORED_VALUES, StoredFault},
@@ -22,10 +22,9 @@ const MAX_DEPTH: usize = 100;
 const MEDIA_TYPES: &str = "application/json, application/merge-patch+json, application/json-patch+json";
 
 /// A change that is well-formed. Whether it fits the data shows when it is applied.
-#[derive(Clone, Copy)]
 pub struct Change<'a> {
     format: Format,
-    text: &'a [u8],
+    text: Cow<'a, [u8]>,
 }
 
 #[derive(Clone, Copy)]
@@ -91,13 +90,13 @@ impl<'a> Change<'a> {
                 return Err(Problem::unsupported_media_type(detail).with_header("Accept-Patch", MEDIA_TYPES));
             }
         };
-        let change = Self { format, text: body };
+        let change = Self { format, text: body.into() };
         change.parsed()?;
         Ok(change)
     }
 
     fn parsed(&self) -> Result<Parsed, Problem> {
-        let value = document::parse(self.text)?;
+        let value = document::parse(&self.text)?;
         match self.format {
             Format::MergePatch if value.is_object() => Ok(Parsed::Merge(value)),
             Format::MergePatch => Err(Problem::bad_request(
@@ -126,31 +125,71 @@ impl<'a> Change<'a> {
             Parsed::Patch(operations) => patch::apply(operations, &mut document, max_bytes)?,
         }
         // 2. Check that it is still data of a session.
-        if !document.is_object() {
-            return Err(ApplyError::Unprocessable(
-                "the data of a session must stay a JSON object".to_owned(),
-            ));
-        }
-        if is_deeper_than(MAX_DEPTH, &document) {
-            return Err(too_deep());
-        }
-        let values = document::count_values(&document);
-        if values > document::MAX_VALUES.max(values_before) {
-            return Err(ApplyError::Unprocessable(format!(
-                "the session's data would have {values} JSON values; the limit is {}",
-                document::MAX_VALUES
-            )));
-        }
-        let json = document.to_string();
-        drop(document);
-        if json.len() > max_bytes.max(data.get().len()) {
-            return Err(ApplyError::TooLarge(format!(
-                "the session's data would be {} bytes of JSON; the limit is {max_bytes}",
-                json.len()
-            )));
-        }
-        RawValue::from_string(json).map_err(|_| ApplyError::Unreadable)
+        to_data(document, data, values_before, max_bytes)
     }
+}
+
+/// Changes that a program makes. They are well-formed; whether they fit the data shows when they are applied.
+impl Change<'static> {
+    /// Gives a member of the data this value.
+    pub fn insert(member: &str, value: &Value) -> Self {
+        Self::operation(&json!({"op": "add", "path": pointer(member), "value": value}))
+    }
+
+    /// Removes a member of the data, if it is there.
+    pub fn remove(member: &str) -> Self {
+        Self::merge_patch(&json!({ member: null }))
+    }
+
+    /// Adds to a member of the data; a missing one counts as zero.
+    pub fn increment(member: &str, by: &Value) -> Self {
+        Self::operation(&json!({"op": "increment", "path": pointer(member), "value": by}))
+    }
+
+    /// RFC 7396.
+    pub fn merge_patch(patch: &Value) -> Self {
+        Self { format: Format::MergePatch, text: patch.to_string().into_bytes().into() }
+    }
+
+    fn operation(operation: &Value) -> Self {
+        Self { format: Format::JsonPatch, text: format!("[{operation}]").into_bytes().into() }
+    }
+}
+
+/// The JSON Pointer of a member (RFC 6901 section 3).
+fn pointer(member: &str) -> String {
+    format!("/{}", member.replace('~', "~0").replace('/', "~1"))
+}
+
+/// A changed document as the data of a session, which had `values_before` JSON values in `data` before the change.
+pub(crate) fn to_data(
+    document: Value,
+    data: &RawValue,
+    values_before: usize,
+    max_bytes: usize,
+) -> Result<Box<RawValue>, ApplyError> {
+    if !document.is_object() {
+        return Err(ApplyError::Unprocessable("the data of a session must stay a JSON object".to_owned()));
+    }
+    if is_deeper_than(MAX_DEPTH, &document) {
+        return Err(too_deep());
+    }
+    let values = document::count_values(&document);
+    if values > document::MAX_VALUES.max(values_before) {
+        return Err(ApplyError::Unprocessable(format!(
+            "the session's data would have {values} JSON values; the limit is {}",
+            document::MAX_VALUES
+        )));
+    }
+    let json = document.to_string();
+    drop(document);
+    if json.len() > max_bytes.max(data.get().len()) {
+        return Err(ApplyError::TooLarge(format!(
+            "the session's data would be {} bytes of JSON; the limit is {max_bytes}",
+            json.len()
+        )));
+    }
+    RawValue::from_string(json).map_err(|_| ApplyError::Unreadable)
 }
 
 /// Does not print data.

@@ -1,28 +1,30 @@
 //! What a handler asks for: the session, a user, a recent login, the admin token. It finds the tickets of the request, and
 //! knows which of them counts and what becomes of the visitor's cookie.
 
+mod answer;
+mod operations;
+mod tickets;
+
 use std::{
     cell::{Cell, RefCell},
     pin::Pin,
 };
 
+use self::tickets::{Tickets, find_tickets};
 use crate::{
     account::{Account, Accounts, KnownDevice, name::Name},
     app::App,
     config::Secret,
     host::Host,
-    http::{Problem, Request, Response, cross_site},
+    http::{Problem, Request, Response},
     id::Handle,
     limit::{CountingStore, RateLimiter, Subject},
     routes,
     session::{Device, Error, Session, Sessions, Source, User},
     store::Store,
-    ticket::{Rejected, Ticket, Verified, sync},
+    ticket::{Ticket, sync},
     time::Time,
 };
-
-/// How many dead tickets of one request are looked at: each costs a call, until this isolate knows that it is dead.
-const MAX_DEAD_TICKETS: usize = 8;
 
 /// How many times `store.timeout` a change is re-applied while others change the same session.
 pub(crate) const DEADLINE_IN_TIMEOUTS: u32 = 5;
@@ -32,31 +34,19 @@ pub struct Context<'a, H> {
     /// The deployment.
     pub app: &'a App<H>,
     /// The request.
-    pub request: &'a Request<'a>,
+    pub request: Request<'a>,
     /// What the route's path has at its `*`, still percent-encoded.
-    pub param: &'a str,
+    pub param: String,
     /// Whether another site's page makes the visitor's browser look: without a cookie, and counted for nobody.
     pub(crate) is_foreign_read: bool,
     /// The store, which counts the request in its first call.
     pub store: CountingStore<'a, H>,
     tickets: Tickets<'a>,
-    /// Which of the tickets counts: those before it have turned out to be dead.
-    current: Cell<usize>,
-    /// How many of those before it have led to sessions, which the request has ended.
-    passed: Cell<usize>,
     cookie_change: RefCell<CookieChange>,
-    began: Time,
-}
-
-/// What the request's cookies hold. There may be several of our name: of another path, or set by another host of the domain.
-#[derive(Default)]
-struct Tickets<'a> {
-    /// The verified tickets that may lead to a session, the latest first.
-    verified: Vec<Verified<'a>>,
-    /// Whether there are others, which do not.
-    has_useless: bool,
-    /// Whether one is under an unknown key.
-    has_unknown_key: bool,
+    /// Whether the visitor has logged out in this request.
+    has_logged_out: Cell<bool>,
+    /// When what is under way began: the request, or a later operation of an application's handler.
+    began: Cell<Time>,
 }
 
 /// What happens to the visitor's cookie.
@@ -70,16 +60,15 @@ pub enum CookieChange {
 }
 
 impl<'a, H: Host> Context<'a, H> {
-    /// Verifies the ticket; makes no call to the store.
-    pub fn new(app: &'a App<H>, request: &'a Request<'a>) -> Self {
+    /// Verifies the tickets; makes no call to the store. `is_foreign_read`: another site's page makes the visitor's browser
+    /// look.
+    pub fn new(app: &'a App<H>, request: Request<'a>, is_foreign_read: bool) -> Self {
         let App { config, host, isolate, .. } = app;
         let now = host.now();
-        let is_foreign_read = !routes::is_verify(request.path, &config.base_path)
-            && cross_site::is_foreign_read(request, &config.cors);
         if is_foreign_read {
             request.ignore_cookie();
         }
-        let tickets = find_tickets(app, request, now);
+        let tickets = find_tickets(app, &request, now);
         let (sync_cookie, sync_keyring) = &config.sync;
         let sync_token =
             sync_cookie.values(request.cookie()).find_map(|value| sync::open(value, sync_keyring, now));
@@ -88,43 +77,14 @@ impl<'a, H: Host> Context<'a, H> {
         Self {
             app,
             request,
-            param: "",
+            param: String::new(),
             is_foreign_read,
             tickets,
-            current: Cell::new(0),
-            passed: Cell::new(0),
             store: CountingStore::new(store, limiter, config.limits.fails_open),
             cookie_change: RefCell::new(CookieChange::Unchanged),
-            began: now,
+            has_logged_out: Cell::new(false),
+            began: Cell::new(now),
         }
-    }
-
-    /// The ticket that counts, if there is one.
-    pub fn presented(&self) -> Option<&Verified<'a>> {
-        let dead = self.current.get() - self.passed.get();
-        self.tickets.verified.get(self.current.get()).filter(|_| dead < MAX_DEAD_TICKETS)
-    }
-
-    /// Whether there are tickets that are not looked at: behind too many dead ones.
-    fn has_unread_tickets(&self) -> bool {
-        self.presented().is_none() && self.current.get() < self.tickets.verified.len()
-    }
-
-    /// The session of the ticket that counts has ended: it uses up nobody's limit, and the next one counts.
-    pub fn dismiss_ticket(&self) {
-        self.current.set(self.current.get() + 1);
-        if self.passed.get() > 0 {
-            return;
-        }
-        let ticket = self.presented().map(|presented| &presented.ticket);
-        self.store.limiter.withdraw_ticket();
-        self.app.config.limits.apply_ticket(&self.store.limiter, self.request, ticket);
-    }
-
-    /// This request has ended the session of the ticket that counts, and stays counted for it. The next ticket is looked at.
-    pub fn pass_ticket(&self) {
-        self.passed.set(self.passed.get() + 1);
-        self.current.set(self.current.get() + 1);
     }
 
     /// A cookie that holds no ticket for a session is removed.
@@ -134,19 +94,27 @@ impl<'a, H: Host> Context<'a, H> {
         }
     }
 
-    /// Whether the answer may remove the cookie. One under an unknown key may be good at another isolate, where a new
+    /// Whether the answer may remove the cookie: that to a safe request may arrive after the one that has set a newer, unless
+    /// it was a logout. One under an unknown key may be good at another isolate, where a new
     /// secret is known already.
     pub(crate) fn may_remove_cookie(&self) -> bool {
         let has_cookie = self.tickets.has_useless || !self.tickets.verified.is_empty();
         let is_useless = !self.tickets.has_unknown_key && !self.has_unread_tickets();
-        has_cookie && is_useless && !self.request.method.is_safe()
+        let is_change = self.has_logged_out.get() || !self.request.method.is_safe();
+        has_cookie && is_useless && is_change
+    }
+
+    /// Another operation of an application's handler begins: time has passed.
+    pub(crate) fn begin_operation(&self) {
+        self.began.set(self.app.host.now());
     }
 
     /// The sessions.
     pub fn sessions(&self) -> Sessions<'_, H> {
         let App { config, host, isolate, .. } = self.app;
-        let deadline = self.began + config.store_timeout * DEADLINE_IN_TIMEOUTS;
-        Sessions { host, store: &self.store, isolate, rules: &config.session, began: self.began, deadline }
+        let began = self.began.get();
+        let deadline = began + config.store_timeout * DEADLINE_IN_TIMEOUTS;
+        Sessions { host, store: &self.store, isolate, rules: &config.session, began, deadline }
     }
 
     /// The accounts.
@@ -273,12 +241,12 @@ impl<'a, H: Host> Context<'a, H> {
 
     /// The path's parameter, percent-decoded.
     pub fn text_param(&self) -> Result<String, Problem> {
-        decode(self.param)
+        decode(&self.param)
     }
 
     /// The path's parameter as a handle. 404 if it is none.
     pub fn handle_param(&self) -> Result<Handle, Problem> {
-        Handle::parse(self.param).ok_or_else(|| Error::NotFound.into())
+        Handle::parse(&self.param).ok_or_else(|| Error::NotFound.into())
     }
 
     /// The client's address, for limits.
@@ -345,9 +313,15 @@ impl<'a, H: Host> Context<'a, H> {
         self.cookie_change.replace(CookieChange::Remove);
     }
 
+    /// The visitor has ended the session, whatever the method of the request.
+    pub(crate) fn forget_session(&self) {
+        self.has_logged_out.set(true);
+        self.remove_cookie();
+    }
+
     /// Whether a proxy asks for its visitor.
     pub(crate) fn is_forward_auth(&self) -> bool {
-        routes::is_verify(self.request.path, &self.app.config.base_path)
+        routes::is_verify(self.request.path(), &self.app.config.base_path)
     }
 
     /// The line that sets the cookie of read-your-writes: whoever asks first passes it on. `None` if nothing was written.
@@ -377,31 +351,4 @@ pub(crate) fn no_user() -> Problem {
 pub(crate) fn decode(text: &str) -> Result<String, Problem> {
     let decoded = percent_encoding::percent_decode_str(text).decode_utf8();
     decoded.map(String::from).map_err(|_| Problem::bad_request("the URL is not UTF-8"))
-}
-
-/// The tickets that came with the request: without those that are known to be dead.
-fn find_tickets<'a, H: Host>(app: &'a App<H>, request: &Request<'_>, now: Time) -> Tickets<'a> {
-    let (mut tickets, cookie, header) = (Tickets::default(), &app.config.cookie, request.cookie());
-    let values: [Vec<_>; 2] =
-        [cookie.values(header).collect(), cookie.values_of_joined_lines(header).collect()];
-    for values in values {
-        let mut latest_first = Vec::new();
-        for value in values {
-            match Ticket::open(value, &app.config.keyring, now) {
-                Ok(found) if app.isolate.is_dead(&found.ticket.id.handle()) => tickets.has_useless = true,
-                Ok(found) => {
-                    let is_later = |other: &Verified<'_>| other.ticket.issued >= found.ticket.issued;
-                    latest_first.insert(latest_first.partition_point(is_later), found);
-                }
-                Err(Rejected::UnknownKey) => tickets.has_unknown_key = true,
-                Err(_) => tickets.has_useless = true,
-            }
-        }
-        tickets.verified.append(&mut latest_first);
-    }
-    if tickets.has_unknown_key && app.isolate.is_first_unknown_key() {
-        app.host.log(&"a ticket is signed with a secret that SESSION_SECRET does not hold: if one is being replaced, add the \
-            new one behind the old one in every isolate first, and only then put it in front");
-    }
-    tickets
 }

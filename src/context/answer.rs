@@ -1,0 +1,78 @@
+//! From a handler's outcome to the answer: what the operator learns, rate-limit fields, cookies.
+
+use super::{Context, CookieChange};
+use crate::{
+    app::App,
+    host::Host,
+    http::{Code, Problem, Response},
+};
+
+impl<H: Host> Context<'_, H> {
+    /// Whatever was not counted yet is counted; the outcome is a refusal if the request is over a limit.
+    pub(crate) async fn settle(&self, mut outcome: Result<Response, Problem>) -> Result<Response, Problem> {
+        if let Err(failure) = self.store.count().await {
+            outcome = Err(Problem::store_unavailable(failure));
+        }
+        if let Err(refusal) = self.store.check() {
+            outcome = Err(refusal.into());
+        }
+        outcome
+    }
+
+    /// The answer, with the fields of its limits and with what becomes of the visitor's cookies.
+    pub(crate) fn answer(&self, outcome: Result<Response, Problem>) -> Response {
+        let App { host, isolate, .. } = self.app;
+        let now = host.now();
+        // 1. What the operator learns.
+        if let Some(failure) = self.store.uncounted() {
+            host.log(&format_args!("a request passed without being counted (store.on_failure): {failure}"));
+            isolate.count("passed_uncounted", now);
+        }
+        if let Err(problem) = &outcome {
+            if let Some(line) = &problem.log {
+                host.log(line);
+            }
+            if problem.code == Code::RateLimited {
+                isolate.count("rate_limited", now);
+            }
+        }
+        // 2. With a failure nothing is known, and nobody may be logged out.
+        let has_failed = matches!(&outcome, Err(problem) if problem.code.is_failure());
+        let has_ended = matches!(&outcome, Err(problem) if problem.session_ended);
+        let response = outcome.unwrap_or_else(Response::from);
+        // 3. The fields and the cookies.
+        let response = self.store.limiter.write_fields(response);
+        let response = if has_failed { response } else { self.set_cookies(response, has_ended) };
+        response.header("Vary", "Cookie")
+    }
+
+    /// Sets or removes the ticket's cookie and, after a write, the one for read-your-writes. Never with forward-auth: the
+    /// visitor does not see that answer.
+    fn set_cookies(&self, mut response: Response, has_ended: bool) -> Response {
+        let App { config, host, .. } = self.app;
+        if self.is_forward_auth() {
+            return response;
+        }
+        let (sync_cookie, _) = &config.sync;
+        let change = if has_ended { CookieChange::Remove } else { self.take_cookie_change() };
+        let is_removed = matches!(change, CookieChange::Remove);
+        if is_removed && !self.may_remove_cookie() {
+            return response;
+        }
+        match change {
+            CookieChange::Unchanged => {}
+            CookieChange::Set(ticket) => {
+                response = response.header("Set-Cookie", config.set_ticket(&ticket, host.now()));
+            }
+            CookieChange::Remove => response = response.header("Set-Cookie", config.cookie.remove()),
+        }
+        if is_removed {
+            let is_present = sync_cookie.values(self.request.cookie()).next().is_some();
+            return if is_present { response.header("Set-Cookie", sync_cookie.remove()) } else { response };
+        }
+        match self.take_sync_cookie() {
+            Some(line) => response.header("Set-Cookie", line),
+            None => response,
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! What a route of ours and a handler of an application's own both do: count the request, begin a session, log in, log out.
+
+use std::cell::Cell;
+
+use serde_json::value::RawValue;
+
+use super::Context;
+use crate::{
+    host::Host,
+    http::{Preconditions, Problem},
+    limit::{self, Subject},
+    session::{Error, Session, User, change::empty_data},
+    stats,
+};
+
+impl<H: Host> Context<'_, H> {
+    /// Adds the limits that apply to the request, and refuses it as far as that can be done without the store: the first
+    /// call to it counts the request.
+    pub(crate) async fn apply_limits(&self) -> Result<(), Problem> {
+        let (app, request) = (self.app, &self.request);
+        if let Some(presented) = self.presented() {
+            stats::count_ticket(&app.isolate, presented, app.host.now());
+        }
+        if app.host.has_platform_limit() {
+            let address = Subject::address(&request.client_address());
+            // Another site's page must not use up its visitors' limit, and its requests not be without one.
+            let subject =
+                if self.is_foreign_read { format!("cross-site {address}") } else { address.to_string() };
+            if app.host.is_over_platform_limit(&subject).await {
+                return Err(limit::over_platform_limit());
+            }
+        }
+        if !self.is_foreign_read {
+            let ticket = self.presented().map(|presented| &presented.ticket);
+            app.config.limits.apply(&self.store.limiter, request, ticket);
+        }
+        Ok(self.store.limiter.check_blocked(app.host.now())?)
+    }
+
+    /// Changes the data of the session, or of a new anonymous one, which is subject to `limits.mint`. `apply` makes the new
+    /// data from the newest, for which it may run again.
+    pub(crate) async fn change(
+        &self,
+        session: Option<Session>,
+        apply: &dyn Fn(&RawValue) -> Result<Box<RawValue>, Error>,
+        preconditions: &Preconditions,
+    ) -> Result<Session, Error> {
+        if let Some(session) = session {
+            return self.sessions().change(session, apply, preconditions).await;
+        }
+        preconditions.check(None)?;
+        let data = apply(&empty_data())?;
+        self.store.limiter.add("mint", self.app.config.limits.mint, self.address());
+        let session = self.sessions().create(data).await?;
+        self.issue_ticket(&session);
+        Ok(session)
+    }
+
+    /// Begins a session for a user who has just proved who they are, in exchange for the present one, whose id is dead at
+    /// once. What an anonymous one holds is carried over, and what one of the same user holds. One call.
+    ///
+    /// `is_valid` is asked if all sessions of the user were ended not long ago: whether that proof still holds. Error:
+    /// Conflict if it does not, or if the sessions were ended meanwhile.
+    pub(crate) async fn log_in(
+        &self,
+        old: Option<Session>,
+        user: User,
+        remember: bool,
+        is_valid: impl AsyncFnOnce() -> Result<bool, Error>,
+    ) -> Result<Session, Error> {
+        let (sessions, client, tag) = (self.sessions(), self.device(), user.tag());
+        let was_anonymous = Cell::new(false);
+        let make = |old: Option<&Session>| {
+            let owner = old.map(|old| old.record.user.as_ref());
+            was_anonymous.set(owner == Some(None));
+            let is_theirs = |owner: Option<&User>| owner.is_some_and(|owner| owner.id == user.id);
+            let theirs = old.filter(|_| owner.is_some_and(is_theirs));
+            // What the old one survives, the new one does.
+            let marks = theirs.map_or_else(Vec::new, |old| old.record.marks.clone());
+            let kept = old.filter(|_| theirs.is_some() || was_anonymous.get());
+            let data = kept.map_or_else(empty_data, |old| old.record.data.clone());
+            sessions.new_session(Some(user.clone()), data, remember, client.clone(), marks)
+        };
+        let (session, mut counts) = sessions.log_in(old, &make).await?;
+        if counts && !session.record.marks.is_empty() {
+            counts = is_valid().await?;
+        }
+        if !counts {
+            // The visitor keeps what an anonymous session held, and nothing of a user's.
+            if was_anonymous.get() {
+                self.issue_ticket(&sessions.renounce(session, &tag).await?);
+            } else {
+                sessions.discard(&session, &tag).await?;
+            }
+            return Err(Error::Conflict);
+        }
+        self.app.isolate.count("logins", self.app.host.now());
+        self.issue_ticket(&session);
+        Ok(session)
+    }
+
+    /// Logs out: ends the session of every ticket that came along. Without a session there is nothing to do. `loaded`: the
+    /// session, if it was loaded already.
+    pub(crate) async fn log_out(&self, loaded: Option<Session>) -> Result<(), Error> {
+        let (mut loaded, mut has_ended) = (loaded, false);
+        loop {
+            let session = match loaded.take() {
+                Some(session) => Ok(Some(session)),
+                None => self.load().await,
+            };
+            match session {
+                Ok(None) => break,
+                Ok(Some(session)) => self.sessions().end(session).await?,
+                Err(Error::Unreadable(handle)) => self.sessions().delete_unreadable(&handle).await?,
+                Err(error) => return Err(error),
+            }
+            has_ended = true;
+            self.pass_ticket();
+        }
+        if has_ended {
+            self.app.isolate.count("logouts", self.app.host.now());
+        }
+        self.forget_session();
+        Ok(())
+    }
+}
