@@ -5,6 +5,7 @@
  *
  * The last line counts tests; a check without tests of its own counts as one.
  */
+import { existsSync } from "node:fs";
 import { mkdtemp, readdir, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -38,7 +39,7 @@ const PRETTIER = {
 
 /** @type {Check[]} one after the other, as cargo lets only one at its files */
 const RUST = [
-  { name: "fmt", what: "Rust is formatted", run: () => cargo("fmt", "--all", "--check") },
+  { name: "fmt", what: "Rust is formatted", run: formatted },
   {
     name: "clippy",
     what: "lints on this machine",
@@ -160,6 +161,19 @@ function title(name, what) {
 async function cargo(...args) {
   const { code, output } = await capture("cargo", args, { env: { RUSTDOCFLAGS: "-D warnings" } });
   return { ok: code === 0, output };
+}
+
+/** The crate, and beside it the Workers that use it, which are packages of their own. @returns {Promise<Outcome>} */
+async function formatted() {
+  const rooms = ["examples", "tests/fixtures"];
+  const names = await Promise.all(
+    rooms.map(async (room) => (await readdir(join(ROOT, room))).map((name) => join(room, name))),
+  );
+  const manifests = names.flat().map((folder) => join(folder, "Cargo.toml"));
+  const packages = manifests.filter((manifest) => existsSync(join(ROOT, manifest)));
+  const outcomes = [await cargo("fmt", "--all", "--check")];
+  for (const manifest of packages) outcomes.push(await cargo("fmt", "--check", "--manifest-path", manifest));
+  return outcomes.find(({ ok }) => !ok) ?? { ok: true };
 }
 
 /** @returns {Promise<Outcome>} */
