@@ -59,9 +59,20 @@ impl<'a> Batch<'a> {
         self.write(["MSETNX", a, b, c, d])
     }
 
-    /// `SET … XX KEEPTTL`: overwrites a key that exists; replies OK, or null if it does not.
-    pub fn overwrite(self, key: &'a str, value: &'a str) -> Self {
-        self.write(["SET", key, value, "XX", "KEEPTTL"])
+    /// `SET … XX`: overwrites a key that exists; replies OK, or null if it does not. Without a `ttl` the key keeps its time
+    /// to live.
+    pub fn overwrite(self, key: &'a str, value: &'a str, ttl: Option<Duration>) -> Self {
+        match ttl {
+            None => self.write(["SET", key, value, "XX", "KEEPTTL"]),
+            Some(ttl) => self.write([
+                "SET".into(),
+                key.into(),
+                value.into(),
+                "XX".into(),
+                "PX".into(),
+                milliseconds(ttl),
+            ]),
+        }
     }
 
     /// `SET … IFEQ`: compare-and-set; replies OK, or null if the value is not `old` or there is no such key. Without a
