@@ -36,7 +36,7 @@ impl Data {
 
     /// Whether there are changes that are not written yet.
     pub(super) fn has_changes(&self) -> bool {
-        !self.changes.is_empty()
+        self.current.get() != self.loaded.get()
     }
 
     /// Forgets the changes.
@@ -58,10 +58,9 @@ impl Data {
     /// Makes a change, to be written later. Errors: it does not fit the data, which stays as it is.
     pub(super) fn change(&mut self, change: Change<'static>) -> Result<(), Error> {
         let next = change.apply(&self.current, self.max_bytes).map_err(session::Error::from)?;
-        if next.get() != self.current.get() {
-            self.current = next;
-            self.changes.push(change);
-        }
+        self.current = next;
+        // Also one that changes nothing here: it may change newer data.
+        self.changes.push(change);
         Ok(())
     }
 
