@@ -67,6 +67,9 @@ pub(crate) const FAULTS: [Fault; 7] = [
     Fault::Error,
 ];
 
+/// A value that is no string, which `MGET` does not show.
+pub(crate) const HASH: &str = "(a hash)";
+
 /// The store and the network in front of it.
 pub(crate) struct Network {
     pub(crate) now: Cell<Time>,
@@ -157,7 +160,9 @@ impl Network {
             json!(sum)
         };
         match words.as_slice() {
-            ["MGET", keys @ ..] => keys.iter().map(|key| json!(self.get(key))).collect(),
+            ["MGET", keys @ ..] => {
+                keys.iter().map(|key| json!(self.get(key).filter(|value| value != HASH))).collect()
+            }
             ["GETEX", key] => json!(self.get(key)),
             ["DEL", keys @ ..] => {
                 let live: Vec<_> = keys.iter().filter(|key| self.get(key).is_some()).collect();
