@@ -7,18 +7,42 @@ import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
+import { Log, LogLevel, Miniflare } from "miniflare";
+import { Visitor } from "./visitor.mjs";
+import { randomSecret } from "./worker.mjs";
+
+/** @typedef {Awaited<ReturnType<typeof buildRustWorker>>} RustWorker */
 
 const run = promisify(execFile);
 const root = fileURLToPath(new URL("../..", import.meta.url));
 /** Shared by all of them and by all runs, so that only the first one takes long. */
 const target = join(root, "target/foreign");
 
-/** The entry that `worker-build` would write: the Worker's `#[event(fetch)]` and nothing else. */
+/** The entry that `worker-build` would write, with the Worker's `#[event(fetch)]`; and a clock that a test can move. */
 const ENTRY = `
   import { fetch, initSync } from "./cloakroom.js";
   import module from "./cloakroom_bg.wasm";
+
+  let skew = 0;
+  const RealDate = Date;
+  globalThis.Date = class extends RealDate {
+    constructor(...given) {
+      super(...(given.length ? given : [RealDate.now() + skew]));
+    }
+    static now() {
+      return RealDate.now() + skew;
+    }
+  };
   initSync({ module });
-  export default { fetch };
+
+  export default {
+    async fetch(request, env, context) {
+      const { pathname, searchParams } = new URL(request.url);
+      if (pathname !== "/test/clock") return fetch(request, env, context);
+      skew += Number(searchParams.get("by"));
+      return new Response("done");
+    },
+  };
 `;
 
 /**
@@ -45,6 +69,52 @@ export async function buildRustWorker({ folder, name, release = false, args = []
         { type: "CompiledWasm", path: join(out, "cloakroom_bg.wasm") },
       ];
     },
+  };
+}
+
+/**
+ * Starts an isolate of a Worker.
+ * @param {RustWorker} built
+ * @param {object} options
+ * @param {import("./worker.mjs").LocalStore} options.store
+ * @param {object} [options.settings]  the CLOAKROOM table
+ * @param {Record<string, unknown>} [options.secrets]  more of the environment, or other values; undefined removes one
+ */
+export async function startRustWorker(built, { store, settings = {}, secrets = {} }) {
+  /** @type {string[]} What the Worker has logged. */
+  const logs = [];
+  const environment = {
+    CLOAKROOM: settings,
+    SESSION_SECRET: randomSecret(),
+    UPSTASH_REDIS_REST_URL: store.url,
+    UPSTASH_REDIS_REST_TOKEN: store.token,
+    ...secrets,
+  };
+  const miniflare = new Miniflare({
+    modulesRoot: built.folder,
+    modules: await built.modules(),
+    compatibilityDate: "2026-04-01",
+    bindings: /** @type {any} */ (
+      Object.fromEntries(Object.entries(environment).filter(([, value]) => value !== undefined))
+    ),
+    log: new Log(LogLevel.NONE),
+    handleRuntimeStdio(
+      /** @type {import("node:stream").Readable} */ stdout,
+      /** @type {import("node:stream").Readable} */ stderr,
+    ) {
+      for (const stream of [stdout, stderr]) stream.on("data", (chunk) => logs.push(String(chunk)));
+    },
+    cf: false,
+  });
+  const url = new URL(await miniflare.ready).origin;
+  return {
+    url,
+    logs,
+    /** A new visitor, with an empty cookie jar. */
+    visitor: () => new Visitor(url),
+    /** Moves the Worker's clock; the store's stays. @param {number} milliseconds */
+    moveClock: async (milliseconds) => (await fetch(`${url}/test/clock?by=${milliseconds}`)).text(),
+    stop: () => miniflare.dispose(),
   };
 }
 
