@@ -111,6 +111,8 @@ pub mod stats;
 pub mod store;
 pub mod ticket;
 pub mod time;
+#[cfg(feature = "tower-sessions")]
+pub mod tower_sessions;
 
 pub use crate::{
     http::Code,

@@ -5,6 +5,7 @@
  *
  * The last line counts tests; a check without tests of its own counts as one.
  */
+import { existsSync } from "node:fs";
 import { mkdtemp, readdir, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -38,11 +39,11 @@ const PRETTIER = {
 
 /** @type {Check[]} one after the other, as cargo lets only one at its files */
 const RUST = [
-  { name: "fmt", what: "Rust is formatted", run: () => cargo("fmt", "--all", "--check") },
+  { name: "fmt", what: "Rust is formatted", run: formatted },
   {
     name: "clippy",
     what: "lints on this machine",
-    run: () => cargo("clippy", "--workspace", "--all-targets", "--", "-D", "warnings"),
+    run: () => cargo("clippy", "--workspace", "--all-targets", "--all-features", "--", "-D", "warnings"),
   },
   {
     name: "clippy-wasm",
@@ -50,7 +51,7 @@ const RUST = [
     run: () => cargo("clippy", ...WASM, "--", "-D", "warnings"),
   },
   { name: "cargo-test", what: "tests of the core", run: cargoTest },
-  { name: "doc", what: "the documentation builds", run: () => cargo("doc", "--no-deps") },
+  { name: "doc", what: "the documentation builds", run: () => cargo("doc", "--no-deps", "--all-features") },
 ];
 
 /** @type {Check} */
@@ -162,9 +163,22 @@ async function cargo(...args) {
   return { ok: code === 0, output };
 }
 
+/** The crate, and beside it the Workers that use it, which are packages of their own. @returns {Promise<Outcome>} */
+async function formatted() {
+  const rooms = ["examples", "tests/fixtures"];
+  const names = await Promise.all(
+    rooms.map(async (room) => (await readdir(join(ROOT, room))).map((name) => join(room, name))),
+  );
+  const manifests = names.flat().map((folder) => join(folder, "Cargo.toml"));
+  const packages = manifests.filter((manifest) => existsSync(join(ROOT, manifest)));
+  const outcomes = [await cargo("fmt", "--all", "--check")];
+  for (const manifest of packages) outcomes.push(await cargo("fmt", "--check", "--manifest-path", manifest));
+  return outcomes.find(({ ok }) => !ok) ?? { ok: true };
+}
+
 /** @returns {Promise<Outcome>} */
 async function cargoTest() {
-  const outcome = await cargo("test", "--no-fail-fast");
+  const outcome = await cargo("test", "--no-fail-fast", "--all-features");
   let [passed, failed] = [0, 0];
   for (const [, good, bad] of (outcome.output ?? "").matchAll(
     /^test result: .*? (\d+) passed; (\d+) failed/gm,

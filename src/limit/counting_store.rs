@@ -110,6 +110,9 @@ impl<'a, H: Host> CountingStore<'a, H> {
         }
         // 1. Without a call, if this isolate knows the answer.
         self.limiter.check_blocked(sent).map_err(|_| Failure::RateLimited)?;
+        if !self.limiter.is_due() {
+            return self.send_rest(batch, deadline).await;
+        }
         // 2. Counted.
         let memory = self.limiter.memory();
         let now = memory.store_time(sent);
@@ -120,19 +123,22 @@ impl<'a, H: Host> CountingStore<'a, H> {
         if outcome.is_ok() && corrected != now {
             let right = self.limiter.window_keys(corrected);
             if keys.iter().zip(&right).any(|(keys, right)| keys.current != right.current) {
-                for WindowKeys { current, window, .. } in &keys {
-                    memory.refund(current, window.ttl());
+                for WindowKeys { current, window, cost, .. } in keys.iter().filter(|keys| keys.cost > 0) {
+                    memory.refund(current, *cost, window.ttl());
                 }
                 keys = right;
                 outcome = self.send_counting(batch.clone(), &keys, deadline).await;
             }
         }
-        let Err(failure) = outcome else {
-            self.limiter.record_outcome(&keys, memory.store_time(sent));
-            return outcome;
+        let failure = match outcome {
+            Ok((replies, counts)) => {
+                self.limiter.record_outcome(&keys, &counts, memory.store_time(sent));
+                return Ok(replies);
+            }
+            Err(failure) => failure,
         };
         // 4. Whether it was counted is not known: a counter may exist without its time to live.
-        for WindowKeys { current, window, .. } in &keys {
+        for WindowKeys { current, window, .. } in keys.iter().filter(|keys| keys.cost > 0) {
             memory.ensure_ttl(current, window.ttl());
         }
         self.limiter.abandon();
@@ -140,6 +146,11 @@ impl<'a, H: Host> CountingStore<'a, H> {
             return Err(failure);
         }
         self.uncounted.set(Some(failure));
+        self.send_rest(batch, deadline).await
+    }
+
+    /// Sends what there is to send beside the counters, if anything.
+    async fn send_rest(&self, batch: Batch<'_>, deadline: Time) -> Result<Replies, Failure> {
         if batch.len() == 0 { Ok(Vec::new()) } else { self.send_uncounted(batch, deadline).await }
     }
 
@@ -160,12 +171,19 @@ impl<'a, H: Host> CountingStore<'a, H> {
         mut batch: Batch<'_>,
         keys: &[WindowKeys],
         deadline: Time,
-    ) -> Result<Replies, Failure> {
+    ) -> Result<(Replies, Vec<Counts>), Failure> {
         let (sent, batch_len) = (self.store.now(), batch.len());
-        // 1. The neighbouring windows; in one transaction, so that the primary reads them, where the counters are.
-        let neighbours =
-            keys.iter().flat_map(|keys| [&keys.previous, &keys.next]).map(|key| key.clone().into());
-        let is_joined = batch.get_also(neighbours);
+        // 1. The neighbouring windows, and the current one of a limit that is only looked at; in one transaction, so that
+        // the primary reads them, where the counters are.
+        let mut read = Vec::new();
+        for WindowKeys { previous, next, current, cost, .. } in keys {
+            read.extend([previous, next]);
+            if *cost == 0 {
+                read.push(current);
+            }
+        }
+        let read_len = read.len();
+        let is_joined = batch.get_also(read.into_iter().map(|key| key.clone().into()));
         batch = batch.atomic();
         // 2. The store's clock, now and then.
         let memory = self.limiter.memory();
@@ -174,19 +192,19 @@ impl<'a, H: Host> CountingStore<'a, H> {
             batch = batch.time();
         }
         // 3. The counters. One that is not known to exist is created first, so that none lacks a time to live.
-        for WindowKeys { current, window, is_open, .. } in keys {
+        for WindowKeys { current, window, is_open, cost, .. } in keys.iter().filter(|keys| keys.cost > 0) {
             if !is_open {
                 batch = batch.create_counter(current.clone(), window.ttl());
             }
-            batch = batch.increment(current.clone());
+            batch = batch.increment(current.clone(), *cost);
         }
         let mut replies = self.store.send(&batch, deadline).await?;
         // 4. The replies, taken apart in the same order.
         let mut counted = replies.split_off(batch_len + usize::from(!is_joined)).into_iter();
         let mut next_reply = || counted.next().unwrap_or(Err(Failure::Garbled));
-        let neighbours = match replies.first_mut() {
-            Some(Ok(Reply::List(values))) if values.len() >= keys.len() * 2 => {
-                values.split_off(values.len() - keys.len() * 2)
+        let read = match replies.first_mut() {
+            Some(Ok(Reply::List(values))) if values.len() >= read_len => {
+                values.split_off(values.len() - read_len)
             }
             Some(Err(failure)) => return Err(*failure),
             _ => return Err(Failure::Garbled),
@@ -198,20 +216,25 @@ impl<'a, H: Host> CountingStore<'a, H> {
             memory.set_clock(store_time(&time), sent, self.store.now());
         }
         let now = memory.store_time(sent);
-        let mut neighbours = neighbours.into_iter().map(count);
+        let mut read = read.into_iter().map(count);
+        let mut next_read = || read.next().unwrap_or(0);
         let mut counts = Vec::with_capacity(keys.len());
-        for WindowKeys { window, current, is_open, .. } in keys {
+        for WindowKeys { window, current, is_open, cost, .. } in keys {
+            let (previous, next) = (next_read(), next_read());
+            if *cost == 0 {
+                counts.push(Counts { previous, before: next_read() + next });
+                continue;
+            }
             let was_created = !is_open && next_reply().and_then(|reply| reply.is_ok()).unwrap_or(false);
             let rank = next_reply()?.integer()?.unsigned_abs();
-            if rank == 1 && !was_created {
+            let before = rank.saturating_sub(u64::from(*cost));
+            if before == 0 && !was_created {
                 memory.ensure_ttl(current, window.ttl());
             }
             memory.set_open(current, now + window.reset());
-            let (previous, next) = (neighbours.next().unwrap_or(0), neighbours.next().unwrap_or(0));
-            counts.push(Counts { previous, current: rank, next });
+            counts.push(Counts { previous, before: before + next });
         }
-        self.limiter.judge(keys, &counts);
-        Ok(replies)
+        Ok((replies, counts))
     }
 }
 

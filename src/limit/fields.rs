@@ -14,11 +14,15 @@ pub(super) struct State<'a> {
     pub(super) reset: Duration,
 }
 
-/// Adds both fields, the limit with the least remaining first.
+/// Adds both fields, the limit with the least remaining first. `states`: the latest first. Of several of one name, which an
+/// application's own limit has if it is asked several times, that one is shown.
 pub(super) fn write<'a>(response: Response, states: impl Iterator<Item = State<'a>>) -> Response {
     let mut sorted: Vec<State<'a>> = Vec::new();
     for state in states {
-        let index = sorted.iter().position(|other| state.remaining < other.remaining);
+        if sorted.iter().any(|other| other.policy.name == state.policy.name) {
+            continue;
+        }
+        let index = sorted.iter().position(|other| state.remaining <= other.remaining);
         sorted.insert(index.unwrap_or(sorted.len()), state);
     }
     if sorted.is_empty() {

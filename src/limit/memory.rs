@@ -78,9 +78,9 @@ impl Memory {
         remember(&mut self.open.borrow_mut(), key, until);
     }
 
-    /// One is to be taken off this counter again.
-    pub(super) fn refund(&self, key: &str, ttl: Duration) {
-        self.corrections.borrow_mut().add(key.to_owned(), Correction { ttl, refund: 1 });
+    /// So much is to be taken off this counter again; one at least.
+    pub(super) fn refund(&self, key: &str, count: u32, ttl: Duration) {
+        self.corrections.borrow_mut().add(key.to_owned(), Correction { ttl, refund: count });
     }
 
     /// The store may have lost this counter and made it anew without its time to live.
@@ -140,7 +140,7 @@ impl Corrections {
     fn add(&mut self, key: String, correction: Correction) {
         let same = if correction.refund > 0 { &mut self.refunds } else { &mut self.ttls };
         if let Some(known) = same.get_mut(&key) {
-            known.refund += correction.refund;
+            known.refund = known.refund.saturating_add(correction.refund);
         } else if same.len() < MAX_CORRECTIONS {
             same.insert(key, correction);
         } else {

@@ -2,24 +2,29 @@
 //!
 //! A [`Policy`] is a quota with a name; a [`RateLimiter`] holds those that apply to one request; a `Window` judges; the
 //! [`CountingStore`] counts. What an isolate remembers, its [`Memory`], saves calls for callers known to be over a limit.
+//! An application's own limits ([`RateLimiter::add_own`]) are counted in the same way, but refuse no request: it asks them.
 //! [`LargeBodies`] limits something else: how many bytes of request bodies an isolate holds at once.
 
 mod counting_store;
 mod fields;
 mod large_bodies;
 mod memory;
+mod own_name;
 mod quota;
 mod rate_limiter;
 mod route;
 mod subject;
+#[cfg(test)]
+mod tests;
 mod window;
 
 pub use self::{
     counting_store::CountingStore,
     large_bodies::{ASK_EVERY, LONGEST_WAIT, LargeBodies, Place},
     memory::{Memory, apply_corrections},
+    own_name::OwnName,
     quota::Quota,
-    rate_limiter::{RateLimiter, Refusal},
+    rate_limiter::{OwnState, RateLimiter, Refusal},
     route::{By, Pattern},
     subject::Subject,
 };
@@ -126,7 +131,7 @@ pub fn over_platform_limit() -> Problem {
 /// One limit, as callers know it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Policy<'a> {
-    /// `session`, `user`, `ip`, `mint`, `login`, `login-address`, or a route's pattern.
+    /// `session`, `user`, `ip`, `mint`, `login`, `login-address`, a route's pattern, or the name of an application's own.
     pub name: &'a str,
     /// How much.
     pub quota: Quota,

@@ -4,7 +4,7 @@
 use std::{borrow::Cow, cell::RefCell, time::Duration};
 
 use super::{
-    LOGIN_LIMITS, Memory, Policy, Quota, Subject,
+    LOGIN_LIMITS, Memory, OwnName, Policy, Quota, Subject,
     fields::{self, State},
     window::{Verdict, Window},
 };
@@ -13,7 +13,10 @@ use crate::{
     time::Time,
 };
 
-/// The rate limits that apply to one request.
+/// How long an own limit is known to be exceeded if costly requests may be what fills it: refused, and not refunded yet.
+const UNCERTAIN: Duration = Duration::from_secs(1);
+
+/// The rate limits that apply to one request, and those of the application that it has asked.
 #[derive(Debug)]
 pub struct RateLimiter<'a> {
     memory: &'a Memory,
@@ -28,8 +31,9 @@ struct Charge {
     quota: Quota,
     /// The counter's key without its window.
     counter: String,
-    /// Whether it is a limit of the ticket's session or user.
-    belongs_to_ticket: bool,
+    /// How much of the quota the request takes; nothing if it only looks.
+    cost: u32,
+    kind: Kind,
     /// Whether the request was not counted in it yet.
     is_due: bool,
     verdict: Option<Verdict>,
@@ -37,12 +41,38 @@ struct Charge {
     counted: Option<(String, Duration)>,
 }
 
+/// Whose a limit is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Kind {
+    /// The request's.
+    Request,
+    /// The request's, as that of its ticket's session or user.
+    Ticket,
+    /// The application's, which asks it and decides for itself.
+    Own,
+}
+
 /// A limit that the request is over.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Refusal {
     name: Cow<'static, str>,
     quota: Quota,
+    cost: u32,
+    is_own: bool,
     retry: Duration,
+}
+
+/// What became of asking an application's own limit.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct OwnState {
+    /// The limit.
+    pub quota: Quota,
+    /// How much is left. Zero also if that is not known.
+    pub remaining: u32,
+    /// How long until there is more or, if it was refused, until the same would pass.
+    pub reset: Duration,
+    /// Whether it was refused. Never if it was only looked at.
+    pub is_refused: bool,
 }
 
 /// The counters of one charge at one moment.
@@ -55,15 +85,16 @@ pub(super) struct WindowKeys {
     pub(super) next: String,
     /// Whether the current counter is known to exist, with its time to live.
     pub(super) is_open: bool,
+    /// What is added to the current counter; if nothing, it is read.
+    pub(super) cost: u32,
 }
 
 /// The counts of one charge.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Counts {
     pub(super) previous: u64,
-    /// With this request.
-    pub(super) current: u64,
-    pub(super) next: u64,
+    /// Before this request, in the current window and the next.
+    pub(super) before: u64,
 }
 
 impl<'a> RateLimiter<'a> {
@@ -76,57 +107,104 @@ impl<'a> RateLimiter<'a> {
     pub fn add(&self, name: impl Into<Cow<'static, str>>, quota: Option<Quota>, subject: Subject) {
         let (Some(quota), name) = (quota, name.into()) else { return };
         let counter = [self.key_prefix, "limit:", &name, ":", &subject.to_string()].concat();
-        let belongs_to_ticket = matches!(subject, Subject::Session(_) | Subject::User(_));
-        let charge =
-            Charge { name, quota, counter, belongs_to_ticket, is_due: true, verdict: None, counted: None };
+        let is_ticket = matches!(subject, Subject::Session(_) | Subject::User(_));
+        let kind = if is_ticket { Kind::Ticket } else { Kind::Request };
+        self.charges.borrow_mut().push(Charge::new(name, quota, counter, 1, kind));
+    }
+
+    /// Adds a limit of the application's own, to be counted by the next call to the store
+    /// ([`super::CountingStore::count`] makes one). It refuses no request: [`Self::check_one`] and [`Self::state`] tell
+    /// what became of it. `cost`: how much of the quota this takes, all or nothing; 0 only looks. A cost over the quota's
+    /// count is always refused, without a call. Asked twice, it counts twice.
+    ///
+    /// Its counter shares its name with none of ours. Limits of one name and subject share it also if their quotas
+    /// differ, in a window of the same length.
+    pub fn add_own(&self, name: OwnName, quota: Quota, subject: Subject, cost: u32) {
+        let name = String::from(name);
+        let counter = [self.key_prefix, "limit:own:", &name, ":", &subject.to_string()].concat();
+        let mut charge = Charge::new(name.into(), quota, counter, cost, Kind::Own);
+        if cost > quota.count.get() {
+            charge.refuse(quota.window);
+        }
         self.charges.borrow_mut().push(charge);
     }
 
-    /// Refuses a caller whom this isolate knows to be over a limit, without a call to the store.
+    /// Refuses a caller whom this isolate knows to be over a limit, without a call to the store. Own limits that are
+    /// known to be exceeded need no call, either.
     pub fn check_blocked(&self, now: Time) -> Result<(), Refusal> {
         let now = self.memory.store_time(now);
         for charge in self.charges.borrow_mut().iter_mut().filter(|charge| charge.is_due) {
-            if let Some(until) = self.memory.blocked_until(&charge.counter, now) {
-                charge.verdict = Some(Verdict::Refused { retry: until - now });
-            }
+            charge.check_blocked(self.memory, now);
         }
         self.check().inspect_err(|_| self.set_counted())
     }
 
-    /// The first limit that the request is over, with the time until it is over none.
+    /// The first of the request's limits that it is over, with the time until it is over none. Not one of the
+    /// application's own.
     pub fn check(&self) -> Result<(), Refusal> {
         let mut refusal: Option<Refusal> = None;
-        for charge in self.charges.borrow().iter() {
-            let Some(Verdict::Refused { retry }) = charge.verdict else { continue };
+        for charge in self.charges.borrow().iter().filter(|charge| charge.kind != Kind::Own) {
+            let Some(new) = charge.refusal() else { continue };
             match &mut refusal {
-                None => {
-                    refusal = Some(Refusal { name: charge.name.clone(), quota: charge.quota, retry });
-                }
-                Some(first) => first.retry = first.retry.max(retry),
+                None => refusal = Some(new),
+                Some(first) => first.retry = first.retry.max(new.retry),
             }
         }
         refusal.map_or(Ok(()), Err)
     }
 
+    /// Whether the application's own limit of this name has refused the request when it was last asked. Passes also if it
+    /// was not asked, or could not be counted.
+    pub fn check_one(&self, name: &str) -> Result<(), Refusal> {
+        self.last_own(name, Charge::refusal).map_or(Ok(()), Err)
+    }
+
+    /// What became of asking the application's own limit of this name the last time. `None` if it was not asked, or could
+    /// not be counted (`store.on_failure = "open"`).
+    pub fn state(&self, name: &str) -> Option<OwnState> {
+        self.last_own(name, |charge| {
+            let quota = charge.quota;
+            let state = match charge.verdict? {
+                Verdict::Passed { remaining, reset } => {
+                    OwnState { quota, remaining, reset, is_refused: false }
+                }
+                Verdict::Refused { retry, remaining } => {
+                    OwnState { quota, remaining: remaining.unwrap_or(0), reset: retry, is_refused: true }
+                }
+            };
+            Some(state)
+        })
+    }
+
+    fn last_own<T>(&self, name: &str, read: impl Fn(&Charge) -> Option<T>) -> Option<T> {
+        let charges = self.charges.borrow();
+        charges.iter().rev().find(|charge| charge.kind == Kind::Own && charge.name == name).and_then(read)
+    }
+
     /// Gives back what the request was counted in these limits: they do not concern it after all.
     pub fn refund(&self, names: &[&str]) {
-        self.refund_where(|charge| names.contains(&&*charge.name));
+        self.refund_where(|charge| charge.kind != Kind::Own && names.contains(&&*charge.name));
     }
 
     /// Takes the ticket's limits back, and what was counted in them: it turned out to be dead. If they have refused the
     /// request, its owner is not to be blocked by that, and the other limits count it again.
     pub fn withdraw_ticket(&self) {
-        self.refund_where(|charge| charge.belongs_to_ticket);
+        self.refund_where(|charge| charge.kind == Kind::Ticket);
         let mut was_refused = false;
         let mut charges = self.charges.borrow_mut();
         charges.retain(|charge| {
-            if charge.belongs_to_ticket && matches!(charge.verdict, Some(Verdict::Refused { .. })) {
+            let is_ticket = charge.kind == Kind::Ticket;
+            if is_ticket && matches!(charge.verdict, Some(Verdict::Refused { .. })) {
                 was_refused = true;
                 self.memory.unblock(&charge.counter);
             }
-            !charge.belongs_to_ticket
+            !is_ticket
         });
-        let passed = |charge: &&mut Charge| matches!(charge.verdict, Some(Verdict::Passed { .. }));
+        let passed = |charge: &&mut Charge| {
+            charge.counted.is_none()
+                && charge.cost > 0
+                && matches!(charge.verdict, Some(Verdict::Passed { .. }))
+        };
         for charge in charges.iter_mut().filter(passed).filter(|_| was_refused) {
             (charge.verdict, charge.is_due) = (None, true);
         }
@@ -135,18 +213,15 @@ impl<'a> RateLimiter<'a> {
     /// Removes a limit from the request, and gives back what it was counted.
     pub fn withdraw(&self, name: &str) {
         self.refund(&[name]);
-        self.charges.borrow_mut().retain(|charge| charge.name != name);
+        self.charges.borrow_mut().retain(|charge| charge.kind == Kind::Own || charge.name != name);
     }
 
     /// The response with the fields that tell the state of each limit.
     pub fn write_fields(&self, response: Response) -> Response {
         let charges = self.charges.borrow();
-        let states = charges.iter().filter_map(|charge| {
-            let policy = Policy { name: &charge.name, quota: charge.quota };
-            match charge.verdict? {
-                Verdict::Passed { remaining, reset } => Some(State { policy, remaining, reset }),
-                Verdict::Refused { retry } => Some(State { policy, remaining: 0, reset: retry }),
-            }
+        let states = charges.iter().rev().filter_map(|charge| {
+            let (remaining, reset) = charge.shown()?;
+            Some(State { policy: Policy { name: &charge.name, quota: charge.quota }, remaining, reset })
         });
         fields::write(response, states)
     }
@@ -166,31 +241,23 @@ impl<'a> RateLimiter<'a> {
             .collect()
     }
 
-    /// Judges the request by the counts of what is due.
-    pub(super) fn judge(&self, keys: &[WindowKeys], counts: &[Counts]) {
+    /// Judges the request by the counts of what was due, and records that it is counted. A refused request counts for
+    /// nothing: its counts are given back, and who is over a limit is remembered. An own limit that refuses gives back
+    /// its own counts alone, and keeps those that let the application go on.
+    pub(super) fn record_outcome(&self, keys: &[WindowKeys], counts: &[Counts], now: Time) {
         let mut charges = self.charges.borrow_mut();
-        let due = charges.iter_mut().filter(|charge| charge.is_due);
-        for ((charge, WindowKeys { window, .. }), counts) in due.zip(keys).zip(counts) {
-            charge.verdict = Some(window.judge(counts.previous, counts.current + counts.next));
-        }
-    }
-
-    /// Records that what was due is counted. A refused request counts for nothing: its counts are given back, and who is
-    /// over a limit is remembered.
-    pub(super) fn record_outcome(&self, keys: &[WindowKeys], now: Time) {
-        let mut charges = self.charges.borrow_mut();
-        for (charge, keys) in charges.iter_mut().filter(|charge| charge.is_due).zip(keys) {
-            if let Some(Verdict::Refused { retry }) = charge.verdict {
-                self.memory.block(&charge.counter, now + retry);
-            }
-            if charge.verdict.is_some() {
-                charge.counted = Some((keys.current.clone(), keys.window.ttl()));
-            }
+        for ((charge, keys), counts) in
+            charges.iter_mut().filter(|charge| charge.is_due).zip(keys).zip(counts)
+        {
+            charge.judge(&keys.window, *counts, self.memory, now);
+            charge.counted = (charge.cost > 0).then(|| (keys.current.clone(), keys.window.ttl()));
         }
         drop(charges);
-        if self.check().is_err() {
-            self.refund_where(|_| true);
-        }
+        let is_refused = self.check().is_err();
+        self.refund_where(|charge| match charge.kind {
+            Kind::Own => charge.is_due && (is_refused || charge.refusal().is_some()),
+            _ => is_refused,
+        });
         self.set_counted();
     }
 
@@ -216,30 +283,108 @@ impl<'a> RateLimiter<'a> {
     fn refund_where(&self, is_meant: impl Fn(&Charge) -> bool) {
         for charge in self.charges.borrow_mut().iter_mut().filter(|charge| is_meant(charge)) {
             if let Some((counter, ttl)) = charge.counted.take() {
-                self.memory.refund(&counter, ttl);
+                self.memory.refund(&counter, charge.cost, ttl);
             }
         }
     }
 }
 
 impl Charge {
+    fn new(name: Cow<'static, str>, quota: Quota, counter: String, cost: u32, kind: Kind) -> Self {
+        Self { name, quota, counter, cost, kind, is_due: true, verdict: None, counted: None }
+    }
+
+    /// Refuses without a call to the store.
+    fn refuse(&mut self, retry: Duration) {
+        let remaining = if self.cost > 1 { None } else { Some(0) };
+        (self.verdict, self.is_due) = (Some(Verdict::Refused { retry, remaining }), false);
+    }
+
+    fn refusal(&self) -> Option<Refusal> {
+        let Some(Verdict::Refused { retry, .. }) = self.verdict else { return None };
+        let Self { quota, cost, .. } = *self;
+        Some(Refusal { name: self.name.clone(), quota, cost, is_own: self.kind == Kind::Own, retry })
+    }
+
+    /// What remains, and how long until there is more, as far as that is known.
+    fn shown(&self) -> Option<(u32, Duration)> {
+        match self.verdict? {
+            Verdict::Passed { remaining, reset } => Some((remaining, reset)),
+            Verdict::Refused { remaining, retry } => remaining.map(|remaining| (remaining, retry)),
+        }
+    }
+
+    fn check_blocked(&mut self, memory: &Memory, now: Time) {
+        let until = |cost| memory.blocked_until(&self.block_name(cost), now);
+        let mut known = until(1);
+        if self.cost > 1 {
+            known = known.max(until(self.cost));
+        }
+        let Some(until) = known else { return };
+        if self.cost == 0 {
+            (self.verdict, self.is_due) = (Some(Verdict::Passed { remaining: 0, reset: until - now }), false);
+            return;
+        }
+        self.refuse(until - now);
+    }
+
+    /// Under which name it is remembered that this limit refuses this cost. An application may ask an own limit with
+    /// several quotas.
+    fn block_name(&self, cost: u32) -> Cow<'_, str> {
+        if self.kind != Kind::Own {
+            return Cow::Borrowed(&self.counter);
+        }
+        let [count, window, cost] =
+            [self.quota.limit(), self.quota.window_ms(), cost.into()].map(|n| n.to_string());
+        [&*self.counter, &count, &window, &cost].join(" ").into()
+    }
+
+    fn judge(&mut self, window: &Window, Counts { previous, before }: Counts, memory: &Memory, now: Time) {
+        if self.cost == 0 {
+            self.verdict = Some(window.look(previous, before));
+            return;
+        }
+        // A high cost that does not fit is no reason to refuse a lower one.
+        for cost in [1, self.cost] {
+            let verdict = window.judge(previous, before, cost);
+            if let Verdict::Refused { mut retry, .. } = verdict {
+                if self.kind == Kind::Own && window.is_overcounted(previous, before) {
+                    retry = retry.min(UNCERTAIN);
+                }
+                memory.block(&self.block_name(cost), now + retry);
+            }
+            self.verdict = Some(verdict);
+        }
+    }
+
     fn window_keys(&self, memory: &Memory, now: Time) -> WindowKeys {
         let window = Window::at(self.quota, now);
         let key = |index: u64| [&self.counter, ":", &index.to_string()].concat();
         let current = key(window.index);
         let is_open = memory.is_open(&current);
         let (previous, next) = (key(window.index.wrapping_sub(1)), key(window.index + 1));
-        WindowKeys { window, previous, current, next, is_open }
+        WindowKeys { window, previous, current, next, is_open, cost: self.cost }
     }
 }
 
 impl From<Refusal> for Problem {
-    fn from(Refusal { name, quota, retry }: Refusal) -> Self {
+    fn from(Refusal { name, quota, cost, is_own, retry }: Refusal) -> Self {
         let (count, window, seconds) = (quota.count, fields::seconds(quota.window), fields::seconds(retry));
-        let what = if LOGIN_LIMITS.contains(&&*name) { "failed logins" } else { "requests" };
-        let detail = format!(
-            "the limit \"{name}\" of {count} {what} in {window} s is reached; try again in {seconds} s"
-        );
+        let what = match &*name {
+            _ if is_own => "",
+            name if LOGIN_LIMITS.contains(&name) => " failed logins",
+            _ => " requests",
+        };
+        let is_reached = match cost {
+            1 => "is reached".to_owned(),
+            _ if cost > count.get() => {
+                format!("is lower than the cost of this request, {cost}: ask for less")
+            }
+            _ => format!("has no room for a cost of {cost}"),
+        };
+        // What never passes is not worth trying again.
+        let advice = if cost > count.get() { String::new() } else { format!("; try again in {seconds} s") };
+        let detail = format!("the limit \"{name}\" of {count}{what} in {window} s {is_reached}{advice}");
         Self::rate_limited(detail, seconds)
     }
 }

@@ -5,6 +5,8 @@ use std::{
     net::{IpAddr, Ipv6Addr},
 };
 
+use sha2::{Digest, Sha256};
+
 use crate::{base64url, id::Origin, ticket::UserTag};
 
 /// Who has a quota. Prints as in the counter's key.
@@ -20,6 +22,8 @@ pub enum Subject {
     Device([u8; 16], [u8; 12], u8),
     /// A client's address; of IPv6 the /64 network, which is what one subscriber has.
     Address(IpAddr),
+    /// Whatever an application counts by, from [`Subject::named`].
+    Named([u8; 16]),
     /// All clients whose address is not known: their requests do not come through Cloudflare.
     Unknown,
 }
@@ -32,6 +36,13 @@ impl Subject {
             IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & (!0 << 64)).into(),
             address => address,
         })
+    }
+
+    /// From an application's own text, of any length. Only its hash is kept.
+    pub fn named(text: &str) -> Self {
+        let hash: [u8; 32] = Sha256::digest(text).into();
+        let [name @ .., _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _] = hash;
+        Self::Named(name)
     }
 }
 
@@ -47,6 +58,11 @@ impl fmt::Display for Subject {
                 write!(f, ".{slot}")
             }
             Self::Address(address) => address.fmt(f),
+            // Never that of a user or a session, whatever the text is.
+            Self::Named(name) => {
+                f.write_str("text.")?;
+                base64url::write(name, f)
+            }
             Self::Unknown => f.write_str("unknown"),
         }
     }
@@ -55,6 +71,16 @@ impl fmt::Display for Subject {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_application_s_text_is_a_subject_by_its_hash() {
+        let alice = Subject::named("alice@example.com");
+        assert_eq!(alice.to_string(), "text._42YGfwOEr8NJIkuRZh-JA");
+        assert_ne!(alice, Subject::named("alice@example.com "));
+        for text in ["", "unknown", "203.0.113.5", &"long".repeat(10_000)] {
+            assert_eq!(Subject::named(text).to_string().len(), "text.".len() + 22, "{text}");
+        }
+    }
 
     #[test]
     fn addresses_of_one_subscriber_are_one_subject() {

@@ -30,8 +30,10 @@ pub(super) enum Verdict {
     },
     /// It does not.
     Refused {
-        /// How long until one passes, if there are no others.
+        /// How long until one of this cost passes, if there are no others. The window, if none ever does.
         retry: Duration,
+        /// What cheaper requests have left, as far as that is known.
+        remaining: Option<u32>,
     },
 }
 
@@ -53,26 +55,50 @@ impl Window {
         Duration::from_millis(self.quota.window_ms() - self.elapsed_ms)
     }
 
-    /// Judges the request that is number `rank` in this window, after `previous` ones in the previous window.
-    pub(super) fn judge(&self, previous: u64, rank: u64) -> Verdict {
-        let (limit, length) = (self.quota.limit(), self.quota.window_ms());
+    /// Judges a request of this cost, one at least, that comes after `before` in this window and `previous` in the
+    /// previous one.
+    pub(super) fn judge(&self, previous: u64, before: u64, cost: u32) -> Verdict {
+        let (limit, length, cost) = (self.quota.limit(), self.quota.window_ms(), u64::from(cost));
         let left_ms = length - self.elapsed_ms;
-        // Refused requests are refunded, or soon will be: they do not count.
-        let previous = previous.min(limit);
-        let covered = previous * left_ms / length;
-        if covered + rank <= limit {
-            let remaining = u32::try_from(limit - covered - rank).unwrap_or(u32::MAX);
+        let (previous, free) = (previous.min(limit), self.free(previous));
+        let left = |count: u64| u32::try_from(count).unwrap_or(u32::MAX);
+        if before + cost <= free {
+            let remaining = left(free - before - cost);
             return Verdict::Passed { remaining, reset: Duration::from_millis(left_ms) };
         }
+        if cost > limit {
+            return Verdict::Refused { retry: self.quota.window, remaining: None };
+        }
         // More cannot have passed in this window: other requests with a lower rank are being refused, too.
-        let passed = (rank.saturating_sub(1)).min(limit - covered);
-        let wait_ms = match limit.checked_sub(passed + 1) {
+        let passed = before.min(free);
+        let wait_ms = match limit.checked_sub(passed + cost) {
             // When less of the previous window is covered …
             Some(room) => left_ms.saturating_sub(last_fit(room, previous, length)),
             // … or only in the next window.
-            None => left_ms + length - last_fit(limit - 1, passed, length),
+            None => left_ms + length - last_fit(limit - cost, passed, length),
         };
-        Verdict::Refused { retry: Duration::from_millis(wait_ms.max(1)) }
+        let retry = Duration::from_millis(wait_ms.max(1));
+        Verdict::Refused { retry, remaining: Some(left(free - passed)) }
+    }
+
+    /// Judges a request that takes nothing: it passes, and is told what the next one of cost 1 would be.
+    pub(super) fn look(&self, previous: u64, before: u64) -> Verdict {
+        match self.judge(previous, before, 1) {
+            Verdict::Passed { remaining, reset } => Verdict::Passed { remaining: remaining + 1, reset },
+            Verdict::Refused { retry, .. } => Verdict::Passed { remaining: 0, reset: retry },
+        }
+    }
+
+    /// Whether more was counted than can have passed: refusals that are not refunded yet.
+    pub(super) fn is_overcounted(&self, previous: u64, before: u64) -> bool {
+        before > self.free(previous)
+    }
+
+    /// What this window has for all its requests together. Those refused in the previous window are refunded, or soon
+    /// will be: they do not count.
+    fn free(&self, previous: u64) -> u64 {
+        let (limit, length) = (self.quota.limit(), self.quota.window_ms());
+        limit - previous.min(limit) * (length - self.elapsed_ms) / length
     }
 }
 
@@ -104,16 +130,27 @@ mod tests {
         }
 
         fn send(&mut self, now: u64) -> Verdict {
+            self.send_costing(now, 1)
+        }
+
+        fn send_costing(&mut self, now: u64, cost: u32) -> Verdict {
             let window = Window::at(self.quota, Time(now));
-            let before = self.counters.get(&window.index.wrapping_sub(1)).copied().unwrap_or(0);
-            let counter = self.counters.entry(window.index).or_default();
-            *counter += 1;
-            let verdict = window.judge(before, *counter);
-            match verdict {
-                Verdict::Passed { .. } => self.passed.push(now),
-                Verdict::Refused { .. } => *counter -= 1,
+            let (previous, before) = (self.count(window.index.wrapping_sub(1)), self.count(window.index));
+            let verdict = window.judge(previous, before, cost);
+            if let Verdict::Passed { .. } = verdict {
+                self.counters.insert(window.index, before + u64::from(cost));
+                self.passed.extend((0..cost).map(|_| now));
             }
             verdict
+        }
+
+        fn look(&self, now: u64) -> Verdict {
+            let window = Window::at(self.quota, Time(now));
+            window.look(self.count(window.index.wrapping_sub(1)), self.count(window.index))
+        }
+
+        fn count(&self, index: u64) -> u64 {
+            self.counters.get(&index).copied().unwrap_or(0)
         }
 
         /// The most that passed in any span of the quota's length, by an exact log.
@@ -136,6 +173,25 @@ mod tests {
     }
 
     #[test]
+    fn a_request_of_several_passes_if_all_of_it_fits_and_leaves_the_rest_to_cheaper_ones() {
+        let mut flood = Flood::new(quota(10, 60_000));
+        let reset = Duration::from_secs(60);
+        assert_eq!(flood.send_costing(0, 6), Verdict::Passed { remaining: 4, reset });
+        let refused = flood.send_costing(0, 5);
+        assert!(matches!(refused, Verdict::Refused { remaining: Some(4), .. }), "{refused:?}");
+        assert_eq!(flood.send_costing(0, 4), Verdict::Passed { remaining: 0, reset });
+        assert_eq!(flood.send_costing(60_000 * 9, 11), Verdict::Refused { retry: reset, remaining: None });
+    }
+
+    #[test]
+    fn refusals_that_are_not_refunded_yet_show_as_more_than_can_have_passed() {
+        let window = Window::at(quota(10, 60_000), Time(30_000));
+        for (previous, before, is_over) in [(0, 10, false), (0, 11, true), (10, 5, false), (99, 6, true)] {
+            assert_eq!(window.is_overcounted(previous, before), is_over, "{previous} {before}");
+        }
+    }
+
+    #[test]
     fn a_limit_of_one_lets_one_through_in_each_window() {
         let mut flood = Flood::new(quota(1, 1000));
         for now in 0..10_000 {
@@ -150,12 +206,17 @@ mod tests {
         let (limit, length) = (u32::MAX, 31 * 86_400_000);
         for now in [0, 1, length / 2, length - 1].map(|elapsed| Time(length * 1000 + elapsed)) {
             let window = Window::at(quota(limit, length), now);
-            for (previous, rank) in
-                [(0, 1), (u64::MAX, 1), (u64::MAX, u64::MAX / 4), (limit.into(), limit.into())]
+            for (previous, before) in
+                [(0, 0), (u64::MAX, 0), (u64::MAX, u64::MAX / 4), (limit.into(), u64::from(limit) - 1)]
             {
-                match window.judge(previous, rank) {
-                    Verdict::Passed { reset, .. } => assert!(reset <= Duration::from_millis(length)),
-                    Verdict::Refused { retry } => assert!(retry <= Duration::from_millis(2 * length)),
+                for verdict in [
+                    window.judge(previous, before, 1),
+                    window.judge(previous, before, u32::MAX),
+                    window.look(previous, before),
+                ] {
+                    let (Verdict::Passed { reset: wait, .. } | Verdict::Refused { retry: wait, .. }) =
+                        verdict;
+                    assert!(wait <= Duration::from_millis(2 * length), "{verdict:?}");
                 }
             }
         }
@@ -167,13 +228,14 @@ mod tests {
         /// L + ceil(a L), and never more than 2 L.
         #[test]
         fn a_flood_gets_at_most_the_limit_and_what_the_approximation_allows(
-            limit in 1_u32..50, length in 1000_u64..5000, start in 0_u64..5000, gaps in prop::collection::vec(0_u64..400, 1..400),
+            limit in 1_u32..50, length in 1000_u64..5000, start in 0_u64..5000,
+            requests in prop::collection::vec((0_u64..400, prop_oneof![Just(1_u32), 1_u32..60]), 1..400),
         ) {
             let mut flood = Flood::new(quota(limit, length));
             let mut now = start;
-            for gap in gaps {
+            for (gap, cost) in requests {
                 now += gap;
-                flood.send(now);
+                flood.send_costing(now, cost);
             }
             let passed = flood.passed.clone();
             for begin in &passed {
@@ -188,20 +250,45 @@ mod tests {
         /// Alone, in other words.
         #[test]
         fn who_waits_as_long_as_told_passes_and_not_a_millisecond_sooner(
-            limit in 1_u32..40, length in 1000_u64..5000, gaps in prop::collection::vec(0_u64..300, 1..200),
+            limit in 1_u32..40, length in 1000_u64..5000,
+            requests in prop::collection::vec((0_u64..300, prop_oneof![Just(1_u32), 1_u32..40]), 1..200),
         ) {
             let mut flood = Flood::new(quota(limit, length));
             let mut now = 0;
-            for gap in gaps {
+            for (gap, cost) in requests {
                 now += gap;
-                let Verdict::Refused { retry } = flood.send(now) else { continue };
+                let cost = cost.min(limit);
+                let Verdict::Refused { retry, .. } = flood.send_costing(now, cost) else { continue };
                 let wait = u64::try_from(retry.as_millis()).expect("short");
                 let mut early = Flood { quota: flood.quota, counters: flood.counters.clone(), passed: Vec::new() };
-                let is_refused = matches!(early.send(now + wait - 1), Verdict::Refused { .. });
+                let is_refused = matches!(early.send_costing(now + wait - 1, cost), Verdict::Refused { .. });
                 prop_assert!(is_refused, "{} ms would do", wait - 1);
                 now += wait;
-                let is_passed = matches!(flood.send(now), Verdict::Passed { .. });
+                let is_passed = matches!(flood.send_costing(now, cost), Verdict::Passed { .. });
                 prop_assert!(is_passed, "after {} ms", wait);
+            }
+        }
+
+        #[test]
+        fn a_look_says_what_the_next_request_would_be_told_and_takes_nothing(
+            limit in 1_u32..10, requests in prop::collection::vec((0_u64..300, 0_u32..5), 1..200),
+        ) {
+            let mut flood = Flood::new(quota(limit, 1000));
+            let mut now = 0;
+            for (gap, cost) in requests {
+                now += gap;
+                if cost > 0 {
+                    flood.send_costing(now, cost);
+                    continue;
+                }
+                let look = flood.look(now);
+                prop_assert_eq!(look, flood.look(now));
+                let mut next = Flood { quota: flood.quota, counters: flood.counters.clone(), passed: Vec::new() };
+                let expected = match next.send(now) {
+                    Verdict::Passed { remaining, reset } => Verdict::Passed { remaining: remaining + 1, reset },
+                    Verdict::Refused { retry, .. } => Verdict::Passed { remaining: 0, reset: retry },
+                };
+                prop_assert_eq!(look, expected);
             }
         }
     }

@@ -114,7 +114,7 @@ impl<H: Host> Sessions<'_, H> {
         let next = session.with_record(record);
         let (key, mut retry) = (self.key(&next.ticket.id.handle()), Retry::default());
         loop {
-            match self.store.run(Batch::default().overwrite(&key, &next.stored)).await {
+            match self.store.run(Batch::default().overwrite(&key, &next.stored, None)).await {
                 Ok([done]) => return if done.is_ok()? { Ok(next) } else { Err(Error::Ended) },
                 Err(failure) => retry.after(failure, self.store).await?,
             }

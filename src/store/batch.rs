@@ -59,9 +59,20 @@ impl<'a> Batch<'a> {
         self.write(["MSETNX", a, b, c, d])
     }
 
-    /// `SET … XX KEEPTTL`: overwrites a key that exists; replies OK, or null if it does not.
-    pub fn overwrite(self, key: &'a str, value: &'a str) -> Self {
-        self.write(["SET", key, value, "XX", "KEEPTTL"])
+    /// `SET … XX`: overwrites a key that exists; replies OK, or null if it does not. Without a `ttl` the key keeps its time
+    /// to live.
+    pub fn overwrite(self, key: &'a str, value: &'a str, ttl: Option<Duration>) -> Self {
+        match ttl {
+            None => self.write(["SET", key, value, "XX", "KEEPTTL"]),
+            Some(ttl) => self.write([
+                "SET".into(),
+                key.into(),
+                value.into(),
+                "XX".into(),
+                "PX".into(),
+                milliseconds(ttl),
+            ]),
+        }
     }
 
     /// `SET … IFEQ`: compare-and-set; replies OK, or null if the value is not `old` or there is no such key. Without a
@@ -91,10 +102,13 @@ impl<'a> Batch<'a> {
         self.command(["SET".into(), key.into(), "0".into(), "NX".into(), "PX".into(), milliseconds(ttl)])
     }
 
-    /// `INCR`: replies with the new count.
-    pub fn increment(mut self, key: impl Into<Cow<'a, str>>) -> Self {
+    /// `INCR`, or `INCRBY` for more than one: replies with the new count.
+    pub fn increment(mut self, key: impl Into<Cow<'a, str>>, count: u32) -> Self {
         self.counts = true;
-        self.command(["INCR".into(), key.into()])
+        match count {
+            1 => self.command(["INCR".into(), key.into()]),
+            _ => self.command(["INCRBY".into(), key.into(), Cow::from(count.to_string())]),
+        }
     }
 
     /// `SET … NX`, then `DECRBY`: takes `count` off a counter, which so never falls below zero and never exists without
@@ -273,10 +287,12 @@ mod tests {
         let batch = Batch::default()
             .get(["a", "b"])
             .create("k", "a \"quoted\"\nline", Duration::from_secs(1))
-            .extend_ttl("k", Duration::ZERO);
+            .extend_ttl("k", Duration::ZERO)
+            .increment("n", 1)
+            .increment("n", 20);
         assert_eq!(
             serde_json::to_string(&batch).expect("JSON"),
-            r#"[["MGET","a","b"],["SET","k","a \"quoted\"\nline","NX","PX","1000"],["PEXPIRE","k","1","GT"]]"#
+            r#"[["MGET","a","b"],["SET","k","a \"quoted\"\nline","NX","PX","1000"],["PEXPIRE","k","1","GT"],["INCR","n"],["INCRBY","n","20"]]"#
         );
     }
 

@@ -4,6 +4,8 @@
 //! "no session".
 
 mod batch;
+#[cfg(test)]
+pub(crate) mod fake;
 mod known_error;
 mod reply;
 

@@ -1,0 +1,311 @@
+//! For tests: a store in memory, and isolates that call it over a network whose order, time and faults the test decides.
+//!
+//! Nothing waits in real time. A [`FakeHost`] is pending where a real one waits, and [`interleave`] polls all requests in an
+//! order drawn from a [`Dice`].
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::{BTreeMap, VecDeque},
+    fmt::Display,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use serde_json::{Value, json};
+
+use crate::{
+    host::{Answer, Call, Host, Unreachable},
+    time::Time,
+};
+
+/// Repeatable chance (SplitMix64).
+pub(crate) struct Dice(Cell<u64>);
+
+impl Dice {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(Cell::new(seed))
+    }
+
+    /// From 0 to below `sides`.
+    pub(crate) fn roll(&self, sides: u64) -> u64 {
+        let state = self.0.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
+        self.0.set(state);
+        let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ (mixed >> 31)) % sides
+    }
+}
+
+/// What happens to a call.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Fault {
+    /// It does not arrive.
+    Dropped,
+    /// It is made, and its answer is lost.
+    AnswerLost,
+    /// It is made at some later time, when its sender has given up.
+    Late,
+    /// The store answers with status 500.
+    Status500,
+    /// Something answers that is not the store.
+    Garbage,
+    /// The store answers in its format, but with nonsense.
+    Nonsense,
+    /// Every command is answered with an error.
+    Error,
+}
+
+pub(crate) const FAULTS: [Fault; 7] = [
+    Fault::Dropped,
+    Fault::AnswerLost,
+    Fault::Late,
+    Fault::Status500,
+    Fault::Garbage,
+    Fault::Nonsense,
+    Fault::Error,
+];
+
+/// The store and the network in front of it.
+pub(crate) struct Network {
+    pub(crate) now: Cell<Time>,
+    pub(crate) dice: Dice,
+    /// In how many of a hundred calls there is a fault.
+    pub(crate) fault_percent: Cell<u64>,
+    /// What happens to the next calls; then chance decides.
+    pub(crate) script: RefCell<VecDeque<Option<Fault>>>,
+    /// Every command that was made.
+    pub(crate) commands: RefCell<Vec<Vec<String>>>,
+    pub(crate) calls: Cell<usize>,
+    pub(crate) log: RefCell<Vec<String>>,
+    data: RefCell<BTreeMap<String, (String, Option<Time>)>>,
+    late: RefCell<Vec<Value>>,
+}
+
+impl Network {
+    pub(crate) fn new(seed: u64) -> Rc<Self> {
+        Rc::new(Self {
+            now: Cell::new(Time(1_767_225_610_000)),
+            dice: Dice::new(seed),
+            fault_percent: Cell::default(),
+            script: RefCell::default(),
+            commands: RefCell::default(),
+            calls: Cell::default(),
+            log: RefCell::default(),
+            data: RefCell::default(),
+            late: RefCell::default(),
+        })
+    }
+
+    pub(crate) fn advance(&self, duration: Duration) {
+        self.now.set(self.now.get() + duration);
+    }
+
+    pub(crate) fn get(&self, key: &str) -> Option<String> {
+        let data = self.data.borrow();
+        let (value, ends) = data.get(key)?;
+        ends.is_none_or(|ends| self.now.get() < ends).then(|| value.clone())
+    }
+
+    pub(crate) fn set(&self, key: &str, value: &str, ttl: Option<Duration>) {
+        let ends = ttl.map(|ttl| self.now.get() + ttl);
+        self.data.borrow_mut().insert(key.to_owned(), (value.to_owned(), ends));
+    }
+
+    /// Every key, with how long it lives; `None` if it does for ever.
+    pub(crate) fn keys(&self) -> Vec<(String, Option<Duration>)> {
+        let now = self.now.get();
+        let data = self.data.borrow();
+        let live = data.iter().filter(|(_, (_, ends))| ends.is_none_or(|ends| now < ends));
+        live.map(|(key, (_, ends))| (key.clone(), ends.map(|ends| ends - now))).collect()
+    }
+
+    fn next_fault(&self) -> Option<Fault> {
+        if let Some(fault) = self.script.borrow_mut().pop_front() {
+            return fault;
+        }
+        let is_fault = self.dice.roll(100) < self.fault_percent.get();
+        is_fault.then(|| FAULTS[usize::try_from(self.dice.roll(FAULTS.len() as u64)).expect("small")])
+    }
+
+    /// What arrives late, arrives.
+    fn deliver_late(&self) {
+        for batch in self.late.take() {
+            drop(self.run(&batch));
+        }
+    }
+
+    fn run(&self, batch: &Value) -> Value {
+        let commands = batch.as_array().expect("a list of commands");
+        commands.iter().map(|command| json!({ "result": self.command(command) })).collect()
+    }
+
+    fn command(&self, command: &Value) -> Value {
+        let words: Vec<&str> = command
+            .as_array()
+            .expect("a command")
+            .iter()
+            .map(|word| word.as_str().expect("a word"))
+            .collect();
+        self.commands.borrow_mut().push(words.iter().map(|word| (*word).to_owned()).collect());
+        let add = |key: &str, count: i64| {
+            let sum = self.get(key).map_or(0, |old| old.parse::<i64>().expect("a number")) + count;
+            let ends =
+                self.data.borrow().get(key).filter(|_| self.get(key).is_some()).and_then(|(_, ends)| *ends);
+            self.data.borrow_mut().insert(key.to_owned(), (sum.to_string(), ends));
+            json!(sum)
+        };
+        match words.as_slice() {
+            ["MGET", keys @ ..] => keys.iter().map(|key| json!(self.get(key))).collect(),
+            ["GETEX", key] => json!(self.get(key)),
+            ["DEL", keys @ ..] => {
+                let live: Vec<_> = keys.iter().filter(|key| self.get(key).is_some()).collect();
+                live.iter().for_each(|key| drop(self.data.borrow_mut().remove(**key)));
+                json!(live.len())
+            }
+            ["DELEX", key, "IFEQ", old] => {
+                let is_same = self.get(key).as_deref() == Some(old);
+                if is_same {
+                    self.data.borrow_mut().remove(*key);
+                }
+                json!(i32::from(is_same))
+            }
+            ["SET", key, value, rest @ ..] => {
+                let (may_set, rest) = match rest {
+                    ["NX", rest @ ..] => (self.get(key).is_none(), rest),
+                    ["IFEQ", old, rest @ ..] => (self.get(key).as_deref() == Some(old), rest),
+                    rest => (true, rest),
+                };
+                let ["PX", ttl] = rest else { unreachable!("no expiry: {words:?}") };
+                if may_set {
+                    self.set(key, value, Some(Duration::from_millis(ttl.parse().expect("a number"))));
+                }
+                if may_set { json!("OK") } else { Value::Null }
+            }
+            ["INCR", key] => add(key, 1),
+            ["INCRBY", key, count] => add(key, count.parse().expect("a number")),
+            ["DECRBY", key, count] => add(key, -count.parse::<i64>().expect("a number")),
+            ["PEXPIRE", key, ttl, "NX"] => {
+                let has_none = self.keys().contains(&((*key).to_owned(), None));
+                if has_none {
+                    let value = self.get(key).expect("a key");
+                    self.set(key, &value, Some(Duration::from_millis(ttl.parse().expect("a number"))));
+                }
+                json!(i32::from(has_none))
+            }
+            ["TIME"] => {
+                let now = self.now.get().0;
+                json!([(now / 1000).to_string(), (now % 1000 * 1000).to_string()])
+            }
+            _ => unreachable!("not a command of this store: {words:?}"),
+        }
+    }
+}
+
+/// The machine of an isolate in front of that network.
+#[derive(Clone)]
+pub(crate) struct FakeHost(pub(crate) Rc<Network>);
+
+impl Host for FakeHost {
+    fn now(&self) -> Time {
+        self.0.now.get()
+    }
+    fn fill_random(&self, bytes: &mut [u8]) {
+        bytes.fill_with(|| u8::try_from(self.0.dice.roll(256)).expect("a byte"));
+    }
+    fn nfkc(&self, text: &str) -> String {
+        text.to_owned()
+    }
+    fn lower_case(&self, text: &str) -> String {
+        text.to_lowercase()
+    }
+    fn is_mark(&self, _: char) -> bool {
+        false
+    }
+    async fn sleep(&self, duration: Duration) {
+        let until = self.now() + duration;
+        std::future::poll_fn(|_| if self.now() < until { Poll::Pending } else { Poll::Ready(()) }).await;
+    }
+    async fn send(&self, call: Call) -> Result<Answer, Unreachable> {
+        let network = &self.0;
+        let batch: Value = serde_json::from_str(&call.body).expect("JSON");
+        network.calls.set(network.calls.get() + 1);
+        pause().await;
+        let answer =
+            |status, body: &dyn Display| Answer { status, body: body.to_string(), sync_token: String::new() };
+        let fault = network.next_fault();
+        let answer = match fault {
+            None => Ok(answer(200, &network.run(&batch))),
+            Some(Fault::Status500) => Ok(answer(500, &"oops")),
+            Some(Fault::Garbage) => Ok(answer(200, &"<html>")),
+            Some(Fault::Nonsense) => {
+                Ok(answer(200, &json!(vec![json!({ "result": 7 }); batch.as_array().map_or(0, Vec::len)])))
+            }
+            Some(Fault::Error) => Ok(answer(
+                200,
+                &json!(vec![
+                    json!({ "error": "ERR DB capacity quota exceeded" });
+                    batch.as_array().map_or(0, Vec::len)
+                ]),
+            )),
+            Some(Fault::Dropped) => Err(Unreachable),
+            Some(Fault::AnswerLost) => {
+                drop(network.run(&batch));
+                Err(Unreachable)
+            }
+            Some(Fault::Late) => {
+                network.late.borrow_mut().push(batch);
+                Err(Unreachable)
+            }
+        };
+        if answer.is_err() {
+            self.sleep(call.timeout).await;
+        }
+        pause().await;
+        answer
+    }
+    fn has_platform_limit(&self) -> bool {
+        false
+    }
+    async fn is_over_platform_limit(&self, _: &str) -> bool {
+        false
+    }
+    fn log(&self, line: &dyn Display) {
+        self.0.log.borrow_mut().push(line.to_string());
+    }
+}
+
+/// Lets others go first, if chance wants it.
+async fn pause() {
+    let mut is_first = true;
+    std::future::poll_fn(|_| if std::mem::take(&mut is_first) { Poll::Pending } else { Poll::Ready(()) })
+        .await;
+}
+
+/// Runs a future to its end, alone; the clock goes on while it waits.
+pub(crate) fn run<T>(network: &Network, future: impl Future<Output = T>) -> T {
+    let mut result = None;
+    interleave(network, vec![Box::pin(async { result = Some(future.await) })]);
+    result.expect("it has ended")
+}
+
+/// Polls all futures to their ends, in an order of chance, and lets the clock go on.
+pub(crate) fn interleave<'a>(network: &Network, mut futures: Vec<Pin<Box<dyn Future<Output = ()> + 'a>>>) {
+    let mut steps = 0;
+    while !futures.is_empty() {
+        steps += 1;
+        assert!(steps < 1_000_000, "some never end");
+        let index = usize::try_from(network.dice.roll(futures.len() as u64)).expect("small");
+        if futures[index].as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready() {
+            drop(futures.swap_remove(index));
+        }
+        if network.dice.roll(4) == 0 {
+            network.advance(Duration::from_millis(network.dice.roll(20)));
+        }
+        if network.dice.roll(50) == 0 {
+            network.deliver_late();
+        }
+    }
+    network.deliver_late();
+}
