@@ -19,6 +19,12 @@ import { NO_LIMITS, randomSecret } from "./worker.mjs";
 export const CRATE_WORKER = fileURLToPath(new URL("../fixtures/crate-worker", import.meta.url));
 export const EXAMPLE = fileURLToPath(new URL("../../examples/worker", import.meta.url));
 
+function signal() {
+  let give = () => {};
+  const given = new Promise((/** @type {(nothing: void) => void} */ resolve) => void (give = resolve));
+  return { give, given };
+}
+
 /** A server whose answers a test makes, and can hold back. */
 export async function startUpstream() {
   /** @type {import("node:http").RequestListener} */
@@ -47,14 +53,14 @@ export async function startUpstream() {
     answerWith: (listener) => void (answer = listener),
     /** Lets requests wait from here on. `arrived`: the first one does. */
     hold() {
-      const [arrived, opened] = [Promise.withResolvers(), Promise.withResolvers()];
-      const mine = { arrive: () => arrived.resolve(undefined), opened: opened.promise };
+      const [arrived, opened] = [signal(), signal()];
+      const mine = { arrive: arrived.give, opened: opened.given };
       gate = mine;
       const release = () => {
         if (gate === mine) gate = undefined;
-        opened.resolve(undefined);
+        opened.give();
       };
-      return { arrived: arrived.promise, release };
+      return { arrived: arrived.given, release };
     },
     reset() {
       [answer, calls, gate] = [plain, 0, undefined];
