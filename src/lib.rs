@@ -1,9 +1,119 @@
 //! # Cloakroom: sessions at the edge
 //!
 //! Server-side sessions, login and rate limits in a Cloudflare Worker, on Upstash Redis. A visitor keeps a **ticket**, a
-//! signed cookie; the **session** is kept in the store.
+//! signed cookie; the **session** is kept in the store. Deployed as it is, it is a service with routes of its own (README.md);
+//! as this crate, it gives sessions to a Rust Worker:
+//!
+//! ```no_run
+//! use cloakroom::Sessions;
+//! use worker::{Context, Env, Request, Response, Result, event};
+//!
+//! #[event(fetch)]
+//! async fn fetch(request: Request, env: Env, context: Context) -> Result<Response> {
+//!     Sessions::handle(&request, &env, &context, async |session| {
+//!         let views: u64 = session.increment("views", 1)?;
+//!         Ok(Response::ok(format!("Views: {views}"))?)
+//!     })
+//!     .await
+//! }
+//! # fn main() {}
+//! ```
+//!
+//! The Worker needs three secrets: `SESSION_SECRET` (`openssl rand -base64 32`), `UPSTASH_REDIS_REST_URL` and
+//! `UPSTASH_REDIS_REST_TOKEN`; its settings, which all have defaults, are `[vars.CLOAKROOM]` of wrangler.toml
+//! (docs/configuration.md). `examples/worker` is a whole one.
+//!
+//! [`Sessions::handle`] loads the session, calls the handler and answers. An error of ours that leaves the handler by `?` (a
+//! store that is away, a limit, nobody logged in) is answered as its problem: 503, 429, 401, as JSON by RFC 9457. Step by step,
+//! it is this:
+//!
+//! ```no_run
+//! # use cloakroom::Sessions;
+//! # use worker::{Context, Env, Request, Response, Result, event};
+//! #[event(fetch)]
+//! async fn fetch(request: Request, env: Env, context: Context) -> Result<Response> {
+//!     let sessions = Sessions::from_env(&env)?; // configuration once per isolate
+//!     let mut session = match sessions.load(&request).await { // 0 or 1 store call: session, revocation, limits
+//!         Ok(session) => session,
+//!         Err(error) => return error.into_response(),
+//!     };
+//!     let views: u64 = session.increment("views", 1)?;
+//!     session.respond(Response::ok(format!("Views: {views}"))?, &context).await // writes, cookies, fields
+//! }
+//! # fn main() {}
+//! ```
+//!
+//! # What handlers do
+//!
+//! | | calls | store calls |
+//! |---|---|---|
+//! | read | [`get`](Session::get), [`data`](Session::data), [`user`](Session::user), [`is_fresh`](Session::is_fresh) | 0 |
+//! | demand | [`require_user`](Session::require_user), [`require_role`](Session::require_role), [`require_fresh`](Session::require_fresh) | 0 |
+//! | change | [`insert`](Session::insert), [`remove`](Session::remove), [`increment`](Session::increment), [`patch`](Session::patch) | 0, and 1 for all of them in [`respond`](Session::respond) |
+//! | compute from what is there | [`update`](Session::update), [`update_key`](Session::update_key) | 1 |
+//! | log in and out | [`log_in`](Session::log_in), [`log_out`](Session::log_out), [`cycle_id`](Session::cycle_id), [`flush`](Session::flush) | 1, 2, 3, 2 |
+//! | the user's sessions | [`list`](Session::list), [`end`](Session::end), [`end_others`](Session::end_others), [`end_all`](Session::end_all) | 2 or more |
+//! | limit | [`limit`](Session::limit) | 1 |
+//! | cache | [`Sessions::cache`] | 1, and 2 more to compute |
+//!
+//! Changes are operations: when another request was faster, they are made again, to the newest data, so that none is lost.
+//! `session.insert("views", views + 1)` would lose one of two visits at once; `session.increment("views", 1)` loses none. What
+//! must be computed from what is there is a closure, which runs again:
+//!
+//! ```no_run
+//! # use cloakroom::{Error, Session};
+//! # use serde::{Deserialize, Serialize};
+//! #[derive(Default, Serialize, Deserialize)]
+//! struct Cart {
+//!     items: std::collections::BTreeMap<String, u32>,
+//! }
+//!
+//! async fn add_to_cart(session: &mut Session, item: &str) -> Result<u32, Error> {
+//!     session.update_key("cart", |cart: &mut Cart| {
+//!         let count = cart.items.entry(item.to_owned()).or_default();
+//!         *count += 1;
+//!         *count
+//!     })
+//!     .await
+//! }
+//! ```
+//!
+//! # Logging in
+//!
+//! Who has authenticated a visitor (an identity provider's callback, a password of its own) logs them in. The session gets a new
+//! id, the old one is dead at once, and what the anonymous session held stays:
+//!
+//! ```no_run
+//! # use cloakroom::{Error, Session, User};
+//! async fn callback(session: &mut Session, subject: String, name: String) -> Result<(), Error> {
+//!     session.log_in(User { id: subject, name, roles: vec!["editor".to_owned()] }, false).await
+//! }
+//!
+//! fn dashboard(session: &Session) -> Result<String, Error> {
+//!     let user = session.require_user()?; // 401 without one
+//!     Ok(format!("Hello, {}", user.name))
+//! }
+//! ```
+//!
+//! # Pages of other sites
+//!
+//! A handler answers whoever asks. One that changes something should begin with [`Sessions::check_origin`], which refuses what
+//! another site's page makes the visitor's browser send; a callback that an identity provider's page leads to must not.
+//!
+//! # Features
+//!
+//! | feature | |
+//! |---|---|
+//! | none (default) | `worker`'s and the platform's own requests and responses |
+//! | `http` | also those of the crate `http`, for axum on Workers |
+//! | `tower-sessions` | [`tower_sessions`](https://docs.rs/tower-sessions) sessions in our store |
+//! | `service` | the deployed Worker's own entry; not for libraries |
+//!
+//! It needs Rust 1.91, and exports nothing: entry, allocator and panic hook are the Worker's.
 //!
 //! # The path of a request
+//!
+//! The service and the handlers of others run through the same code.
 //!
 //! ```text
 //! service   a request arrives; the configuration is read once per isolate   service, platform
@@ -22,7 +132,7 @@
 //! context → account → session → limit → {store, ticket, http} → {host, id, time}`. [`config`] and [`isolate`] hold values of
 //! any of them: what was set, and what is remembered.
 //!
-//! # As a library
+//! # Without the platform
 //!
 //! The core runs wherever a [`host::Host`] can be written. This one has no store at all:
 //!
@@ -117,7 +227,7 @@ pub mod tower_sessions;
 pub use crate::{
     http::Code,
     id::Handle,
-    library::{Error, RequestHead, ResponseHead, Session, Sessions},
+    library::{Allowance, Error, Limit, RequestHead, ResponseHead, Session, Sessions},
     session::{ListedSession, User},
     time::Time,
 };

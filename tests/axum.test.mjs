@@ -21,7 +21,8 @@ before(async () => {
   const built = await buildRustWorker({ folder, name: "axum", args: ["--locked"] });
   store = await startLocalStore();
   const secrets = { SESSION_SECRET: randomSecret() };
-  workers = await Promise.all([1, 2].map(() => startRustWorker(built, { store, secrets })));
+  const settings = { key_prefix: "visits:" };
+  workers = await Promise.all([1, 2].map(() => startRustWorker(built, { store, settings, secrets })));
   misconfigured = await startRustWorker(built, {
     store,
     secrets: { SESSION_SECRET: "short and secret", UPSTASH_REDIS_REST_TOKEN: undefined },
@@ -55,6 +56,7 @@ test("a first visit is one call to the store, each further one two", async () =>
     const { byName } = await store.counters.during(() => visit(visitor));
     assert.deepEqual(byName, expected);
   }
+  for (const key of await store.redis.keys("*")) assert.match(key, /^visits:tower:/);
 });
 
 test("the cookie is for the Worker's own eyes, and lasts a day", async () => {

@@ -52,6 +52,11 @@ const RUST = [
   },
   { name: "cargo-test", what: "tests of the core", run: cargoTest },
   { name: "doc", what: "the documentation builds", run: () => cargo("doc", "--no-deps", "--all-features") },
+  {
+    name: "package",
+    what: "what would be published compiles by itself",
+    run: () => cargo("package", "--quiet", "--allow-dirty"),
+  },
 ];
 
 /** @type {Check} */

@@ -12,7 +12,7 @@ use crate::{
     http::Problem,
     session::{
         self,
-        change::{Change, empty_data, to_data},
+        change::{ApplyError, Change, empty_data, to_data},
     },
 };
 
@@ -36,7 +36,7 @@ impl Data {
 
     /// Whether there are changes that are not written yet.
     pub(super) fn has_changes(&self) -> bool {
-        !self.changes.is_empty()
+        self.current.get() != self.loaded.get()
     }
 
     /// Forgets the changes.
@@ -47,9 +47,7 @@ impl Data {
 
     /// A member of the data.
     pub(super) fn get<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, Error> {
-        let members: BTreeMap<String, &RawValue> =
-            serde_json::from_str(self.current.get()).map_err(|_| unreadable())?;
-        members.get(key).map(|value| read(value.get())).transpose()
+        get(&self.current, key)
     }
 
     /// All of it.
@@ -60,10 +58,9 @@ impl Data {
     /// Makes a change, to be written later. Errors: it does not fit the data, which stays as it is.
     pub(super) fn change(&mut self, change: Change<'static>) -> Result<(), Error> {
         let next = change.apply(&self.current, self.max_bytes).map_err(session::Error::from)?;
-        if next.get() != self.current.get() {
-            self.current = next;
-            self.changes.push(change);
-        }
+        self.current = next;
+        // Also one that changes nothing here: it may change newer data.
+        self.changes.push(change);
         Ok(())
     }
 
@@ -88,7 +85,7 @@ impl Data {
         let result = change(&mut value);
         let after = members(&value)?;
         // 2. The same members of the data.
-        let (mut document, values_before) = document::from_stored(data.get()).map_err(|_| unreadable())?;
+        let (mut document, values_before) = parse(data)?;
         let all = document.as_object_mut().ok_or_else(unreadable)?;
         for name in before.keys().filter(|name| !after.contains_key(*name)) {
             all.remove(name);
@@ -98,9 +95,37 @@ impl Data {
                 all.insert(name, value);
             }
         }
-        let next = to_data(document, data, values_before, self.max_bytes).map_err(session::Error::from)?;
-        Ok((next, result))
+        Ok((self.checked(document, data, values_before)?, result))
     }
+
+    /// The data after `change`, which sees one member as a `T`.
+    pub(super) fn update_key<T: Default + Serialize + DeserializeOwned, R>(
+        &self,
+        data: &RawValue,
+        key: &str,
+        change: impl FnOnce(&mut T) -> R,
+    ) -> Result<(Box<RawValue>, R), Error> {
+        let mut value: T = get(data, key)?.unwrap_or_default();
+        let result = change(&mut value);
+        let (mut document, values_before) = parse(data)?;
+        document.as_object_mut().ok_or_else(unreadable)?.insert(key.to_owned(), to_json(value)?);
+        Ok((self.checked(document, data, values_before)?, result))
+    }
+
+    fn checked(&self, document: Value, data: &RawValue, values: usize) -> Result<Box<RawValue>, Error> {
+        Ok(to_data(document, data, values, self.max_bytes).map_err(session::Error::from)?)
+    }
+}
+
+/// A member of the data.
+fn get<T: DeserializeOwned>(data: &RawValue, key: &str) -> Result<Option<T>, Error> {
+    let members: BTreeMap<String, &RawValue> = serde_json::from_str(data.get()).map_err(|_| unreadable())?;
+    members.get(key).map(|value| read(value.get())).transpose()
+}
+
+/// All data, and how many JSON values it has.
+fn parse(data: &RawValue) -> Result<(Value, usize), session::Error> {
+    Ok(document::from_stored(data.get()).map_err(ApplyError::from)?)
 }
 
 /// A value as JSON. Errors: it cannot be.

@@ -4,6 +4,7 @@
 mod border;
 mod data;
 mod error;
+mod limit;
 mod session;
 
 use std::cell::OnceCell;
@@ -13,6 +14,7 @@ use worker::{Context, Env, console_error, web_sys};
 pub use self::{
     border::{RequestHead, ResponseHead},
     error::Error,
+    limit::{Allowance, Limit},
     session::Session,
 };
 use crate::{

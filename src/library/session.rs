@@ -1,13 +1,13 @@
 //! A visitor's session, as a handler uses it.
 
-use std::cell::RefCell;
+use std::{cell::RefCell, time::Duration};
 
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, value::RawValue};
 use worker::Context as WorkerContext;
 
 use super::{
-    Error, ResponseHead,
+    Allowance, Error, Limit, ResponseHead,
     data::{Data, to_json},
 };
 use crate::{
@@ -16,8 +16,12 @@ use crate::{
     host::Host,
     http::{Preconditions, Problem, Request, Response},
     id::Handle,
+    limit::{OwnName, Quota, Subject},
     platform::Platform,
-    session::{self, ListedSession, User, change::Change},
+    session::{
+        self, ListedSession, User,
+        change::{Change, empty_data},
+    },
     ticket::UserTag,
 };
 
@@ -128,28 +132,17 @@ impl Session {
     where
         T: Serialize + DeserializeOwned,
     {
-        let (change, outcome) = (RefCell::new(change), RefCell::new(None));
-        let failure = RefCell::new(None);
-        let data = &self.data;
-        let apply = |newest: &RawValue| {
-            let current = data.apply_to(newest)?;
-            match data.update(&current, &mut *change.borrow_mut()) {
-                Ok((next, result)) => {
-                    outcome.replace(Some(result));
-                    Ok(next)
-                }
-                Err(error) => {
-                    failure.replace(Some(error));
-                    Err(session::Error::Conflict)
-                }
-            }
-        };
-        let written = self.write(&apply).await;
-        if let Some(error) = failure.take() {
-            return Err(error);
-        }
-        self.take_over(written)?;
-        outcome.take().ok_or_else(|| Problem::internal("something went wrong here").into())
+        let change = RefCell::new(change);
+        self.write_computed(|data, newest| data.update(newest, &mut *change.borrow_mut())).await
+    }
+
+    /// The same for one member of the data; a missing one is `T`'s default.
+    pub async fn update_key<T, R>(&mut self, key: &str, change: impl FnMut(&mut T) -> R) -> Result<R, Error>
+    where
+        T: Default + Serialize + DeserializeOwned,
+    {
+        let change = RefCell::new(change);
+        self.write_computed(|data, newest| data.update_key(newest, key, &mut *change.borrow_mut())).await
     }
 
     /// Writes the changes now: one call, none if there are none. [`Session::respond`] does so otherwise.
@@ -213,7 +206,11 @@ impl Session {
         user.check("user").map_err(Problem::unprocessable)?;
         self.save().await?;
         self.begin();
-        let session = self.cx.log_in(self.loaded.take(), user, remember, async || Ok(true)).await;
+        let session = self.cx.log_in(self.loaded.clone(), user, remember, async || Ok(true)).await;
+        if matches!(session, Err(session::Error::Conflict)) {
+            // The old one is gone.
+            self.forget();
+        }
         self.take_over(session)
     }
 
@@ -221,9 +218,10 @@ impl Session {
     /// forgotten; later ones begin another session. Two calls, none without a session.
     pub async fn log_out(&mut self) -> Result<(), Error> {
         self.begin();
-        let ended = self.cx.log_out(self.loaded.take()).await;
+        let ended = self.cx.log_out(self.loaded.clone()).await;
+        ended.map_err(|error| self.problem(error))?;
         self.forget();
-        ended.map_err(|error| self.problem(error))
+        Ok(())
     }
 
     /// The same, in tower-sessions' words: forgets the data and ends the session.
@@ -295,6 +293,57 @@ impl Session {
         self.take_over(kept)
     }
 
+    // Limits.
+
+    /// A rate limit of the application's own: so many in so long, exactly, over all isolates; `"20/1m"`, with `s`, `m`, `h` or
+    /// `d`. Await it: one call. By session or, without one, by the client's address; see [`Limit`] for other subjects, costs,
+    /// and looking without taking. The answer's rate-limit fields tell its state, under this name: 1 to 64 characters of letters,
+    /// digits and `-_./`, and none of ours.
+    ///
+    /// Errors: 429 `rate_limited`; 503 if the store is away, unless `store.on_failure` is `open`; 500 for a name or a quota that
+    /// is none.
+    ///
+    /// ```no_run
+    /// # async fn search(session: &cloakroom::Session) -> Result<(), cloakroom::Error> {
+    /// session.limit("search", "20/1m").await?;
+    /// session.limit("export", "100/1d").cost(25).by_user().await?;
+    /// let left = session.limit("export", "100/1d").peek().by_user().await?.remaining;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn limit(&self, name: &str, quota: &str) -> Limit<'_> {
+        Limit::new(self, name, quota)
+    }
+
+    pub(super) async fn ask_limit(
+        &self,
+        name: OwnName,
+        quota: Quota,
+        subject: Subject,
+        cost: u32,
+    ) -> Result<Allowance, Error> {
+        let (limiter, text) = (&self.cx.store.limiter, String::from(name.clone()));
+        self.begin();
+        limiter.add_own(name, quota, subject, cost);
+        self.cx.store.count().await.map_err(|failure| self.problem(failure.into()))?;
+        limiter.check_one(&text).map_err(Problem::from)?;
+        // Without a state it passed uncounted.
+        let state = limiter.state(&text);
+        let (remaining, reset) =
+            state.map_or((quota.count.get(), Duration::ZERO), |state| (state.remaining, state.reset));
+        Ok(Allowance { limit: quota.count.get(), remaining, reset })
+    }
+
+    /// Whose requests a limit of the application's counts together.
+    pub(super) fn subject(&self) -> Subject {
+        let session = self.loaded.as_ref().map(|session| Subject::Session(session.ticket.family.origin()));
+        session.unwrap_or_else(|| self.address())
+    }
+
+    pub(super) fn address(&self) -> Subject {
+        self.cx.address()
+    }
+
     // The answer.
 
     /// Answers: writes the changes, and adds the cookies, the rate-limit fields and `Vary: Cookie`. A response that says nothing
@@ -325,14 +374,26 @@ impl Session {
         context: &WorkerContext,
     ) -> worker::Result<R> {
         self.data.discard_changes();
-        let answer = error.into_problem().map(|problem| self.cx.answer(Err(problem)).uncacheable());
-        self.leave(context);
-        R::from_response(&answer?)
+        match error.into_problem() {
+            Ok(problem) => {
+                let answer = self.cx.answer(Err(problem)).uncacheable();
+                self.leave(context);
+                R::from_response(&answer)
+            }
+            Err(error) => {
+                self.run_background(context);
+                Err(error)
+            }
+        }
     }
 
     /// The answer is made. What may wait is done after it.
     fn leave(&mut self, context: &WorkerContext) {
         self.needs_cookie = false;
+        self.run_background(context);
+    }
+
+    fn run_background(&self, context: &WorkerContext) {
         let app = self.cx.app;
         if app.has_background_work() {
             context.wait_until(app.run_background());
@@ -354,6 +415,43 @@ impl Session {
     ) -> Result<session::Session, session::Error> {
         self.begin();
         self.cx.change(self.loaded.clone(), apply, &Preconditions::default()).await
+    }
+
+    /// Writes what `compute` makes of the newest data, and returns what it has returned with it.
+    async fn write_computed<R>(
+        &mut self,
+        compute: impl Fn(&Data, &RawValue) -> Result<(Box<RawValue>, R), Error>,
+    ) -> Result<R, Error> {
+        if self.loaded.is_none() {
+            // No session begins if nothing changes.
+            let empty = empty_data();
+            let (next, result) = compute(&self.data, &*self.data.apply_to(&empty)?)?;
+            if next.get() != empty.get() {
+                let written = self.write(&|_| Ok(next.clone())).await;
+                self.take_over(written)?;
+            }
+            return Ok(result);
+        }
+        let (outcome, failure) = (RefCell::new(None), RefCell::new(None));
+        let apply = |newest: &RawValue| {
+            let current = self.data.apply_to(newest)?;
+            match compute(&self.data, &current) {
+                Ok((next, result)) => {
+                    outcome.replace(Some(result));
+                    Ok(next)
+                }
+                Err(error) => {
+                    failure.replace(Some(error));
+                    Err(session::Error::Conflict)
+                }
+            }
+        };
+        let written = self.write(&apply).await;
+        match failure.take() {
+            Some(error) => return Err(error),
+            None => self.take_over(written)?,
+        }
+        outcome.take().ok_or_else(|| Problem::internal("something went wrong here").into())
     }
 
     /// The session as it is after an operation. Errors: that of the operation; the session may have ended.
