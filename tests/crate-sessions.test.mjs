@@ -172,6 +172,56 @@ describe("a login", () => {
     assert.equal((await visitor.send("GET", "/through-helpers")).text, "ADA");
   });
 
+  test("is one call, with the changes before it, and with the request's own two", async () => {
+    for (const [user, calls] of /** @type {const} */ ([
+      [worker.visitor(), 1],
+      [visitor, 2],
+    ])) {
+      const cost = await crate.store.counters.during(() =>
+        operate(user, [{ do: "remove", key: "a" }, insert("b", 2), { do: "log_in", user: "dee" }]),
+      );
+      assert.deepEqual([cost.value.status, cost.calls], [200, calls]);
+      assert.ok(cost.commands <= 9, JSON.stringify(cost.byName));
+      assert.deepEqual(await dataOf(user), { b: 2 });
+    }
+  });
+
+  test("makes the changes before it to what another request has left", async () => {
+    const elsewhere = visitor.clone();
+    elsewhere.url = crate.workers[1].url;
+    const held = crate.upstream.hold();
+    const working = operate(visitor, [
+      { do: "increment", key: "a", by: 10 },
+      { do: "wait" },
+      { do: "log_in", user: "ada" },
+    ]);
+    await held.arrived;
+    await operate(elsewhere, [{ do: "increment", key: "a", by: 100 }, insert("b", 2)]);
+    held.release();
+    assert.equal((await working).status, 200);
+    assert.deepEqual(await dataOf(visitor), { a: 111, b: 2 });
+  });
+
+  test("shows nothing of another user's session, also if that ends meanwhile, and no changes to it", async () => {
+    for (const ends of [false, true]) {
+      const shared = worker.visitor();
+      await operate(shared, [insert("of", "ada"), { do: "log_in", user: "ada" }]);
+      const elsewhere = shared.clone();
+      const held = crate.upstream.hold();
+      const working = operate(shared, [
+        insert("also of", "ada"),
+        { do: "wait" },
+        { do: "log_in", user: "bob" },
+      ]);
+      await held.arrived;
+      if (ends) await operate(elsewhere, [{ do: "log_out" }]);
+      held.release();
+      assert.equal((await working).status, 200);
+      assert.deepEqual(await dataOf(shared), {});
+      assert.equal((await shared.send("GET", "/through-helpers")).text, "BOB");
+    }
+  });
+
   test("that is to be remembered has a cookie that outlives the browser", async () => {
     for (const [remember, age] of /** @type {const} */ ([
       [true, /; Max-Age=(2592000|2591999)(;|$)/],
@@ -241,9 +291,8 @@ describe("a rotation", () => {
   });
 
   test("of nobody's session changes nothing", async () => {
-    const nobody = worker.visitor();
-    const { value, ...cost } = await crate.store.counters.during(() => operate(nobody, [{ do: "cycle" }]));
-    assert.deepEqual([value.status, value.setCookies, cost], [200, [], NOTHING]);
+    const { status, setCookies } = await operate(worker.visitor(), [{ do: "cycle" }]);
+    assert.deepEqual([status, setCookies], [200, []]);
   });
 });
 
