@@ -425,7 +425,7 @@ impl Session {
         if self.loaded.is_none() {
             // No session begins if nothing changes.
             let empty = empty_data();
-            let (next, result) = compute(&self.data, &*self.data.apply_to(&empty)?)?;
+            let (next, result) = compute(&self.data, &self.data.apply_to(&empty)?)?;
             if next.get() != empty.get() {
                 let written = self.write(&|_| Ok(next.clone())).await;
                 self.take_over(written)?;
