@@ -57,7 +57,8 @@ impl<H: Host> Context<'_, H> {
     }
 
     /// Begins a session for a user who has just proved who they are, in exchange for the present one, whose id is dead at
-    /// once. What an anonymous one holds is carried over, and what one of the same user holds. One call.
+    /// once. What an anonymous one holds is carried over, and what one of the same user holds, as `apply` changes it; without a
+    /// session it changes empty data. One call.
     ///
     /// `is_valid` is asked if all sessions of the user were ended not long ago: whether that proof still holds. Error:
     /// Conflict if it does not, or if the sessions were ended meanwhile.
@@ -66,10 +67,13 @@ impl<H: Host> Context<'_, H> {
         old: Option<Session>,
         user: User,
         remember: bool,
+        apply: &dyn Fn(&RawValue) -> Result<Box<RawValue>, Error>,
         is_valid: impl AsyncFnOnce() -> Result<bool, Error>,
     ) -> Result<Session, Error> {
         let (sessions, client, tag) = (self.sessions(), self.device(), user.tag());
         let was_anonymous = Cell::new(false);
+        let owner = old.as_ref().and_then(|old| old.record.user.as_ref());
+        let was_others = owner.is_some_and(|owner| owner.id != user.id);
         let make = |old: Option<&Session>| {
             let owner = old.map(|old| old.record.user.as_ref());
             was_anonymous.set(owner == Some(None));
@@ -78,8 +82,13 @@ impl<H: Host> Context<'_, H> {
             // What the old one survives, the new one does.
             let marks = theirs.map_or_else(Vec::new, |old| old.record.marks.clone());
             let kept = old.filter(|_| theirs.is_some() || was_anonymous.get());
-            let data = kept.map_or_else(empty_data, |old| old.record.data.clone());
-            sessions.new_session(Some(user.clone()), data, remember, client.clone(), marks)
+            let data = match kept {
+                Some(kept) => apply(&kept.record.data)?,
+                // The changes are of another user's data, too.
+                None if was_others => empty_data(),
+                None => apply(&empty_data())?,
+            };
+            Ok(sessions.new_session(Some(user.clone()), data, remember, client.clone(), marks))
         };
         let (session, mut counts) = sessions.log_in(old, &make).await?;
         if counts && !session.record.marks.is_empty() {

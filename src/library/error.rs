@@ -123,10 +123,13 @@ impl From<Failure> for Error {
 struct PassedOn {
     code: Code,
     detail: String,
-    retry_after: Option<String>,
+    header: Option<(String, String)>,
     log: Option<String>,
     session_ended: bool,
 }
+
+/// The headers that a problem of a handler's may have.
+const HEADERS: [&str; 2] = ["Retry-After", "WWW-Authenticate"];
 
 /// The property of a JavaScript error that holds it, as JSON.
 const PROBLEM: &str = "cloakroomProblem";
@@ -141,17 +144,16 @@ impl From<worker::Error> for Error {
         let Some(passed_on) = json.and_then(|json| serde_json::from_str(&json).ok()) else {
             return Kind::Worker(error).into();
         };
-        let PassedOn { code, detail, retry_after, log, session_ended } = passed_on;
+        let PassedOn { code, detail, header, log, session_ended } = passed_on;
         let problem = match code {
             // Its faults are for the operator.
             Code::Misconfigured => Problem::misconfigured(),
             _ => Problem { log, session_ended, ..Problem::new(code, detail) },
         };
-        Kind::Problem(match retry_after {
-            Some(seconds) => problem.with_header("Retry-After", seconds),
-            None => problem,
-        })
-        .into()
+        let header = header.and_then(|(name, value)| {
+            HEADERS.into_iter().find(|known| *known == name).map(|name| (name, value.into()))
+        });
+        Kind::Problem(Problem { header, ..problem }).into()
     }
 }
 
@@ -164,8 +166,8 @@ impl From<Error> for worker::Error {
             Err(error) => return error,
         };
         let Problem { code, detail, header, log, session_ended } = problem;
-        let retry_after = header.filter(|(name, _)| *name == "Retry-After").map(|(_, value)| value.into());
-        let passed_on = PassedOn { code, detail: detail.into(), retry_after, log, session_ended };
+        let header = header.map(|(name, value)| (name.to_owned(), value.into_owned()));
+        let passed_on = PassedOn { code, detail: detail.into(), header, log, session_ended };
         let error = js_sys::Error::new(&text);
         // A new object refuses no property.
         drop(Reflect::set(&error, &PROBLEM.into(), &json::to_string(&passed_on).into()));

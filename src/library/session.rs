@@ -197,16 +197,16 @@ impl Session {
     /// Begins a session for a user whom the handler has authenticated, in exchange for the present one, whose id is dead at
     /// once. What an anonymous session holds is carried over, and what one of the same user holds. `remember`: it lasts
     /// `session.remember`, and its cookie outlives the browser. Subject to `session.max_per_user`. Changes that are not written
-    /// are written before. One call; more if sessions of this user were ended lately, or have to make room.
+    /// are made to what is carried over, in the same moment. One call; more if sessions of this user were ended lately, or have to make room.
     ///
     /// Errors: 409 `conflict` if all sessions of the user were ended meanwhile; 422 if the user cannot be (an empty id, a role
-    /// with a comma); 503.
+    /// with a comma); 413, 422 if the changes do not fit the newest data any more; 503.
     pub async fn log_in(&mut self, user: impl Into<User>, remember: bool) -> Result<(), Error> {
         let user = user.into();
         user.check("user").map_err(Problem::unprocessable)?;
-        self.save().await?;
         self.begin();
-        let session = self.cx.log_in(self.loaded.clone(), user, remember, async || Ok(true)).await;
+        let apply = |newest: &RawValue| self.data.apply_to(newest);
+        let session = self.cx.log_in(self.loaded.clone(), user, remember, &apply, async || Ok(true)).await;
         if matches!(session, Err(session::Error::Conflict)) {
             // The old one is gone.
             self.forget();

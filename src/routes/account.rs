@@ -1,6 +1,7 @@
 //! Accounts: register, log in, and what needs the password again.
 
 use serde::Deserialize;
+use serde_json::value::RawValue;
 
 use crate::{
     account::{
@@ -156,7 +157,8 @@ async fn begin_session<H: Host>(
         };
         Ok(current.is_some_and(|current| current.account.hash == account.hash))
     };
-    let session = cx.log_in(old, account.user(), remember, is_valid).await?;
+    let keep = |data: &RawValue| Ok(data.to_owned());
+    let session = cx.log_in(old, account.user(), remember, &keep, is_valid).await?;
     let response = cx.show(&session);
     if device.is_some_and(|device| !device.is_due(cx.app.host.now())) {
         return Ok(response);

@@ -44,9 +44,9 @@ impl<H: Host> Sessions<'_, H> {
     pub async fn log_in(
         &self,
         old: Option<Session>,
-        make: &dyn Fn(Option<&Session>) -> Session,
+        make: &dyn Fn(Option<&Session>) -> Result<Session, Error>,
     ) -> Result<(Session, bool), Error> {
-        let Created { session, listed, state } = self.swap(old, &|old| Some(make(old))).await?;
+        let Created { session, listed, state } = self.swap(old, make).await?;
         self.isolate.count("sessions_created", self.host.now());
         let Some(tag) = session.ticket.user else { return Ok((session, true)) };
         let session = match state.revocation_mark {
@@ -79,7 +79,7 @@ impl<H: Host> Sessions<'_, H> {
     /// Gives the session a new id, without a grace for the old one: its user has just given the password. One call.
     pub async fn reauthenticate(&self, session: Session) -> Result<Session, Error> {
         let make = |old: Option<&Session>| {
-            let (now, old) = (self.host.now(), old?);
+            let (now, old) = (self.host.now(), old.ok_or(Error::Ended)?);
             let record = Record {
                 authenticated_at: Some(now),
                 rotated_at: now,
@@ -88,7 +88,7 @@ impl<H: Host> Sessions<'_, H> {
                 ..(*old.record).clone()
             };
             let record = record.with_revision(self.nonce());
-            Some(Session::begin(Id::from_bytes(random(self.host)), record, now))
+            Ok(Session::begin(Id::from_bytes(random(self.host)), record, now))
         };
         let Created { session, state, .. } = self.swap(Some(session), &make).await?;
         if session.record.survives(&state) {

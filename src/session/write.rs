@@ -60,22 +60,22 @@ impl<H: Host> Sessions<'_, H> {
     /// Writes the session that `make` makes. If the answer is lost and the session is not there, it may still be on its
     /// way: another one is made, under another id. A late one belongs to nobody, and cannot bring back what was ended.
     pub(super) async fn insert(&self, make: &dyn Fn() -> Session) -> Result<Created, Error> {
-        let created = self.swap(None, &|_| Some(make())).await?;
+        let created = self.swap(None, &|_| Ok(make())).await?;
         self.isolate.count("sessions_created", self.host.now());
         Ok(created)
     }
 
     /// The same in exchange for another session, which ends in the same moment: `make` makes the new one from its last
-    /// state, or makes none if that has ended. Once this has returned, the old id is dead.
+    /// state. Once this has returned, the old id is dead. Errors: also those of `make`.
     pub(super) async fn swap(
         &self,
         mut old: Option<Session>,
-        make: &dyn Fn(Option<&Session>) -> Option<Session>,
+        make: &dyn Fn(Option<&Session>) -> Result<Session, Error>,
     ) -> Result<Created, Error> {
         let (mut retry, mut unsettled) = (Retry::default(), Vec::new());
         let (created, old) = loop {
             // 1. The new one, from what is known of the old one.
-            let session = make(old.as_ref()).ok_or(Error::Ended)?;
+            let session = make(old.as_ref())?;
             match self.write_new(&session, old.as_ref()).await {
                 // 32 random bytes exist already only if the source of randomness is broken.
                 Ok(WriteOutcome { is_new: false, .. }) => return Err(Error::Conflict),
