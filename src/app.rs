@@ -54,7 +54,7 @@ impl<H: Host> App<H> {
         let outcome = handle(&mut cx).await;
         let outcome = cx.settle(outcome).await;
         // 3. The cookies, the rate-limit fields, CORS.
-        let response = cx.answer(outcome);
+        let response = cx.answer(outcome, false);
         let response =
             if cx.is_forward_auth() { response } else { self.config.cors.expose(response, &cx.request) };
         response.uncacheable()

@@ -32,6 +32,9 @@ const MAX_USERS: usize = 1000;
 /// How many refused origins are remembered. Strangers choose them; when there are so many, no further ones are logged.
 const MAX_REFUSED_ORIGINS: usize = 20;
 
+/// How often the operator is told of a cache that fails.
+const TELL_OF_CACHE_EVERY: Duration = Duration::from_secs(60);
+
 /// How often the counts are written.
 const WRITE_EVERY: Duration = Duration::from_secs(60);
 
@@ -54,6 +57,8 @@ pub struct Isolate {
     noted: RefCell<BTreeSet<Handle>>,
     /// Whether the operator was told of a ticket under an unknown key.
     has_told_of_unknown_key: Cell<bool>,
+    /// When the operator was last told of a cache that fails.
+    told_of_cache: Cell<Option<Time>>,
     /// As hashes, since they may be long.
     refused_origins: RefCell<BTreeSet<[u8; 32]>>,
     /// The parameters of the costliest password hash that was verified: verifying any other takes as much work.
@@ -112,6 +117,15 @@ impl Isolate {
     /// Whether it is the first time that this is asked.
     pub fn is_first_unknown_key(&self) -> bool {
         !self.has_told_of_unknown_key.replace(true)
+    }
+
+    /// Whether the operator is to be told now of a cache that fails.
+    pub fn is_cache_log_due(&self, now: Time) -> bool {
+        let is_due = self.told_of_cache.get().is_none_or(|told| now - told >= TELL_OF_CACHE_EVERY);
+        if is_due {
+            self.told_of_cache.set(Some(now));
+        }
+        is_due
     }
 
     /// Counts one of `what`.

@@ -200,6 +200,7 @@ pub mod account;
 pub mod app;
 mod base64url;
 mod bindings;
+pub mod cache;
 pub mod config;
 pub mod context;
 mod document;

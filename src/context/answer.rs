@@ -19,8 +19,9 @@ impl<H: Host> Context<'_, H> {
         outcome
     }
 
-    /// The answer, with the fields of its limits and with what becomes of the visitor's cookies.
-    pub(crate) fn answer(&self, outcome: Result<Response, Problem>) -> Response {
+    /// The answer, with the fields of its limits and with what becomes of the visitor's cookies. `needs_cookie`: the ticket that
+    /// the visitor has is dead, so that the new one is told even with a failure.
+    pub(crate) fn answer(&self, outcome: Result<Response, Problem>, needs_cookie: bool) -> Response {
         let App { host, isolate, .. } = self.app;
         let now = host.now();
         // 1. What the operator learns.
@@ -36,18 +37,20 @@ impl<H: Host> Context<'_, H> {
                 isolate.count("rate_limited", now);
             }
         }
-        // 2. After a failure little is known: nobody may be logged out.
+        // 2. With a failure little is known, and nobody may be logged out.
         let has_failed = matches!(&outcome, Err(problem) if problem.code.is_failure());
         let has_ended = matches!(&outcome, Err(problem) if problem.session_ended);
         let response = outcome.unwrap_or_else(Response::from);
         // 3. The fields and the cookies.
         let response = self.store.limiter.write_fields(response);
-        self.set_cookies(response, has_ended, has_failed).header("Vary", "Cookie")
+        let response =
+            if has_failed && !needs_cookie { response } else { self.set_cookies(response, has_ended) };
+        response.header("Vary", "Cookie")
     }
 
     /// Sets or removes the ticket's cookie and, after a write, the one for read-your-writes. Never with forward-auth: the
-    /// visitor does not see that answer. With a failure a new ticket is still told: the one before it may be dead.
-    fn set_cookies(&self, mut response: Response, has_ended: bool, has_failed: bool) -> Response {
+    /// visitor does not see that answer.
+    fn set_cookies(&self, mut response: Response, has_ended: bool) -> Response {
         let App { config, host, .. } = self.app;
         if self.is_forward_auth() {
             return response;
@@ -55,7 +58,7 @@ impl<H: Host> Context<'_, H> {
         let (sync_cookie, _) = &config.sync;
         let change = if has_ended { CookieChange::Remove } else { self.take_cookie_change() };
         let is_removed = matches!(change, CookieChange::Remove);
-        if is_removed && (has_failed || !self.may_remove_cookie()) {
+        if is_removed && !self.may_remove_cookie() {
             return response;
         }
         match change {

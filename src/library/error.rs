@@ -17,7 +17,7 @@ use crate::{
 /// [`Sessions::handle`](super::Sessions::handle), an error of the handler's own.
 ///
 /// Displayed, it says what is wrong and what to do, without a secret, an id or session data.
-pub struct Error(Kind);
+pub struct Error(Box<Kind>);
 
 enum Kind {
     Problem(Problem),
@@ -28,18 +28,24 @@ enum Kind {
     Worker(worker::Error),
 }
 
+impl From<Kind> for Error {
+    fn from(kind: Kind) -> Self {
+        Self(Box::new(kind))
+    }
+}
+
 impl Error {
     pub(super) fn misconfigured(faults: Vec<String>) -> Self {
-        Self(Kind::Misconfigured(faults))
+        Kind::Misconfigured(faults).into()
     }
 
     pub(super) fn answered(problem: Problem, response: Response) -> Self {
-        Self(Kind::Answered(problem, response))
+        Kind::Answered(problem, response).into()
     }
 
     /// Which of the codes of docs/api.md it is; `None` for an error that is not ours.
     pub fn code(&self) -> Option<Code> {
-        match &self.0 {
+        match &*self.0 {
             Kind::Problem(problem) | Kind::Answered(problem, _) => Some(problem.code),
             Kind::Misconfigured(_) => Some(Code::Misconfigured),
             Kind::Worker(_) => None,
@@ -51,7 +57,7 @@ impl Error {
     /// [`Session::respond`](super::Session::respond) and [`Session::refuse`](super::Session::refuse) add the rate-limit
     /// fields and the cookies.
     pub fn into_response<R: ResponseHead>(self) -> worker::Result<R> {
-        match self.0 {
+        match *self.0 {
             Kind::Problem(problem) => R::from_response(&Response::from(problem).uncacheable()),
             Kind::Answered(_, response) => R::from_response(&response),
             Kind::Misconfigured(_) => R::from_response(&misconfigured()),
@@ -61,7 +67,7 @@ impl Error {
 
     /// The problem, or the error that is not ours.
     pub(super) fn into_problem(self) -> Result<Problem, worker::Error> {
-        match self.0 {
+        match *self.0 {
             Kind::Problem(problem) | Kind::Answered(problem, _) => Ok(problem),
             Kind::Misconfigured(_) => Ok(Problem::misconfigured()),
             Kind::Worker(error) => Err(error),
@@ -71,7 +77,7 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.0 {
+        match &*self.0 {
             Kind::Problem(problem) | Kind::Answered(problem, _) => f.write_str(&problem.detail),
             Kind::Misconfigured(faults) => {
                 f.write_str("the configuration is faulty:")?;
@@ -84,7 +90,7 @@ impl fmt::Display for Error {
 
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.0 {
+        match &*self.0 {
             Kind::Problem(problem) | Kind::Answered(problem, _) => problem.fmt(f),
             Kind::Misconfigured(faults) => f.debug_tuple("Misconfigured").field(faults).finish(),
             Kind::Worker(error) => error.fmt(f),
@@ -96,7 +102,7 @@ impl error::Error for Error {}
 
 impl From<Problem> for Error {
     fn from(problem: Problem) -> Self {
-        Self(Kind::Problem(problem))
+        Kind::Problem(problem).into()
     }
 }
 
@@ -131,10 +137,12 @@ const PROBLEM: &str = "cloakroomProblem";
 /// Recognises a problem of ours that a function with `worker::Result` has passed on.
 impl From<worker::Error> for Error {
     fn from(error: worker::Error) -> Self {
-        let worker::Error::UnknownJsError { original, .. } = &error else { return Self(Kind::Worker(error)) };
+        let worker::Error::UnknownJsError { original, .. } = &error else {
+            return Kind::Worker(error).into();
+        };
         let json = Reflect::get(original, &PROBLEM.into()).ok().and_then(|json| json.as_string());
         let Some(passed_on) = json.and_then(|json| serde_json::from_str(&json).ok()) else {
-            return Self(Kind::Worker(error));
+            return Kind::Worker(error).into();
         };
         let PassedOn { code, detail, header, log, session_ended } = passed_on;
         let problem = match code {
@@ -145,7 +153,7 @@ impl From<worker::Error> for Error {
         let header = header.and_then(|(name, value)| {
             HEADERS.into_iter().find(|known| *known == name).map(|name| (name, value.into()))
         });
-        Self(Kind::Problem(Problem { header, ..problem }))
+        Kind::Problem(Problem { header, ..problem }).into()
     }
 }
 

@@ -19,6 +19,7 @@ pub use self::{
 };
 use crate::{
     app::App,
+    cache::Cache,
     config::{Config, Faults},
     context::DEADLINE_IN_TIMEOUTS,
     host::Host,
@@ -118,6 +119,13 @@ impl Sessions {
     /// other hosts of the same site. No call to the store.
     pub fn check_origin(&self, request: &impl RequestHead) -> Result<(), Error> {
         Ok(cross_site::check(&request.head(), &self.app.config.cors)?)
+    }
+
+    /// A cache in the same store, which all isolates share.
+    pub fn cache(&self) -> Cache<'static, Platform> {
+        let App { config, host, isolate, .. } = self.app;
+        host.refresh_clock();
+        Cache::new(host, isolate, config.store_timeout, &config.session.key_prefix)
     }
 
     /// The sessions of any user, the oldest first: for an operator's page. Two calls, more for many or large sessions.

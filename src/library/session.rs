@@ -59,7 +59,7 @@ impl Session {
                 Ok(Self { cx, loaded, data, needs_cookie: false })
             }
             Err(problem) => {
-                let answer = cx.answer(Err(problem.clone()));
+                let answer = cx.answer(Err(problem.clone()), false);
                 Err(Error::answered(problem, answer.uncacheable()))
             }
         }
@@ -359,7 +359,7 @@ impl Session {
     ) -> worker::Result<R> {
         match self.save().await {
             Ok(()) => {
-                let answer = self.cx.answer(Ok(Response::new(200)));
+                let answer = self.cx.answer(Ok(Response::new(200)), false);
                 self.leave(context);
                 add_fields(response, &answer)
             }
@@ -376,7 +376,7 @@ impl Session {
         self.data.discard_changes();
         match error.into_problem() {
             Ok(problem) => {
-                let answer = self.cx.answer(Err(problem)).uncacheable();
+                let answer = self.cx.answer(Err(problem), self.needs_cookie).uncacheable();
                 self.leave(context);
                 R::from_response(&answer)
             }

@@ -126,8 +126,21 @@ impl<'a, H: Host> CountingStore<'a, H> {
                 for WindowKeys { current, window, cost, .. } in keys.iter().filter(|keys| keys.cost > 0) {
                     memory.refund(current, *cost, window.ttl());
                 }
+                outcome = self.send_counting(batch.clone(), &right, deadline).await;
+                // What is about to be given back does not count against the request itself.
+                for (counts, (right, wrong)) in
+                    outcome.iter_mut().flat_map(|(_, counts)| counts).zip(right.iter().zip(&keys))
+                {
+                    let count = if right.previous == wrong.current {
+                        &mut counts.previous
+                    } else if right.current == wrong.current || right.next == wrong.current {
+                        &mut counts.before
+                    } else {
+                        continue;
+                    };
+                    *count = count.saturating_sub(wrong.cost.into());
+                }
                 keys = right;
-                outcome = self.send_counting(batch.clone(), &keys, deadline).await;
             }
         }
         let failure = match outcome {

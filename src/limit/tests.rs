@@ -246,6 +246,23 @@ fn a_quota_that_refuses_says_nothing_of_a_larger_one_of_the_same_name() {
     );
 }
 
+#[test]
+fn a_cost_counted_in_the_wrong_window_is_given_back_there_and_does_not_count_twice() {
+    for is_ahead in [true, false] {
+        let stage = Stage::new(1);
+        let minute = Duration::from_secs(60);
+        if is_ahead {
+            stage.network.ahead.set(minute);
+        } else {
+            stage.network.behind.set(minute);
+        }
+        assert_eq!(stage.ask(6), (4, false), "{is_ahead}");
+        assert_eq!(stage.sum("limit:own:"), 12, "the store's clock shows another window");
+        stage.correct();
+        assert_eq!(stage.sum("limit:own:"), 6);
+    }
+}
+
 proptest! {
     /// From several isolates at once, in any order, whatever goes wrong.
     #[test]

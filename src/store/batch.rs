@@ -273,9 +273,9 @@ impl<'a> Batch<'a> {
     }
 }
 
-/// At least 1: the store refuses less, or deletes the key.
+/// At least 1: the store refuses less, or deletes the key. A century at most: it refuses what its clock cannot hold.
 fn milliseconds(ttl: Duration) -> Cow<'static, str> {
-    time::milliseconds(ttl).max(1).to_string().into()
+    time::milliseconds(ttl).clamp(1, 3_155_760_000_000).to_string().into()
 }
 
 #[cfg(test)]
@@ -288,11 +288,12 @@ mod tests {
             .get(["a", "b"])
             .create("k", "a \"quoted\"\nline", Duration::from_secs(1))
             .extend_ttl("k", Duration::ZERO)
+            .extend_ttl("k", Duration::MAX)
             .increment("n", 1)
             .increment("n", 20);
         assert_eq!(
             serde_json::to_string(&batch).expect("JSON"),
-            r#"[["MGET","a","b"],["SET","k","a \"quoted\"\nline","NX","PX","1000"],["PEXPIRE","k","1","GT"],["INCR","n"],["INCRBY","n","20"]]"#
+            r#"[["MGET","a","b"],["SET","k","a \"quoted\"\nline","NX","PX","1000"],["PEXPIRE","k","1","GT"],["PEXPIRE","k","3155760000000","GT"],["INCR","n"],["INCRBY","n","20"]]"#
         );
     }
 

@@ -67,10 +67,19 @@ pub(crate) const FAULTS: [Fault; 7] = [
     Fault::Error,
 ];
 
+/// A value that is no string, which `MGET` does not show.
+pub(crate) const HASH: &str = "(a hash)";
+
 /// The store and the network in front of it.
 pub(crate) struct Network {
     pub(crate) now: Cell<Time>,
     pub(crate) dice: Dice,
+    /// How far the store's clock is ahead of the isolates'.
+    pub(crate) ahead: Cell<Duration>,
+    /// Or behind.
+    pub(crate) behind: Cell<Duration>,
+    /// Whether what is late arrives only when the test says so.
+    pub(crate) holds_late: Cell<bool>,
     /// In how many of a hundred calls there is a fault.
     pub(crate) fault_percent: Cell<u64>,
     /// What happens to the next calls; then chance decides.
@@ -88,6 +97,9 @@ impl Network {
         Rc::new(Self {
             now: Cell::new(Time(1_767_225_610_000)),
             dice: Dice::new(seed),
+            ahead: Cell::default(),
+            behind: Cell::default(),
+            holds_late: Cell::default(),
             fault_percent: Cell::default(),
             script: RefCell::default(),
             commands: RefCell::default(),
@@ -130,7 +142,7 @@ impl Network {
     }
 
     /// What arrives late, arrives.
-    fn deliver_late(&self) {
+    pub(crate) fn deliver_late(&self) {
         for batch in self.late.take() {
             drop(self.run(&batch));
         }
@@ -157,7 +169,9 @@ impl Network {
             json!(sum)
         };
         match words.as_slice() {
-            ["MGET", keys @ ..] => keys.iter().map(|key| json!(self.get(key))).collect(),
+            ["MGET", keys @ ..] => {
+                keys.iter().map(|key| json!(self.get(key).filter(|value| value != HASH))).collect()
+            }
             ["GETEX", key] => json!(self.get(key)),
             ["DEL", keys @ ..] => {
                 let live: Vec<_> = keys.iter().filter(|key| self.get(key).is_some()).collect();
@@ -195,7 +209,7 @@ impl Network {
                 json!(i32::from(has_none))
             }
             ["TIME"] => {
-                let now = self.now.get().0;
+                let now = (self.now.get() + self.ahead.get() - self.behind.get()).0;
                 json!([(now / 1000).to_string(), (now % 1000 * 1000).to_string()])
             }
             _ => unreachable!("not a command of this store: {words:?}"),
@@ -303,7 +317,7 @@ pub(crate) fn interleave<'a>(network: &Network, mut futures: Vec<Pin<Box<dyn Fut
         if network.dice.roll(4) == 0 {
             network.advance(Duration::from_millis(network.dice.roll(20)));
         }
-        if network.dice.roll(50) == 0 {
+        if network.dice.roll(50) == 0 && !network.holds_late.get() {
             network.deliver_late();
         }
     }
