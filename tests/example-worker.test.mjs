@@ -373,6 +373,20 @@ describe("the search", () => {
   });
 });
 
+test("the weather is asked for once, however many want to know it in whichever isolate", async () => {
+  shop.upstream.answerWith((_, response) => void response.end("Berlin: rain"));
+  const held = shop.upstream.hold();
+  const asking = Array.from({ length: 10 }, (_, index) =>
+    (index % 2 ? visitor : elsewhere).send("GET", "/weather"),
+  );
+  await held.arrived;
+  held.release();
+  for (const { status, text } of await Promise.all(asking))
+    assert.deepEqual([status, text], [200, "Berlin: rain"]);
+  assert.equal(shop.upstream.calls, 1);
+  assert.deepEqual(await cost(() => elsewhere.send("GET", "/weather")), { calls: 1, commands: 1 });
+});
+
 test("what there is not is a 404, and a dead store a 503 of the same form everywhere", async () => {
   assert.equal((await visitor.send("GET", "/nothing")).status, 404);
   await logIn(visitor, "ada");
