@@ -281,21 +281,30 @@ describe("a login at the identity provider", () => {
   });
 
   test("can be played through with the toy that comes along", async () => {
-    const { to } = await beginLogin(visitor);
-    const page = await visitor.send("GET", `/idp/authorize${to.search}`);
-    assert.match(page.text, /Ada &lt;Lovelace&gt;/);
-    const links = [...page.text.matchAll(/href="([^"]*)"/g)].map(
-      ([, href]) => new URL(href.replaceAll("&amp;", "&")),
-    );
+    const toy = `${shop.workers[1].url}/idp`;
+    const customer = (await shop.start({ secrets: { IDENTITY_PROVIDER: toy } })).visitor();
+    const { to } = await beginLogin(customer);
+    assert.equal(to.origin + to.pathname, `${toy}/authorize`);
+    const page = await shop.workers[1].visitor().send("GET", `/idp/authorize${to.search}`);
+    const links = [...page.text.matchAll(/href="([^"]*)">([^<]*)</g)];
     assert.deepEqual(
-      links.map(({ searchParams }) => searchParams.get("code")),
-      ["ada", "bob"],
+      links.map(([, , name]) => name),
+      ["Ada &lt;Lovelace&gt;", "Bob &amp; Sons"],
     );
-    assert.ok(links.every(({ searchParams }) => searchParams.get("state") === to.searchParams.get("state")));
-    assert.equal((await visitor.send("GET", "/idp/user?code=bob")).json.name, "Bob & Sons");
-    assert.equal((await visitor.send("GET", "/idp/user?code=eve")).status, 404);
-    for (const query of ["", "?redirect_uri=nonsense&state=1"]) {
-      assert.equal((await visitor.send("GET", `/idp/authorize${query}`)).status, 400);
+    const back = new URL(links[1][1].replaceAll("&amp;", "&"));
+    assert.equal(back.origin, customer.url);
+    await customer.send("GET", back.pathname + back.search, { headers: FROM_ANOTHER_SITE });
+    assert.match((await customer.send("GET", "/dashboard")).text, /Hello, Bob &amp; Sons</);
+  });
+
+  test("with the toy refuses what it does not know", async () => {
+    for (const [path, status] of /** @type {const} */ ([
+      ["/idp/user?code=eve", 404],
+      ["/idp/user", 400],
+      ["/idp/authorize", 400],
+      ["/idp/authorize?redirect_uri=nonsense&state=1", 400],
+    ])) {
+      assert.equal((await visitor.send("GET", path)).status, status, path);
     }
   });
 });

@@ -3,7 +3,7 @@
  * downloads.
  */
 import { execFile } from "node:child_process";
-import { readdir, readFile } from "node:fs/promises";
+import { copyFile, readdir, readFile, rename } from "node:fs/promises";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
@@ -19,7 +19,7 @@ const root = fileURLToPath(new URL("../..", import.meta.url));
 const target = join(root, "target/foreign");
 
 /** The entry that `worker-build` would write, with the Worker's `#[event(fetch)]`; and a clock that a test can move. */
-const ENTRY = `
+export const ENTRY = `
   import { fetch, initSync } from "./cloakroom.js";
   import module from "./cloakroom_bg.wasm";
 
@@ -70,6 +70,19 @@ export async function buildRustWorker({ folder, name, release = false, args = []
       ];
     },
   };
+}
+
+/**
+ * The same for a Worker of the tests' own: with the versions that Cloakroom itself is built with, without a look at a
+ * registry.
+ * @param {Parameters<typeof buildRustWorker>[0]} options
+ */
+export async function buildFixture(options) {
+  const lock = join(options.folder, "Cargo.lock");
+  // Another test may be reading it: never half a file.
+  await copyFile(join(root, "Cargo.lock"), `${lock}.${process.pid}`);
+  await rename(`${lock}.${process.pid}`, lock);
+  return buildRustWorker(options);
 }
 
 /**
