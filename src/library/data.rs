@@ -162,3 +162,155 @@ fn unreadable() -> Error {
 fn mistake(what: String) -> Error {
     Problem::internal("something went wrong here").logged(what).into()
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+    use crate::document::tests::{document, text};
+
+    /// What a handler may do with a member.
+    #[derive(Clone, Debug)]
+    enum Operation {
+        Insert(String, Value),
+        Remove(String),
+        Increment(String, Value),
+        Patch(Value),
+        Update(String, Value),
+        Discard,
+    }
+
+    /// Few enough that operations meet, beside any at all.
+    fn key() -> impl Strategy<Value = String> {
+        prop_oneof![3 => proptest::sample::select(vec!["a", "a/b", "~1", "__proto__"]).prop_map(String::from), 2 => text()]
+    }
+
+    fn operation() -> impl Strategy<Value = Operation> {
+        prop_oneof![
+            (key(), document()).prop_map(|(key, value)| Operation::Insert(key, value)),
+            key().prop_map(Operation::Remove),
+            (key(), prop_oneof![any::<i64>().prop_map(Value::from), document()])
+                .prop_map(|(key, by)| Operation::Increment(key, by)),
+            document().prop_map(Operation::Patch),
+            (key(), document()).prop_map(|(key, value)| Operation::Update(key, value)),
+            Just(Operation::Discard),
+        ]
+    }
+
+    /// Does it. Errors: it was refused.
+    fn perform(data: &mut Data, operation: &Operation) -> Result<(), Error> {
+        match operation {
+            Operation::Insert(key, value) => data.change(Change::insert(key, value)),
+            Operation::Remove(key) => data.change(Change::remove(key)),
+            Operation::Increment(key, by) => data.change(Change::increment(key, by)),
+            Operation::Patch(patch) => data.change(Change::merge_patch(patch)),
+            Operation::Update(key, value) => {
+                let change = |all: &mut BTreeMap<String, Box<RawValue>>| {
+                    let value = RawValue::from_string(value.to_string());
+                    value.map(|value| drop(all.insert(key.clone(), value)))
+                };
+                let (next, result) = data.update(&data.current, change)?;
+                result.map_err(|_| unreadable())?;
+                data.current = next;
+                Ok(())
+            }
+            Operation::Discard => {
+                data.discard_changes();
+                Ok(())
+            }
+        }
+    }
+
+    /// A member as JSON. (As a `Value`, serde_json would give some names within it a meaning.)
+    fn member(data: &Data, key: &str) -> Option<String> {
+        let value: Option<Box<RawValue>> = data.get(key).unwrap_or_else(|error| panic!("{error}"));
+        value.map(|value| value.get().to_owned())
+    }
+
+    const MAX_BYTES: usize = 1000;
+
+    proptest! {
+        #[test]
+        fn whatever_is_inserted_is_read_back_and_removed(key in text(), value in document(), other in text()) {
+            let mut data = Data::new(None, 1_000_000);
+            prop_assert_eq!(member(&data, &key), None);
+            if data.change(Change::insert(&key, &value)).is_ok() {
+                prop_assert_eq!(member(&data, &key), Some(value.to_string()));
+                prop_assert_eq!(member(&data, &other).is_some(), key == other);
+                prop_assert!(data.change(Change::remove(&key)).is_ok());
+            }
+            prop_assert_eq!(data.current.get(), "{}");
+        }
+
+        #[test]
+        fn increments_add_up(key in text(), summands in proptest::collection::vec(-1_000_000_i64..1_000_000, 0..8)) {
+            let mut data = Data::new(None, 1_000_000);
+            for summand in &summands {
+                prop_assert!(data.change(Change::increment(&key, &json!(summand))).is_ok());
+            }
+            let sum: Option<i64> = data.get(&key).unwrap_or_else(|error| panic!("{error}"));
+            prop_assert_eq!(sum, (!summands.is_empty()).then(|| summands.iter().sum()));
+        }
+
+        #[test]
+        fn nothing_panics_nor_outgrows_its_limit(operations in proptest::collection::vec(operation(), 0..20)) {
+            let mut data = Data::new(None, MAX_BYTES);
+            for operation in &operations {
+                let before = data.current.get().to_owned();
+                if let Err(error) = perform(&mut data, operation) {
+                    prop_assert_eq!(data.current.get(), before, "refused, {}", error);
+                }
+                prop_assert!(data.current.get().len() <= MAX_BYTES);
+                prop_assert!(document::from_stored(data.current.get()).is_ok_and(|(all, _)| all.is_object()));
+            }
+        }
+
+        #[test]
+        fn operations_are_made_to_newer_data(
+            key in text(), value in document(), newer_key in text(), newer in document(),
+        ) {
+            let loaded = json!({ "loaded": true }).to_string();
+            let loaded = RawValue::from_string(loaded).unwrap_or_else(|error| panic!("{error}"));
+            let make = |max_bytes, key: &str, value: &Value| {
+                let mut data = Data::new(Some(&loaded), max_bytes);
+                data.change(Change::insert(key, value)).map(|()| data)
+            };
+            let (Ok(mine), Ok(theirs)) = (make(1_000_000, &key, &value), make(1_000_000, &newer_key, &newer)) else {
+                return Ok(());
+            };
+            let both = mine.apply_to(&theirs.current).unwrap_or_else(|error| panic!("{error:?}"));
+            let both = Data::new(Some(&both), 1_000_000);
+            prop_assert_eq!(member(&both, &key), Some(value.to_string()));
+            if key != newer_key {
+                prop_assert_eq!(member(&both, &newer_key), Some(newer.to_string()));
+            }
+            // And are refused if they do not fit any more.
+            let tight = make(theirs.current.get().len(), &key, &value);
+            if let Ok(tight) = tight && key != newer_key && !["loaded", &newer_key].contains(&&*key) {
+                prop_assert!(tight.apply_to(&theirs.current).is_err());
+            }
+        }
+    }
+
+    #[test]
+    fn the_text_of_an_error_holds_no_data() {
+        let mut data = Data::new(None, 100);
+        data.change(Change::insert("secret key", &json!("secret value")))
+            .unwrap_or_else(|error| panic!("{error}"));
+        let errors = [
+            data.get::<u64>("secret key").err(),
+            data.all::<Vec<u64>>().err(),
+            data.change(Change::increment("other", &json!("secret value"))).err(),
+            data.change(Change::insert("other", &json!("secret value".repeat(10)))).err(),
+            data.update(&data.current, |_: &mut BTreeMap<String, u64>| ()).err(),
+            data.update(&data.current, |all: &mut Value| *all = json!(["secret value"])).err(),
+            to_json(BTreeMap::from([(vec!["secret key"], 1)])).err(),
+        ];
+        for (index, error) in errors.iter().enumerate() {
+            let Some(error) = error else { panic!("{index} is no error") };
+            assert!(!format!("{error} {error:?}").contains("secret"), "{index}: {error} {error:?}");
+        }
+    }
+}
