@@ -99,7 +99,7 @@ fn is_virama(character: char, host: &impl Host) -> bool {
     const CLASS_8: char = '\u{3099}';
     const CLASS_10: char = '\u{5b0}';
     let sorted = |first: char, second: char| host.nfkc(&String::from_iter([first, second]));
-    character != CLASS_10
+    ![CLASS_8, CLASS_10].contains(&character)
         && sorted(CLASS_10, character) == String::from_iter([character, CLASS_10])
         && sorted(character, CLASS_8) == String::from_iter([CLASS_8, character])
 }
