@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     app::App,
-    context::{Context, no_user},
+    context::{Context, TOKEN, no_user},
     host::Host,
     http::{Preconditions, Problem, Request, Response},
     id::Handle,
@@ -48,6 +48,7 @@ impl Session {
         let cx = Context::new(app, request, false);
         cx.remove_useless_cookie();
         let loaded = async {
+            cx.check_transport()?;
             cx.apply_limits().await?;
             let session = cx.session().await?;
             cx.store.count().await.map_err(Problem::store_unavailable)?;
@@ -529,7 +530,7 @@ fn data_of(loaded: &Option<session::Session>) -> Option<&RawValue> {
 fn add_fields<R: ResponseHead>(mut response: R, answer: &Response) -> worker::Result<R> {
     let mut has_cookie = false;
     for (name, value) in &answer.headers {
-        has_cookie |= *name == "Set-Cookie";
+        has_cookie |= ["Set-Cookie", TOKEN].contains(name);
         response = response.append_header(name, value)?;
     }
     let caching = response.header("Cache-Control")?.map(|caching| caching.to_ascii_lowercase());
