@@ -170,7 +170,7 @@ async function cargo(...args) {
 
 /** The crate, and beside it the Workers that use it, which are packages of their own. @returns {Promise<Outcome>} */
 async function formatted() {
-  const rooms = ["examples", "tests/fixtures"];
+  const rooms = ["examples", "tests/fixtures", "bench/candidates"];
   const names = await Promise.all(
     rooms.map(async (room) => (await readdir(join(ROOT, room))).map((name) => join(room, name))),
   );
