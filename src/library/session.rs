@@ -322,13 +322,13 @@ impl Session {
         subject: Subject,
         cost: u32,
     ) -> Result<Allowance, Error> {
-        let (limiter, text) = (&self.cx.store.limiter, String::from(name.clone()));
+        let limiter = &self.cx.store.limiter;
         self.begin();
-        limiter.add_own(name, quota, subject, cost);
+        let asked = limiter.add_own(name, quota, subject, cost);
         self.cx.store.count().await.map_err(|failure| self.problem(failure.into()))?;
-        limiter.check_one(&text).map_err(Problem::from)?;
+        limiter.check_asked(asked).map_err(Problem::from)?;
         // Without a state it passed uncounted.
-        let state = limiter.state(&text);
+        let state = limiter.state(asked);
         let (remaining, reset) =
             state.map_or((quota.count.get(), Duration::ZERO), |state| (state.remaining, state.reset));
         Ok(Allowance { limit: quota.count.get(), remaining, reset })
