@@ -1,7 +1,7 @@
 //! The data of a session as one handler sees it: as it was loaded, with the changes the handler has made since. They are kept
 //! as operations, so that they can be made again to newer data.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, panic::Location};
 
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value, value::RawValue};
@@ -46,13 +46,15 @@ impl Data {
     }
 
     /// A member of the data.
+    #[track_caller]
     pub(super) fn get<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, Error> {
-        get(&self.current, key)
+        get(&self.current, key, Some(Location::caller()))
     }
 
     /// All of it.
+    #[track_caller]
     pub(super) fn all<T: DeserializeOwned>(&self) -> Result<T, Error> {
-        read(self.current.get())
+        read(self.current.get(), Some(Location::caller()))
     }
 
     /// Makes a change, to be written later. Errors: it does not fit the data, which stays as it is.
@@ -80,7 +82,7 @@ impl Data {
         change: impl FnOnce(&mut T) -> R,
     ) -> Result<(Box<RawValue>, R), Error> {
         // 1. What `T` sees, before and after.
-        let mut value: T = read(data.get())?;
+        let mut value: T = read(data.get(), None)?;
         let before = members(&value)?;
         let result = change(&mut value);
         let after = members(&value)?;
@@ -105,7 +107,7 @@ impl Data {
         key: &str,
         change: impl FnOnce(&mut T) -> R,
     ) -> Result<(Box<RawValue>, R), Error> {
-        let mut value: T = get(data, key)?.unwrap_or_default();
+        let mut value: T = get(data, key, None)?.unwrap_or_default();
         let result = change(&mut value);
         let (mut document, values_before) = parse(data)?;
         document.as_object_mut().ok_or_else(unreadable)?.insert(key.to_owned(), to_json(value)?);
@@ -117,10 +119,19 @@ impl Data {
     }
 }
 
-/// A member of the data.
-fn get<T: DeserializeOwned>(data: &RawValue, key: &str) -> Result<Option<T>, Error> {
+/// A member of the data. One that is null is none to a `T` that knows no null.
+fn get<T: DeserializeOwned>(data: &RawValue, key: &str, place: Place) -> Result<Option<T>, Error> {
     let members: BTreeMap<String, &RawValue> = serde_json::from_str(data.get()).map_err(|_| unreadable())?;
-    members.get(key).map(|value| read(value.get())).transpose()
+    let Some(json) = members.get(key).map(|json| json.get()) else { return Ok(None) };
+    match serde_json::from_str(json) {
+        Ok(value) => Ok(Some(value)),
+        Err(_) if json == "null" => Ok(None),
+        Err(_) => Err(mistake(format!(
+            "a member of the session's data is no {}{}: it was written as another type",
+            std::any::type_name::<T>(),
+            asked_at(place),
+        ))),
+    }
 }
 
 /// All data, and how many JSON values it has.
@@ -143,13 +154,20 @@ fn members(value: &impl Serialize) -> Result<Map<String, Value>, Error> {
     }
 }
 
-/// Reads what is stored as a `T`. The error names the type alone: a key, too, can be data.
-fn read<T: DeserializeOwned>(json: &str) -> Result<T, Error> {
+/// Where a handler reads, if that is known: an error names it and the type, and no key, which can be data, too.
+type Place = Option<&'static Location<'static>>;
+
+fn asked_at(place: Place) -> String {
+    place.map_or_else(String::new, |place| format!(", which was asked for at {place}"))
+}
+
+/// Reads all data as a `T`.
+fn read<T: DeserializeOwned>(json: &str, place: Place) -> Result<T, Error> {
     serde_json::from_str(json).map_err(|_| {
-        let name = std::any::type_name::<T>();
+        let (name, asked_at) = (std::any::type_name::<T>(), asked_at(place));
         mistake(format!(
-            "what the session holds cannot be read as {name}: if members may be missing, as in a new session, give it \
-             #[serde(default)]"
+            "what the session holds cannot be read as {name}{asked_at}: if members may be missing, \
+             as in a new session, give it #[serde(default)]"
         ))
     })
 }
@@ -161,4 +179,40 @@ fn unreadable() -> Error {
 /// 500: the client learns nothing of a mistake in the handler, the log does.
 fn mistake(what: String) -> Error {
     Problem::internal("something went wrong here").logged(what).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn data(json: &Value) -> Data {
+        let json = RawValue::from_string(json.to_string()).expect("JSON");
+        Data::new(Some(&json), 1000)
+    }
+
+    #[test]
+    fn a_member_that_is_null_is_none_to_a_type_without_null() {
+        let data = data(&json!({"theme": null}));
+        assert!(matches!(data.get::<String>("theme"), Ok(None)));
+        assert!(matches!(data.get::<Value>("theme"), Ok(Some(Value::Null))));
+        assert!(matches!(data.get::<Option<u8>>("theme"), Ok(Some(None))));
+        let add = |list: &mut Vec<u8>| list.push(1);
+        let (next, ()) =
+            data.update_key(&data.current, "theme", add).unwrap_or_else(|_| unreachable!("a list"));
+        assert_eq!(next.get(), r#"{"theme":[1]}"#);
+    }
+
+    #[test]
+    fn what_is_of_another_type_is_an_error_that_names_the_place_and_nothing_of_the_data() {
+        let data = data(&json!({"secret-key": "secret"}));
+        let line = line!() + 1;
+        let errors = [data.get::<u64>("secret-key").map(drop), data.all::<Vec<u8>>().map(drop)];
+        for error in errors.map(|read| read.expect_err("another type")) {
+            let log = format!("{error:?}");
+            assert!(log.contains(&format!("{}:{line}:", file!())), "{log}");
+            assert!(!log.contains("secret"), "{log}");
+        }
+    }
 }
