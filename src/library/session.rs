@@ -38,6 +38,9 @@ pub struct Session {
     cx: Context<'static, Platform>,
     loaded: Option<session::Session>,
     data: Data,
+    /// Whose requests a limit counts with this one: of the session that it came with or, without one, of the address. One that
+    /// it begins would let every request have a quota of its own.
+    subject: Subject,
     /// Whether the visitor would lose the session without the cookie of the answer.
     needs_cookie: bool,
 }
@@ -56,7 +59,9 @@ impl Session {
         match loaded.await.map_err(|problem| refusal(&cx, problem)) {
             Ok(loaded) => {
                 let data = Data::new(data_of(&loaded), app.config.session.max_bytes);
-                Ok(Self { cx, loaded, data, needs_cookie: false })
+                let session = loaded.as_ref().map(|loaded| Subject::Session(loaded.ticket.family.origin()));
+                let subject = session.unwrap_or_else(|| cx.address());
+                Ok(Self { cx, loaded, data, subject, needs_cookie: false })
             }
             Err(problem) => {
                 let answer = cx.answer(Err(problem.clone()), false);
@@ -77,12 +82,15 @@ impl Session {
         self.loaded.as_ref().map(|session| session.ticket.id.handle())
     }
 
-    /// A member of the data, with the changes that are not written yet; `None` if there is none. Errors: it is no `T`.
+    /// A member of the data, with the changes that are not written yet; `None` if there is none, or if it is null and `T` knows
+    /// no null. Errors: it is no `T`.
+    #[track_caller]
     pub fn get<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, Error> {
         self.data.get(key)
     }
 
     /// All data, with the changes that are not written yet; without a session it is `{}`. Errors: it is no `T`.
+    #[track_caller]
     pub fn data<T: DeserializeOwned>(&self) -> Result<T, Error> {
         self.data.all()
     }
@@ -97,6 +105,7 @@ impl Session {
     }
 
     /// Removes a member of the data, and returns it; `None` if there was none. Errors: it is no `T`; it stays.
+    #[track_caller]
     pub fn remove<T: DeserializeOwned>(&mut self, key: &str) -> Result<Option<T>, Error> {
         let removed = self.data.get(key)?;
         self.data.change(Change::remove(key))?;
@@ -106,6 +115,7 @@ impl Session {
     /// Adds to a number in the data, which is zero if it is missing, and returns the sum. Requests at the same time are all
     /// counted; the sum is the one that this request sees. For the one that is stored, [`Session::save`] and
     /// [`Session::get`]. Errors: 422 `unprocessable` if it is no number or too large; the sum is no `N`.
+    #[track_caller]
     pub fn increment<N: DeserializeOwned>(&mut self, key: &str, by: impl Into<Value>) -> Result<N, Error> {
         self.data.change(Change::increment(key, &by.into()))?;
         let sum = self.data.get(key)?;
@@ -296,7 +306,7 @@ impl Session {
     // Limits.
 
     /// A rate limit of the application's own: so many in so long, exactly, over all isolates; `"20/1m"`, with `s`, `m`, `h` or
-    /// `d`. Await it: one call. By session or, without one, by the client's address; see [`Limit`] for other subjects, costs,
+    /// `d`. Await it: one call. By the session that the request came with or, without one, by the client's address; see [`Limit`] for other subjects, costs,
     /// and looking without taking. The answer's rate-limit fields tell its state, under this name: 1 to 64 characters of letters,
     /// digits and `-_./`, and none of ours.
     ///
@@ -336,8 +346,7 @@ impl Session {
 
     /// Whose requests a limit of the application's counts together.
     pub(super) fn subject(&self) -> Subject {
-        let session = self.loaded.as_ref().map(|session| Subject::Session(session.ticket.family.origin()));
-        session.unwrap_or_else(|| self.address())
+        self.subject
     }
 
     pub(super) fn address(&self) -> Subject {
@@ -532,10 +541,44 @@ fn add_fields<R: ResponseHead>(mut response: R, answer: &Response) -> worker::Re
         has_cookie |= *name == "Set-Cookie";
         response = response.append_header(name, value)?;
     }
-    let caching = response.header("Cache-Control")?.map(|caching| caching.to_ascii_lowercase());
-    let is_private = |caching: &str| caching.contains("no-store") || caching.contains("private");
-    match caching {
+    if has_cookie {
+        // For some shared caches these stand above Cache-Control (RFC 9213).
+        for name in ["CDN-Cache-Control", "Cloudflare-CDN-Cache-Control", "Surrogate-Control"] {
+            if response.header(name)?.is_some() {
+                response = response.set_header(name, "no-store")?;
+            }
+        }
+    }
+    match response.header("Cache-Control")? {
         Some(caching) if !has_cookie || is_private(&caching) => Ok(response),
         _ => response.set_header("Cache-Control", "no-store"),
+    }
+}
+
+/// Whether no shared cache may keep a response with this `Cache-Control`. With an argument `private` concerns some of its
+/// headers alone.
+fn is_private(caching: &str) -> bool {
+    let mut directives = caching.split(',').map(|directive| directive.trim_matches([' ', '\t']));
+    directives.any(|one| one.eq_ignore_ascii_case("private") || one.eq_ignore_ascii_case("no-store"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_private_is_private_as_a_whole() {
+        for (caching, expected) in [
+            ("private", true),
+            ("max-age=60, Private", true),
+            ("no-cache,\tNO-STORE", true),
+            ("", false),
+            ("public, max-age=60", false),
+            ("public, private=\"x-name\"", false),
+            ("max-age=60, x-private", false),
+            ("max-age=60, note=no-store", false),
+        ] {
+            assert_eq!(is_private(caching), expected, "{caching}");
+        }
     }
 }
