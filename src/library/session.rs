@@ -280,7 +280,9 @@ impl Session {
         }
         let tag = self.require_user_at_primary().await?;
         let ended = self.cx.sessions().end_by_handle(handle, Some(&tag)).await;
-        ended.map_err(|error| self.problem(error))
+        let ended = ended.map_err(|error| self.problem(error))?;
+        // By a handle that it had before a rotation.
+        if self.handle() == Some(ended) { self.log_out().await } else { Ok(()) }
     }
 
     /// Ends all sessions of the user, this one, too: also those that no list knows, and logins under way. Errors: 401 if nobody is
