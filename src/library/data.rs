@@ -1,18 +1,21 @@
 //! The data of a session as one handler sees it: as it was loaded, with the changes the handler has made since. They are kept
 //! as operations, so that they can be made again to newer data.
 
-use std::{collections::BTreeMap, panic::Location};
+use std::{borrow::Cow, collections::BTreeMap, panic::Location};
 
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value, value::RawValue};
 
-use super::Error;
+use super::{
+    Error,
+    members::{Edit, Members},
+};
 use crate::{
     document,
     http::Problem,
     session::{
         self,
-        change::{ApplyError, Change, empty_data, to_data},
+        change::{ApplyError, empty_data, to_data},
     },
 };
 
@@ -20,9 +23,9 @@ use crate::{
 pub(super) struct Data {
     /// As it was loaded.
     loaded: Box<RawValue>,
-    changes: Vec<Change<'static>>,
-    /// With the changes.
-    current: Box<RawValue>,
+    changes: Vec<Edit>,
+    /// With the changes, if there are any.
+    changed: Option<Members>,
     /// The most that it may have, in bytes of JSON.
     max_bytes: usize,
 }
@@ -31,36 +34,53 @@ impl Data {
     /// As it was loaded; without a session it is empty.
     pub(super) fn new(loaded: Option<&RawValue>, max_bytes: usize) -> Self {
         let loaded = loaded.map_or_else(empty_data, RawValue::to_owned);
-        Self { current: loaded.clone(), loaded, changes: Vec::new(), max_bytes }
+        Self { loaded, changes: Vec::new(), changed: None, max_bytes }
     }
 
     /// Whether there are changes that are not written yet.
     pub(super) fn has_changes(&self) -> bool {
-        self.current.get() != self.loaded.get()
+        !self.changes.is_empty() && self.current().get() != self.loaded.get()
     }
 
     /// Forgets the changes.
     pub(super) fn discard_changes(&mut self) {
         self.changes.clear();
-        self.current.clone_from(&self.loaded);
+        self.changed = None;
+    }
+
+    /// With the changes.
+    fn current(&self) -> Cow<'_, RawValue> {
+        self.changed.as_ref().map_or(Cow::Borrowed(&*self.loaded), |changed| Cow::Owned(changed.to_json()))
     }
 
     /// A member of the data.
     #[track_caller]
     pub(super) fn get<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, Error> {
-        get(&self.current, key, Some(Location::caller()))
+        let place = Some(Location::caller());
+        match &self.changed {
+            Some(changed) => changed.get(key).map_or(Ok(None), |json| read_member(json.get(), place)),
+            None => get(&self.loaded, key, place),
+        }
     }
 
     /// All of it.
     #[track_caller]
     pub(super) fn all<T: DeserializeOwned>(&self) -> Result<T, Error> {
-        read(self.current.get(), Some(Location::caller()))
+        read(self.current().get(), Some(Location::caller()))
     }
 
     /// Makes a change, to be written later. Errors: it does not fit the data, which stays as it is.
-    pub(super) fn change(&mut self, change: Change<'static>) -> Result<(), Error> {
-        let next = change.apply(&self.current, self.max_bytes).map_err(session::Error::from)?;
-        self.current = next;
+    pub(super) fn change(&mut self, change: Result<Edit, ApplyError>) -> Result<(), Error> {
+        self.make(change).map_err(|error| session::Error::from(error).into())
+    }
+
+    fn make(&mut self, change: Result<Edit, ApplyError>) -> Result<(), ApplyError> {
+        let change = change?;
+        let changed = match &mut self.changed {
+            Some(changed) => changed,
+            None => self.changed.insert(Members::parse(&self.loaded)?),
+        };
+        changed.apply(&change, self.max_bytes)?;
         // Also one that changes nothing here: it may change newer data.
         self.changes.push(change);
         Ok(())
@@ -68,11 +88,15 @@ impl Data {
 
     /// The data after the changes, made to `newest`.
     pub(super) fn apply_to(&self, newest: &RawValue) -> Result<Box<RawValue>, session::Error> {
-        if newest.get() == self.loaded.get() {
-            return Ok(self.current.clone());
+        if self.changes.is_empty() {
+            return Ok(newest.to_owned());
         }
-        let apply = |data: Box<RawValue>, change: &Change<'_>| change.apply(&data, self.max_bytes);
-        Ok(self.changes.iter().try_fold(newest.to_owned(), apply)?)
+        if newest.get() == self.loaded.get() {
+            return Ok(self.current().into_owned());
+        }
+        let mut members = Members::parse(newest)?;
+        self.changes.iter().try_for_each(|change| members.apply(change, self.max_bytes))?;
+        Ok(members.to_json())
     }
 
     /// The data after `change`, which sees it as a `T`. Members that `T` does not know stay as they are.
@@ -122,7 +146,10 @@ impl Data {
 /// A member of the data. One that is null is none to a `T` that knows no null.
 fn get<T: DeserializeOwned>(data: &RawValue, key: &str, place: Place) -> Result<Option<T>, Error> {
     let members: BTreeMap<String, &RawValue> = serde_json::from_str(data.get()).map_err(|_| unreadable())?;
-    let Some(json) = members.get(key).map(|json| json.get()) else { return Ok(None) };
+    members.get(key).map_or(Ok(None), |json| read_member(json.get(), place))
+}
+
+fn read_member<T: DeserializeOwned>(json: &str, place: Place) -> Result<Option<T>, Error> {
     match serde_json::from_str(json) {
         Ok(value) => Ok(Some(value)),
         Err(_) if json == "null" => Ok(None),
@@ -200,7 +227,7 @@ mod tests {
         assert!(matches!(data.get::<Option<u8>>("theme"), Ok(Some(None))));
         let add = |list: &mut Vec<u8>| list.push(1);
         let (next, ()) =
-            data.update_key(&data.current, "theme", add).unwrap_or_else(|_| unreachable!("a list"));
+            data.update_key(&data.loaded, "theme", add).unwrap_or_else(|_| unreachable!("a list"));
         assert_eq!(next.get(), r#"{"theme":[1]}"#);
     }
 

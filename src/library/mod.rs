@@ -5,6 +5,7 @@ mod border;
 mod data;
 mod error;
 mod limit;
+mod members;
 mod session;
 
 use std::cell::OnceCell;

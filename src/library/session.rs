@@ -9,6 +9,7 @@ use worker::Context as WorkerContext;
 use super::{
     Allowance, Error, Limit, ResponseHead,
     data::{Data, to_json},
+    members::Edit,
 };
 use crate::{
     app::App,
@@ -18,10 +19,7 @@ use crate::{
     id::Handle,
     limit::{OwnName, Quota, Subject},
     platform::Platform,
-    session::{
-        self, ListedSession, User,
-        change::{Change, empty_data},
-    },
+    session::{self, ListedSession, User, change::empty_data},
     ticket::UserTag,
 };
 
@@ -101,14 +99,14 @@ impl Session {
     /// 422 if it would have more than 10,000 values or nest deeper than 100 levels; a value that cannot be JSON. What was there
     /// stays.
     pub fn insert(&mut self, key: &str, value: impl Serialize) -> Result<(), Error> {
-        self.data.change(Change::insert(key, &to_json(value)?))
+        self.data.change(Edit::insert(key, &to_json(value)?))
     }
 
     /// Removes a member of the data, and returns it; `None` if there was none. Errors: it is no `T`; it stays.
     #[track_caller]
     pub fn remove<T: DeserializeOwned>(&mut self, key: &str) -> Result<Option<T>, Error> {
         let removed = self.data.get(key)?;
-        self.data.change(Change::remove(key))?;
+        self.data.change(Ok(Edit::Remove(key.to_owned())))?;
         Ok(removed)
     }
 
@@ -117,7 +115,7 @@ impl Session {
     /// [`Session::get`]. Errors: 422 `unprocessable` if it is no number or too large; the sum is no `N`.
     #[track_caller]
     pub fn increment<N: DeserializeOwned>(&mut self, key: &str, by: impl Into<Value>) -> Result<N, Error> {
-        self.data.change(Change::increment(key, &by.into()))?;
+        self.data.change(Edit::increment(key, by.into()))?;
         let sum = self.data.get(key)?;
         sum.ok_or_else(|| Problem::internal("something went wrong here").into())
     }
@@ -125,7 +123,7 @@ impl Session {
     /// Merges into the data (RFC 7396): members that are null are removed, objects are merged, all else is replaced. Errors: as
     /// [`Session::insert`].
     pub fn patch(&mut self, merge_patch: impl Serialize) -> Result<(), Error> {
-        self.data.change(Change::merge_patch(&to_json(merge_patch)?))
+        self.data.change(Edit::merge(&to_json(merge_patch)?))
     }
 
     /// Forgets the changes that are not written.
