@@ -30,6 +30,9 @@ use crate::{
 /// each time another request was faster; then the operations are made again, to the newest data. No change is lost, and none
 /// brings an ended session back.
 ///
+/// Await what you call to its end: a call that is dropped halfway, as the loser of a `select`, may have been made, and its
+/// changes are then made once more by the next one. Limits may be asked at the same time.
+///
 /// Dropped with changes that are not written, or without a cookie that the visitor needs, it says so in the log.
 #[must_use = "return it through `respond`: its changes and its cookie are lost otherwise"]
 pub struct Session {
@@ -155,12 +158,12 @@ impl Session {
 
     /// Writes the changes now: one call, none if there are none. [`Session::respond`] does so otherwise.
     ///
-    /// Errors, after which the changes are still there and not written:
+    /// Errors, after which the changes are still there, and not written unless it says so:
     /// - 401 `unauthenticated`: the session has ended meanwhile. The changes are gone.
     /// - 409 `conflict`: others kept changing it for five times `store.timeout`.
     /// - 413, 422: they do not fit the newest data any more.
     /// - 429: `limits.mint`, for a session that would begin.
-    /// - 503: the store does not answer as expected.
+    /// - 503: the store does not answer as expected. The changes may have been written: saving them again may make them twice.
     pub async fn save(&mut self) -> Result<(), Error> {
         if self.data.has_changes() {
             let written = self.write(&|newest| self.data.apply_to(newest)).await;
@@ -204,7 +207,8 @@ impl Session {
 
     /// Begins a session for a user whom the handler has authenticated, in exchange for the present one, whose id is dead at
     /// once. What an anonymous session holds is carried over, and what one of the same user holds. `remember`: it lasts
-    /// `session.remember`, and its cookie outlives the browser. Subject to `session.max_per_user`. Changes that are not written
+    /// `session.remember`, and its cookie outlives the browser. What makes the user theirs (a password, an account that is not
+    /// disabled) must hold when this is called: it begins after all that ended sessions before. Subject to `session.max_per_user`. Changes that are not written
     /// are made to what is carried over, in the same moment. One call; more if sessions of this user were ended lately, or have to make room.
     ///
     /// Errors: 409 `conflict` if all sessions of the user were ended meanwhile; 422 if the user cannot be (an empty id, a role
