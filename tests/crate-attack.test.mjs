@@ -104,6 +104,16 @@ test("a session that its user ends under the handle of before its rotation is lo
   assert.equal(user.ticket, undefined);
 });
 
+test("a login that grows too old while the handler waits is not fresh any more", async () => {
+  await operate(visitor, [{ do: "log_in", user: "ada" }]);
+  const held = crate.upstream.hold();
+  const answer = attack("fresh-after-a-wait");
+  await held.arrived;
+  await isolate.moveClock(16 * 60_000);
+  held.release();
+  assert.deepEqual((await answer).json, [true, false]);
+});
+
 test("faults of the configuration reach no client, whatever an author shows of an error", async () => {
   const faulty = await crate.start({ secrets: { SESSION_SECRET: undefined, UPSTASH_REDIS_REST_TOKEN: "" } });
   const { text } = await faulty.visitor().send("GET", "/faults");

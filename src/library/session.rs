@@ -193,6 +193,8 @@ impl Session {
 
     /// Whether the user has logged in within `session.fresh_for`.
     pub fn is_fresh(&self) -> bool {
+        // The handler may have waited for something of its own.
+        self.cx.app.host.refresh_clock();
         self.loaded.as_ref().is_some_and(|session| self.cx.sessions().check_fresh(session).is_ok())
     }
 
