@@ -67,6 +67,9 @@ impl Member {
     }
 }
 
+/// A member, and what takes its place; none if it is removed.
+type Replacement = (String, Option<Rc<Member>>);
+
 /// All members.
 #[derive(Default)]
 pub(super) struct Members {
@@ -131,7 +134,7 @@ impl Members {
     }
 
     /// What a merge patch makes of the members that it names.
-    fn merged(&self, patch: Map<String, Value>) -> Result<Vec<(String, Option<Rc<Member>>)>, ApplyError> {
+    fn merged(&self, patch: Map<String, Value>) -> Result<Vec<Replacement>, ApplyError> {
         let merge = |(key, patch): (String, Value)| {
             if patch.is_null() {
                 return Ok((key, None));
@@ -151,7 +154,7 @@ impl Members {
     /// Gives members these values, or removes them.
     fn replace(
         &mut self,
-        changes: impl IntoIterator<Item = (String, Option<Rc<Member>>)>,
+        changes: impl IntoIterator<Item = Replacement>,
         max_bytes: usize,
     ) -> Result<(), ApplyError> {
         let max_bytes = max_bytes.max(self.bytes());
