@@ -9,6 +9,7 @@ use worker::Context as WorkerContext;
 use super::{
     Allowance, Error, Limit, ResponseHead,
     data::{Data, to_json},
+    members::Edit,
 };
 use crate::{
     app::App,
@@ -18,10 +19,7 @@ use crate::{
     id::Handle,
     limit::{OwnName, Quota, Subject},
     platform::Platform,
-    session::{
-        self, ListedSession, User,
-        change::{Change, empty_data},
-    },
+    session::{self, ListedSession, User, change::empty_data},
     ticket::UserTag,
 };
 
@@ -32,12 +30,18 @@ use crate::{
 /// each time another request was faster; then the operations are made again, to the newest data. No change is lost, and none
 /// brings an ended session back.
 ///
+/// Await what you call to its end: a call that is dropped halfway, as the loser of a `select`, may have been made, and its
+/// changes are then made once more by the next one. Limits may be asked at the same time.
+///
 /// Dropped with changes that are not written, or without a cookie that the visitor needs, it says so in the log.
 #[must_use = "return it through `respond`: its changes and its cookie are lost otherwise"]
 pub struct Session {
     cx: Context<'static, Platform>,
     loaded: Option<session::Session>,
     data: Data,
+    /// Whose requests a limit counts with this one: of the session that it came with or, without one, of the address. One that
+    /// it begins would let every request have a quota of its own.
+    subject: Subject,
     /// Whether the visitor would lose the session without the cookie of the answer.
     needs_cookie: bool,
 }
@@ -57,7 +61,9 @@ impl Session {
         match loaded.await.map_err(|problem| refusal(&cx, problem)) {
             Ok(loaded) => {
                 let data = Data::new(data_of(&loaded), app.config.session.max_bytes);
-                Ok(Self { cx, loaded, data, needs_cookie: false })
+                let session = loaded.as_ref().map(|loaded| Subject::Session(loaded.ticket.family.origin()));
+                let subject = session.unwrap_or_else(|| cx.address());
+                Ok(Self { cx, loaded, data, subject, needs_cookie: false })
             }
             Err(problem) => {
                 let answer = cx.answer(Err(problem.clone()), false);
@@ -78,12 +84,15 @@ impl Session {
         self.loaded.as_ref().map(|session| session.ticket.id.handle())
     }
 
-    /// A member of the data, with the changes that are not written yet; `None` if there is none. Errors: it is no `T`.
+    /// A member of the data, with the changes that are not written yet; `None` if there is none, or if it is null and `T` knows
+    /// no null. Errors: it is no `T`.
+    #[track_caller]
     pub fn get<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, Error> {
         self.data.get(key)
     }
 
     /// All data, with the changes that are not written yet; without a session it is `{}`. Errors: it is no `T`.
+    #[track_caller]
     pub fn data<T: DeserializeOwned>(&self) -> Result<T, Error> {
         self.data.all()
     }
@@ -94,21 +103,23 @@ impl Session {
     /// 422 if it would have more than 10,000 values or nest deeper than 100 levels; a value that cannot be JSON. What was there
     /// stays.
     pub fn insert(&mut self, key: &str, value: impl Serialize) -> Result<(), Error> {
-        self.data.change(Change::insert(key, &to_json(value)?))
+        self.data.change(Edit::insert(key, &to_json(value)?))
     }
 
     /// Removes a member of the data, and returns it; `None` if there was none. Errors: it is no `T`; it stays.
+    #[track_caller]
     pub fn remove<T: DeserializeOwned>(&mut self, key: &str) -> Result<Option<T>, Error> {
         let removed = self.data.get(key)?;
-        self.data.change(Change::remove(key))?;
+        self.data.change(Ok(Edit::Remove(key.to_owned())))?;
         Ok(removed)
     }
 
     /// Adds to a number in the data, which is zero if it is missing, and returns the sum. Requests at the same time are all
     /// counted; the sum is the one that this request sees. For the one that is stored, [`Session::save`] and
     /// [`Session::get`]. Errors: 422 `unprocessable` if it is no number or too large; the sum is no `N`.
+    #[track_caller]
     pub fn increment<N: DeserializeOwned>(&mut self, key: &str, by: impl Into<Value>) -> Result<N, Error> {
-        self.data.change(Change::increment(key, &by.into()))?;
+        self.data.change(Edit::increment(key, by.into()))?;
         let sum = self.data.get(key)?;
         sum.ok_or_else(|| Problem::internal("something went wrong here").into())
     }
@@ -116,7 +127,7 @@ impl Session {
     /// Merges into the data (RFC 7396): members that are null are removed, objects are merged, all else is replaced. Errors: as
     /// [`Session::insert`].
     pub fn patch(&mut self, merge_patch: impl Serialize) -> Result<(), Error> {
-        self.data.change(Change::merge_patch(&to_json(merge_patch)?))
+        self.data.change(Edit::merge(&to_json(merge_patch)?))
     }
 
     /// Forgets the changes that are not written.
@@ -148,12 +159,12 @@ impl Session {
 
     /// Writes the changes now: one call, none if there are none. [`Session::respond`] does so otherwise.
     ///
-    /// Errors, after which the changes are still there and not written:
+    /// Errors, after which the changes are still there, and not written unless it says so:
     /// - 401 `unauthenticated`: the session has ended meanwhile. The changes are gone.
     /// - 409 `conflict`: others kept changing it for five times `store.timeout`.
     /// - 413, 422: they do not fit the newest data any more.
     /// - 429: `limits.mint`, for a session that would begin.
-    /// - 503: the store does not answer as expected.
+    /// - 503: the store does not answer as expected. The changes may have been written: saving them again may make them twice.
     pub async fn save(&mut self) -> Result<(), Error> {
         if self.data.has_changes() {
             let written = self.write(&|newest| self.data.apply_to(newest)).await;
@@ -183,6 +194,8 @@ impl Session {
 
     /// Whether the user has logged in within `session.fresh_for`.
     pub fn is_fresh(&self) -> bool {
+        // The handler may have waited for something of its own.
+        self.cx.app.host.refresh_clock();
         self.loaded.as_ref().is_some_and(|session| self.cx.sessions().check_fresh(session).is_ok())
     }
 
@@ -197,7 +210,8 @@ impl Session {
 
     /// Begins a session for a user whom the handler has authenticated, in exchange for the present one, whose id is dead at
     /// once. What an anonymous session holds is carried over, and what one of the same user holds. `remember`: it lasts
-    /// `session.remember`, and its cookie outlives the browser. Subject to `session.max_per_user`. Changes that are not written
+    /// `session.remember`, and its cookie outlives the browser. What makes the user theirs (a password, an account that is not
+    /// disabled) must hold when this is called: it begins after all that ended sessions before. Subject to `session.max_per_user`. Changes that are not written
     /// are made to what is carried over, in the same moment. One call; more if sessions of this user were ended lately, or have to make room.
     ///
     /// Errors: 409 `conflict` if all sessions of the user were ended meanwhile; 422 if the user cannot be (an empty id, a role
@@ -271,7 +285,9 @@ impl Session {
         }
         let tag = self.require_user_at_primary().await?;
         let ended = self.cx.sessions().end_by_handle(handle, Some(&tag)).await;
-        ended.map_err(|error| self.problem(error))
+        let ended = ended.map_err(|error| self.problem(error))?;
+        // By a handle that it had before a rotation.
+        if self.handle() == Some(ended) { self.log_out().await } else { Ok(()) }
     }
 
     /// Ends all sessions of the user, this one, too: also those that no list knows, and logins under way. Errors: 401 if nobody is
@@ -297,7 +313,7 @@ impl Session {
     // Limits.
 
     /// A rate limit of the application's own: so many in so long, exactly, over all isolates; `"20/1m"`, with `s`, `m`, `h` or
-    /// `d`. Await it: one call. By session or, without one, by the client's address; see [`Limit`] for other subjects, costs,
+    /// `d`. Await it: one call. By the session that the request came with or, without one, by the client's address; see [`Limit`] for other subjects, costs,
     /// and looking without taking. The answer's rate-limit fields tell its state, under this name: 1 to 64 characters of letters,
     /// digits and `-_./`, and none of ours.
     ///
@@ -323,13 +339,13 @@ impl Session {
         subject: Subject,
         cost: u32,
     ) -> Result<Allowance, Error> {
-        let (limiter, text) = (&self.cx.store.limiter, String::from(name.clone()));
+        let limiter = &self.cx.store.limiter;
         self.begin();
-        limiter.add_own(name, quota, subject, cost);
+        let asked = limiter.add_own(name, quota, subject, cost);
         self.cx.store.count().await.map_err(|failure| self.problem(failure.into()))?;
-        limiter.check_one(&text).map_err(Problem::from)?;
+        limiter.check_asked(asked).map_err(Problem::from)?;
         // Without a state it passed uncounted.
-        let state = limiter.state(&text);
+        let state = limiter.state(asked);
         let (remaining, reset) =
             state.map_or((quota.count.get(), Duration::ZERO), |state| (state.remaining, state.reset));
         Ok(Allowance { limit: quota.count.get(), remaining, reset })
@@ -337,8 +353,7 @@ impl Session {
 
     /// Whose requests a limit of the application's counts together.
     pub(super) fn subject(&self) -> Subject {
-        let session = self.loaded.as_ref().map(|session| Subject::Session(session.ticket.family.origin()));
-        session.unwrap_or_else(|| self.address())
+        self.subject
     }
 
     pub(super) fn address(&self) -> Subject {
@@ -533,10 +548,44 @@ fn add_fields<R: ResponseHead>(mut response: R, answer: &Response) -> worker::Re
         has_cookie |= ["Set-Cookie", TOKEN].contains(name);
         response = response.append_header(name, value)?;
     }
-    let caching = response.header("Cache-Control")?.map(|caching| caching.to_ascii_lowercase());
-    let is_private = |caching: &str| caching.contains("no-store") || caching.contains("private");
-    match caching {
+    if has_cookie {
+        // For some shared caches these stand above Cache-Control (RFC 9213).
+        for name in ["CDN-Cache-Control", "Cloudflare-CDN-Cache-Control", "Surrogate-Control"] {
+            if response.header(name)?.is_some() {
+                response = response.set_header(name, "no-store")?;
+            }
+        }
+    }
+    match response.header("Cache-Control")? {
         Some(caching) if !has_cookie || is_private(&caching) => Ok(response),
         _ => response.set_header("Cache-Control", "no-store"),
+    }
+}
+
+/// Whether no shared cache may keep a response with this `Cache-Control`. With an argument `private` concerns some of its
+/// headers alone.
+fn is_private(caching: &str) -> bool {
+    let mut directives = caching.split(',').map(|directive| directive.trim_matches([' ', '\t']));
+    directives.any(|one| one.eq_ignore_ascii_case("private") || one.eq_ignore_ascii_case("no-store"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_private_is_private_as_a_whole() {
+        for (caching, expected) in [
+            ("private", true),
+            ("max-age=60, Private", true),
+            ("no-cache,\tNO-STORE", true),
+            ("", false),
+            ("public, max-age=60", false),
+            ("public, private=\"x-name\"", false),
+            ("max-age=60, x-private", false),
+            ("max-age=60, note=no-store", false),
+        ] {
+            assert_eq!(is_private(caching), expected, "{caching}");
+        }
     }
 }
