@@ -1,0 +1,53 @@
+import { CloakroomError } from "./errors.js";
+
+/**
+ * One request and its answer, if that is a good one: its JSON, or a member of it (undefined without a body), ETag, text.
+ * @param {() => Promise<Response>} send
+ * @param {string} member  that the answer must have and that is asked for, if any
+ * @returns {Promise<[any, string | null, string]>}
+ */
+export async function exchange(send, member) {
+  /** @type {Record<string, unknown>} */
+  const more = {};
+  /** @param {string} code @param {string} message @param {unknown} [cause] */
+  const failed = (code, message, cause) => new CloakroomError(code, message, { ...more, cause });
+
+  /** @type {Response} */
+  let response;
+  try {
+    response = await send();
+  } catch (cause) {
+    throw failed("network", "no answer; check network, baseUrl, cors.origins", cause);
+  }
+
+  const { status, headers, ok } = response;
+  const type = /** @type {string} */ (headers.get("content-type"));
+  more.status = status;
+  more.retryAfter = secondsUntil(headers);
+  let text, json;
+  try {
+    text = await response.text();
+    if (/[/+]json\b/i.test(type)) json = JSON.parse(text);
+  } catch (cause) {
+    throw failed("incomplete", "cut off; try again", cause);
+  }
+  if (ok && (status === 204 || (json && (!member || json[member] !== undefined))))
+    return [member ? json[member] : json, headers.get("etag"), text];
+  more.detail = json?.detail;
+  if (ok || typeof json?.code !== "string")
+    throw failed("not_cloakroom", `${status} (${type}) is not Cloakroom; check baseUrl`);
+  throw failed(json.code, json.detail);
+}
+
+/**
+ * `Retry-After` in seconds. A date counts from the answer's own `Date`: the clock here may be wrong.
+ * @param {Headers} headers
+ */
+function secondsUntil(headers) {
+  // What is not there is no number, and no date.
+  const value = /** @type {string} */ (headers.get("retry-after"));
+  const seconds = /\D/.test(value)
+    ? Math.ceil((Date.parse(value) - Date.parse(/** @type {string} */ (headers.get("date")))) / 1000)
+    : +value;
+  return seconds > 0 ? seconds : undefined;
+}
