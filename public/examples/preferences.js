@@ -1,0 +1,16 @@
+import { createClient } from "../client.js";
+import { BASE } from "../base.js";
+import { byId, each, show, showTheme } from "./page.js";
+
+const cloakroom = createClient({ baseUrl: BASE });
+
+// All pages call showTheme (theme.js) with the session's theme, and with the last one seen before they are painted.
+show(cloakroom, (session) => {
+  byId(session?.data.theme ?? "system", HTMLInputElement).checked = true;
+});
+
+each("preferences", async ({ theme }) => {
+  showTheme(theme); // at once; should it fail, what the session has is shown again
+  await cloakroom.merge({ theme: theme === "system" ? null : theme });
+  return "Kept. Reload the page: it is painted so from the start.";
+});
