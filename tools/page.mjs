@@ -3,7 +3,6 @@
  * As a script, after the build, it does so by wrangler.toml and, when CLOUDFLARE_ENV is set, by that environment; and
  * it puts the client of client/ beside the pages, in one file.
  */
-import { build } from "esbuild";
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -50,6 +49,7 @@ export async function bringClient(folder) {
 
 /** The client as one ES module that needs no build step. @returns {Promise<string>} */
 export async function clientInOneFile() {
+  const { build } = await import("esbuild");
   const { outputFiles } = await build({
     entryPoints: [fileURLToPath(new URL("../client/src/index.js", import.meta.url))],
     bundle: true,

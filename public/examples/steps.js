@@ -6,12 +6,14 @@ export const form = byId("form", HTMLFormElement);
 export const steps = [...form.querySelectorAll("fieldset")];
 export const fields = [...form.querySelectorAll("input")];
 /** Counts from 1. */
-export let step = 0;
+export let step = 1;
 
 /** Shows the step that is asked for, or the first that is not complete. */
 export function drawSteps() {
   const complete = steps.findIndex((part) => part.querySelector("input:invalid")) + 1 || steps.length;
-  step = Math.min(Number(location.hash.slice(1)) || step || complete, complete);
+  const asked = Number.parseInt(location.hash.slice(1));
+  step = asked >= 1 ? Math.min(asked, complete) : complete;
+  history.replaceState(null, "", `#${step}`);
   steps.forEach((part, index) => (part.hidden = index + 1 !== step));
   for (const { id, value } of fields) byId(`${id}-review`).textContent = value;
   byId("next").textContent = step < steps.length ? "Next" : "Send";
