@@ -17,7 +17,7 @@ export async function exchange(send, member) {
   try {
     response = await send();
   } catch (cause) {
-    throw failed("network", "no answer; check network, baseUrl, cors.origins", cause);
+    throw failed("network", "no answer; check baseUrl, network, cors.origins", cause);
   }
 
   const { status, headers, ok } = response;
@@ -35,8 +35,8 @@ export async function exchange(send, member) {
     return [member ? json[member] : json, headers.get("etag"), text];
   more.detail = json?.detail;
   if (ok || typeof json?.code !== "string")
-    throw failed("not_cloakroom", `${status} (${type}) is not Cloakroom; check baseUrl`);
-  throw failed(json.code, json.detail);
+    throw failed("not_cloakroom", `not Cloakroom (${status} ${type}); check baseUrl`);
+  throw failed(json.code, json.detail ?? json.code);
 }
 
 /**

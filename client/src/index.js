@@ -76,7 +76,10 @@ export function createClient({
     if (ifMatch === null) is = ALONE | REPEATS;
     else if (ifMatch) is = ifMatch === "*" ? is & ~BEGINS : REPEATS;
     const changes = method !== "GET";
-    let seconds = Math.min(waitForLimits === true ? USUAL_WAIT : +waitForLimits, LONGEST_WAIT);
+    let seconds = Math.min(
+      waitForLimits === true ? USUAL_WAIT : /** @type {number} */ (waitForLimits),
+      LONGEST_WAIT,
+    );
     let wait = 0;
     let failures = 0;
     /** Of the last try that may have been made, though it failed. @type {Failure | undefined} */
@@ -118,7 +121,7 @@ export function createClient({
           if (hasSession) {
             result.etag = etag;
             if (isBearer && !(await storage.get()))
-              throw new CloakroomError("not_cloakroom", "no ticket came; set bearer.enabled");
+              throw new CloakroomError("not_cloakroom", "no ticket; set bearer.enabled");
           }
           show(result ?? null, hasSession && etag + text, sentAt);
         }
@@ -213,7 +216,7 @@ export function createClient({
     deleteAccount: (password, options) => end("/account", ENDS, options, { password }),
     devices: (options) => call("GET", "/sessions", REPEATS, options, "sessions"),
     endDevice: (handle, options) =>
-      end(`/sessions/${encodeURIComponent(handle)}`, current()?.handle === handle ? ENDS : REPEATS, options),
+      end(`/sessions/${encodeURIComponent(handle)}`, current()?.handle === handle ? ENDS : 0, options),
     endDevices: ({ keepCurrent, ...options } = {}) =>
       keepCurrent ? end("/sessions?keep=current", REPEATS, options) : end("/sessions", ENDS, options),
     profile: (options) => call("GET", "/profile", REPEATS, options, ""),

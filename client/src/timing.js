@@ -14,7 +14,7 @@ export function unless(signal, start) {
   let timer;
   return new Promise((resolve, reject) => {
     abort = () => reject(new CloakroomError("aborted", "aborted by its signal", { cause: signal?.reason }));
-    if (signal?.aborted) abort();
+    if (signal?.aborted) return abort();
     signal?.addEventListener("abort", abort);
     timer = start(resolve, reject);
   }).finally(() => {
