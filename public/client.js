@@ -44,7 +44,7 @@ async function exchange(send, member) {
   try {
     response = await send();
   } catch (cause) {
-    throw failed("network", "no answer; check network, baseUrl, cors.origins", cause);
+    throw failed("network", "no answer; check baseUrl, network, cors.origins", cause);
   }
   const { status, headers, ok } = response;
   const type = (
@@ -64,8 +64,8 @@ async function exchange(send, member) {
     return [member ? json[member] : json, headers.get("etag"), text];
   more.detail = json?.detail;
   if (ok || typeof json?.code !== "string")
-    throw failed("not_cloakroom", `${status} (${type}) is not Cloakroom; check baseUrl`);
-  throw failed(json.code, json.detail);
+    throw failed("not_cloakroom", `not Cloakroom (${status} ${type}); check baseUrl`);
+  throw failed(json.code, json.detail ?? json.code);
 }
 function secondsUntil(headers) {
   const value = (
@@ -107,7 +107,7 @@ function unless(signal, start) {
   let timer;
   return new Promise((resolve, reject) => {
     abort = () => reject(new CloakroomError("aborted", "aborted by its signal", { cause: signal?.reason }));
-    if (signal?.aborted) abort();
+    if (signal?.aborted) return abort();
     signal?.addEventListener("abort", abort);
     timer = start(resolve, reject);
   }).finally(() => {
@@ -237,7 +237,13 @@ function createClient({
     if (ifMatch === null) is = ALONE | REPEATS;
     else if (ifMatch) is = ifMatch === "*" ? is & ~BEGINS : REPEATS;
     const changes = method !== "GET";
-    let seconds = Math.min(waitForLimits === true ? USUAL_WAIT : +waitForLimits, LONGEST_WAIT);
+    let seconds = Math.min(
+      waitForLimits === true ? USUAL_WAIT : (
+        /** @type {number} */
+        waitForLimits
+      ),
+      LONGEST_WAIT
+    );
     let wait = 0;
     let failures = 0;
     let lost;
@@ -274,7 +280,7 @@ function createClient({
           if (hasSession) {
             result.etag = etag;
             if (isBearer && !await storage.get())
-              throw new CloakroomError("not_cloakroom", "no ticket came; set bearer.enabled");
+              throw new CloakroomError("not_cloakroom", "no ticket; set bearer.enabled");
           }
           show(result ?? null, hasSession && etag + text, sentAt);
         }
@@ -356,7 +362,7 @@ function createClient({
     logout: (options) => end("/session", REPEATS | ENDS, options),
     deleteAccount: (password, options) => end("/account", ENDS, options, { password }),
     devices: (options) => call("GET", "/sessions", REPEATS, options, "sessions"),
-    endDevice: (handle, options) => end(`/sessions/${encodeURIComponent(handle)}`, current()?.handle === handle ? ENDS : REPEATS, options),
+    endDevice: (handle, options) => end(`/sessions/${encodeURIComponent(handle)}`, current()?.handle === handle ? ENDS : 0, options),
     endDevices: ({ keepCurrent, ...options } = {}) => keepCurrent ? end("/sessions?keep=current", REPEATS, options) : end("/sessions", ENDS, options),
     profile: (options) => call("GET", "/profile", REPEATS, options, ""),
     updateProfile: (partial, options) => call("PATCH", "/profile", REPEATS, options, "", partial)

@@ -84,8 +84,14 @@ describeInBrowser("the examples", () => {
       assert.match(shown.at(-1) ?? "", /^<section [^]*<\/section>$/);
       assert.deepEqual(new Set(origins), new Set([new URL(addressOf(name)).origin]));
       assert.deepEqual(requests, ["GET /auth/session"]);
-      const script = scripts[0]?.split("\n") ?? [];
-      assert.ok(script.length <= 80, `${script.length} lines are too many for an example`);
+      const lines = (scripts[0] ?? "").split("\n");
+      const code = lines.filter((line) => line.trim() && !line.trim().startsWith("//"));
+      assert.ok(code.length <= 80, `${code.length} lines are too many for an example`);
+      assert.deepEqual(
+        lines.filter((line) => line.length > 85),
+        [],
+        "lines that would be wrapped beside the example",
+      );
     });
 
     for (const colorScheme of /** @type {const} */ (["light", "dark"])) {
@@ -108,8 +114,12 @@ describeInBrowser("the examples", () => {
     test(`${name}: who cannot look says so, and looks again when asked`, async () => {
       const page = await (await device()).newPage();
       await refuse(page, 429, "rate_limited", { "Retry-After": "42" });
+      // The second look is the client's own, for whom it tells of changes.
+      let looks = 0;
+      const refused = page.waitForEvent("response", (response) => response.status() === 429 && ++looks === 2);
       await page.goto(addressOf(name));
       await said(page, "Too many requests. Try again in 42 seconds. (429)");
+      await refused;
       await page.unroute("**/auth/**");
       await page.getByRole("button", { name: "Look again" }).click();
       await page.locator("#who:not(:empty)").waitFor();

@@ -8,7 +8,6 @@ const cloakroom = createClient({ baseUrl: BASE });
 
 /** In cents. */
 const prices = { tea: 450, cake: 380, candle: 1290 };
-const price = new Intl.NumberFormat("en", { style: "currency", currency: "EUR" });
 
 show(cloakroom, (session) => {
   const cart = session?.data.cart ?? {};
@@ -17,14 +16,17 @@ show(cloakroom, (session) => {
     const quantity = cart[item] ?? 0;
     total += quantity * cents;
     byId(`${item}-quantity`).textContent = String(quantity);
-    for (const button of [`${item}-less`, `${item}-none`]) byId(button).ariaDisabled = String(!quantity);
+    for (const button of [`${item}-less`, `${item}-none`])
+      byId(button).ariaDisabled = String(!quantity);
   }
-  byId("total").textContent = price.format(total / 100);
+  byId("total").textContent = `€${(total / 100).toFixed(2)}`;
 });
 
-// `update` reads the cart, changes it, and stores it only if it is still the one that was read; else it begins anew.
-// So two tabs at once lose nothing, and none writes an old cart over a newer one.
-const change = (/** @type {string} */ item, /** @type {(quantity: number) => number} */ edit) =>
+// `update` reads the cart, changes it, and stores it only if it is still the
+// one that was read; else it begins anew. So two tabs at once lose nothing, and
+// none writes an old cart over a newer one.
+/** @param {string} item @param {(quantity: number) => number} edit */
+const change = (item, edit) =>
   cloakroom.update((data) => {
     data.cart ??= {};
     const quantity = edit(data.cart[item] ?? 0);

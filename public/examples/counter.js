@@ -9,6 +9,7 @@ show(cloakroom, (session) => {
   byId("visits").textContent = String(session?.data.visits ?? 0);
 });
 
-// The Worker adds, to whatever the number is by then: who reads it, adds one and writes it back loses the visits that
-// others counted meanwhile. The first visit begins the session.
+// The Worker adds, to whatever the number is by then: who reads it, adds one
+// and writes it back loses the visits that others counted meanwhile. The first
+// visit begins the session.
 each("count", () => cloakroom.increment("/visits"));

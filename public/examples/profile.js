@@ -4,7 +4,8 @@ import { byId, fill, once, show } from "./page.js";
 
 const cloakroom = createClient({ baseUrl: BASE });
 
-// The session ends with the logout, and each device has its own. The profile belongs to the account and stays.
+// The session ends with the logout, and each device has its own. The profile
+// belongs to the account and stays.
 show(cloakroom, async (session) => {
   fill("note", session?.data.note);
   byId("save-profile").hidden = byId("logout").hidden = !session?.user;
@@ -13,7 +14,8 @@ show(cloakroom, async (session) => {
   fill("motto", String(motto));
 });
 
-// Each of them sends the one member that it is about, and leaves the others as they are. `null` takes it out.
+// Each of them sends the one member that it is about, and leaves the others as
+// they are. `null` takes it out.
 once("save-note", async ({ note }) => {
   await cloakroom.merge({ note: note || null });
   return "Kept in this session.";

@@ -1,4 +1,7 @@
-/** The steps of the form, one of which is on show. They are in the address: the browser's own buttons lead through them. */
+/**
+ * The steps of the form, one of which is on show. They are in the address: the
+ * browser's own buttons lead through them.
+ */
 
 import { byId } from "./page.js";
 
@@ -8,9 +11,15 @@ export const fields = [...form.querySelectorAll("input")];
 /** Counts from 1. */
 export let step = 1;
 
+/** @param {HTMLInputElement} field */
+export const isOnShow = (field) =>
+  field.closest("fieldset") === steps[step - 1];
+
 /** Shows the step that is asked for, or the first that is not complete. */
 export function drawSteps() {
-  const complete = steps.findIndex((part) => part.querySelector("input:invalid")) + 1 || steps.length;
+  const complete =
+    steps.findIndex((part) => part.querySelector("input:invalid")) + 1 ||
+    steps.length;
   const asked = Number.parseInt(location.hash.slice(1));
   step = asked >= 1 ? Math.min(asked, complete) : complete;
   history.replaceState(null, "", `#${step}`);

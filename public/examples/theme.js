@@ -1,10 +1,12 @@
 /**
- * The theme before the first paint. The session is the truth, but its cookie is HttpOnly and its content one request
- * away: who waited for that would paint the wrong colours first. So the theme last seen is kept in localStorage as a
- * hint, and this script reads it. It is no module and stands in <head>: the browser paints nothing before it has run.
- * A module corrects the hint as soon as the session is known. Only the first page on another device can be late.
+ * The theme before the first paint. The session is the truth, but its cookie is
+ * HttpOnly and its content one request away: who waited for that would paint
+ * the wrong colours first. So the theme last seen is kept in localStorage as a
+ * hint, and this script reads it. It is no module and stands in <head>: the
+ * browser paints nothing before it has run. A module corrects the hint as soon
+ * as the session is known. Only the first page on another device can be late.
  *
- * @param {unknown} theme  "light" or "dark"; anything else: as the system has it
+ * @param {unknown} theme  "light" or "dark"; else it is as the system has it
  */
 function showTheme(theme) {
   const chosen = theme === "light" || theme === "dark" ? theme : undefined;
