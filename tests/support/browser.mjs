@@ -28,10 +28,23 @@ const FLAGS = [
  * @throws when there is no Chromium; the message is one sentence for the person at the terminal
  */
 export async function launch({ log = console.error } = {}) {
+  return chromium.launch(await options(log));
+}
+
+/**
+ * The same with a profile in this folder: the contexts of {@link launch} are Incognito windows, in which cookies of other
+ * sites are blocked.
+ * @param {string} folder
+ */
+export const launchProfile = async (folder) =>
+  chromium.launchPersistentContext(folder, await options(console.error));
+
+/** @param {(line: string) => void} log */
+async function options(log) {
   const executablePath = await findChromium({ log });
   if (!executablePath) throw new Error(NO_CHROMIUM);
   const asRoot = process.getuid?.() === 0;
-  return chromium.launch({ executablePath, args: asRoot ? [...FLAGS, "--no-sandbox"] : FLAGS });
+  return { executablePath, args: asRoot ? [...FLAGS, "--no-sandbox"] : FLAGS };
 }
 
 /**
