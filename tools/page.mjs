@@ -1,6 +1,7 @@
 /**
- * The demo page is static, and cannot ask the Worker where its routes are: it is told here, in a file of its own. As
- * a script, after the build, it does so by wrangler.toml and, when CLOUDFLARE_ENV is set, by that environment.
+ * The demo pages are static, and cannot ask the Worker where its routes are: they are told here, in a file of their own.
+ * As a script, after the build, it does so by wrangler.toml and, when CLOUDFLARE_ENV is set, by that environment; and
+ * it puts the client of client/ beside the pages, in one file.
  */
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
@@ -14,6 +15,7 @@ if (process.argv[1] === fileURLToPath(import.meta.url)) {
   const config = fileURLToPath(new URL("../wrangler.toml", import.meta.url));
   const { assets, vars } = readConfig({ config, env: process.env.CLOUDFLARE_ENV }, { hideWarnings: true });
   await tellPage(assets?.directory, vars.CLOAKROOM);
+  await bringClient(assets?.directory);
 }
 
 /**
@@ -30,6 +32,36 @@ export async function tellPage(folder, settings) {
   const base = basePath(settings);
   const told = text.replace(LINE, () => `export const BASE = ${JSON.stringify(base)};`);
   if (told !== text) await writeFile(file, told);
+}
+
+/**
+ * Brings the client that the pages have up to date. Pages without one, such as your own, get none.
+ *
+ * @param {string | undefined} folder of the pages
+ */
+export async function bringClient(folder) {
+  if (!folder) return;
+  const file = join(folder, "client.js");
+  const text = await readFile(file, "utf8").catch(() => "");
+  const client = text && (await clientInOneFile());
+  if (client !== text) await writeFile(file, client);
+}
+
+/** The client as one ES module that needs no build step. @returns {Promise<string>} */
+export async function clientInOneFile() {
+  const { build } = await import("esbuild");
+  const { outputFiles } = await build({
+    entryPoints: [fileURLToPath(new URL("../client/src/index.js", import.meta.url))],
+    bundle: true,
+    write: false,
+    format: "esm",
+    target: "es2022",
+    banner: {
+      js: "// The client (client/) in one file, as `npm run build` writes it. Its types are in client.d.ts.",
+    },
+    logLevel: "warning",
+  });
+  return outputFiles[0]?.text ?? "";
 }
 
 /**

@@ -138,8 +138,11 @@ export async function putPage(context, at) {
   await context.route(
     ({ href, pathname }) => href.startsWith(at) && !pathname.startsWith("/auth/"),
     (route) => {
-      const name = new URL(route.request().url()).pathname.slice(1) || "index.html";
-      return route.fulfill({ path: fileURLToPath(new URL(name, folder)), headers });
+      const { pathname } = new URL(route.request().url());
+      // A page is also at its name without the ending, to which Cloudflare redirects.
+      const name = `${pathname.slice(1)}${pathname.endsWith("/") ? "index" : ""}`;
+      const path = fileURLToPath(new URL(/\.\w+$/.test(name) ? name : `${name}.html`, folder));
+      return route.fulfill({ path, headers });
     },
   );
 }
