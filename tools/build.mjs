@@ -75,6 +75,7 @@ once("optimised", [join(parts, "cloakroom_bg.wasm"), wasm, "tools/build.mjs"], "
   node("binaryen/bin/wasm-opt", [
     ...optimise,
     "-O3",
+    "--converge",
     // Nothing of ours is in the first KB of memory: that is the end of the stack.
     "--low-memory-unused",
     "--strip-debug",

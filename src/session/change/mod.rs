@@ -7,6 +7,9 @@
 mod number;
 mod patch;
 
+#[cfg(test)]
+pub(crate) use self::patch::{json_patch_schema, json_pointer_schema};
+
 use std::{borrow::Cow, fmt};
 
 use serde_json::{Map, Value, json, value::RawValue};
@@ -19,7 +22,8 @@ use crate::{
 /// How deep data may nest. Below what the JSON parser reads (127), so that what was written can be read again.
 const MAX_DEPTH: usize = 100;
 /// The value of `Accept-Patch` (RFC 5789).
-const MEDIA_TYPES: &str = "application/json, application/merge-patch+json, application/json-patch+json";
+pub(crate) const MEDIA_TYPES: &str =
+    "application/json, application/merge-patch+json, application/json-patch+json";
 
 /// A change that is well-formed. Whether it fits the data shows when it is applied.
 pub struct Change<'a> {
