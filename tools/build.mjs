@@ -74,7 +74,7 @@ once("optimised", [join(parts, "cloakroom_bg.wasm"), wasm, "tools/build.mjs"], "
   const partial = `${wasm}.partial`;
   node("binaryen/bin/wasm-opt", [
     ...optimise,
-    // What can reach where, in the whole program: 1.8 KB less.
+    // What can reach where in the whole program, and until nothing becomes smaller: 0.5 KB of the bundle.
     "--gufa",
     "-O3",
     "--converge",

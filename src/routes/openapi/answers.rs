@@ -10,8 +10,8 @@ use crate::{
     session::change::MEDIA_TYPES,
 };
 
-/// Of every answer, beside those of CORS (Fetch standard), which are the browser's business.
-const COMMON: &[&str] = &["Cache-Control", "X-Content-Type-Options", "Vary", "RateLimit-Policy", "RateLimit"];
+/// Of every answer, beside those that are no business of a program's: CORS (Fetch standard), `X-Content-Type-Options`.
+const COMMON: &[&str] = &["Cache-Control", "Vary", "RateLimit-Policy", "RateLimit"];
 
 /// Of an answer that may bring a ticket or take it away.
 const TICKET: &[&str] = &["Set-Cookie", "Session-Token"];
@@ -150,7 +150,6 @@ pub(super) fn headers_of_components() -> Value {
     let required = || json!({"required": true, "schema": {"type": "string"}});
     json!({
         "Cache-Control": constant("no-store, no-transform"),
-        "X-Content-Type-Options": constant("nosniff"),
         "Vary": text(),
         "RateLimit-Policy": text(),
         "RateLimit": text(),

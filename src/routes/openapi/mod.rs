@@ -27,5 +27,5 @@ pub(super) fn show<H: Host>(cx: &Context<'_, H>) -> Result<Response, Problem> {
     // To OpenAPI no path is a slash. Neither text holds anything that JSON would escape.
     let base_path = if config.base_path.is_empty() { "/" } else { &config.base_path };
     let body = packing::unpack(PACKED, [base_path, config.cookie.name()]);
-    Ok(Response { body, ..Response::new(200) }.header("Content-Type", "application/json"))
+    Ok(Response { body, ..Response::new(200) }.media_type("application/json"))
 }

@@ -96,7 +96,7 @@ pub(super) fn of(method: Method, pattern: &str) -> Option<Operation> {
         (Delete, "/sessions/*") => Operation { parameters: &["handle"], ..session("endDevice", "") }
             .done()
             .refusing(&[NotFound, Reauthenticate]),
-        (Post, "/admin/sessions") => admin("createSession", "For a user authenticated elsewhere")
+        (Post, "/admin/sessions") => admin("createSession", "")
             .reading("NewSession")
             .answering(201, answers::json("Pass set_cookie on", schemas::reference("CreatedSession"), true)),
         (Get, "/admin/sessions/*") => Operation { parameters: &["handle"], ..admin("showSession", "") }
