@@ -64,6 +64,8 @@ impl fmt::Debug for Id {
 /// The public name of a session: a one-way hash of its id. It finds the session in the store and cannot be used to
 /// log in. Prints as 24 characters of base64url.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(test, schemars(with = "String", extend("pattern" = "^[A-Za-z0-9_-]{24}$")))]
 #[serde(transparent)]
 pub struct Handle(#[serde(with = "base64url")] [u8; 18]);
 

@@ -30,13 +30,16 @@ const KEY: &str = "key:";
 /// The answer: the fingerprints of `SESSION_SECRET`, in its order, and the days with any counts, the newest first. A
 /// secret whose key does not occur any more can be dropped.
 #[derive(Serialize)]
-struct Report {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct Report {
     signing_keys: Vec<String>,
     days: Vec<Day>,
 }
 
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Day {
+    #[cfg_attr(test, schemars(extend("format" = "date")))]
     day: String,
     tickets_by_key: BTreeMap<String, u64>,
     sessions_created: u64,

@@ -46,6 +46,22 @@ pub fn as_rfc3339<S: serde::Serializer>(time: &Time, serializer: S) -> Result<S:
     serializer.collect_str(&time.timestamp())
 }
 
+/// As answers show it.
+#[cfg(test)]
+impl schemars::JsonSchema for Time {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Time".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({"type": "string", "format": "date-time"})
+    }
+}
+
 /// A later moment; saturates.
 impl Add<Duration> for Time {
     type Output = Self;

@@ -37,6 +37,7 @@ impl Params {
 
 /// A password, as it was sent. Does not print.
 #[derive(serde::Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(transparent)]
 pub struct Password(pub String);
 
@@ -53,12 +54,16 @@ pub struct Verified {
     pub is_outdated: bool,
 }
 
+/// The shortest and the longest password that can be chosen, in characters.
+pub(crate) const MIN_LENGTH: usize = 8;
+pub(crate) const MAX_LENGTH: usize = 1024;
+
 /// What is wrong with a new password (NIST SP 800-63B: its length, and not a common one).
 pub fn fault(password: &str, folded_name: &str) -> Option<&'static str> {
     let lower = password.to_ascii_lowercase();
-    if password.chars().count() < 8 {
+    if password.chars().count() < MIN_LENGTH {
         Some("a password has at least 8 characters")
-    } else if password.chars().count() > 1024 {
+    } else if password.chars().count() > MAX_LENGTH {
         Some("a password has at most 1024 characters")
     } else if COMMON.split(' ').any(|common| common == lower) || is_monotonous(&lower) || lower == folded_name
     {

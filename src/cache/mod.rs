@@ -207,7 +207,11 @@ impl<'a, H: Host> Cache<'a, H> {
     /// for a moment more.
     pub async fn forget(&self, key: &str) -> Result<(), Failure> {
         let replies = self.store.run_all(Batch::default().delete([self.key(key)])).await?;
-        replies.first().ok_or(Failure::Garbled)?.integer().map(drop)
+        // Of one key there is one or none.
+        match replies.first().ok_or(Failure::Garbled)?.integer()? {
+            0 | 1 => Ok(()),
+            _ => Err(Failure::Garbled),
+        }
     }
 
     /// Looks for the value until it can be read, or is to be computed. `read` says whether it can read a value, and keeps

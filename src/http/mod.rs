@@ -7,6 +7,8 @@ mod problem;
 mod request;
 mod response;
 
+#[cfg(test)]
+pub(crate) use self::problem::Body as ProblemBody;
 pub(crate) use self::request::parse_address;
 pub use self::{
     precondition::{Failed, Preconditions},

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{Failed, Response};
 
 /// The codes of docs/api.md.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[allow(missing_docs, reason = "docs/api.md documents them")]
 pub enum Code {
@@ -36,7 +36,7 @@ impl Code {
         self.status().0 >= 500
     }
 
-    fn status(self) -> (u16, &'static str) {
+    pub(crate) fn status(self) -> (u16, &'static str) {
         match self {
             Self::BadRequest => (400, "Bad Request"),
             Self::Unauthenticated | Self::InvalidCredentials => (401, "Unauthorized"),
@@ -191,11 +191,15 @@ impl Problem {
 
 /// RFC 9457 section 3.1, and `code`.
 #[derive(Serialize)]
-struct Body<'a> {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(test, schemars(rename = "Problem"))]
+pub(crate) struct Body<'a> {
+    #[cfg_attr(test, schemars(extend("const" = "about:blank")))]
     r#type: &'a str,
     title: &'a str,
     status: u16,
     detail: &'a str,
+    #[cfg_attr(test, schemars(with = "String"))] // which, each answer says
     code: Code,
 }
 

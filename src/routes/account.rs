@@ -17,15 +17,19 @@ use crate::{
 };
 
 #[derive(Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
-struct Registration {
+pub(super) struct Registration {
+    #[cfg_attr(test, schemars(length(min = 1), description = "1 to 128 characters after NFKC and trimming"))]
     username: String,
+    #[cfg_attr(test, schemars(length(min = password::MIN_LENGTH, max = password::MAX_LENGTH)))]
     password: Password,
 }
 
 #[derive(Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
-struct Credentials {
+pub(super) struct Credentials {
     username: String,
     password: Password,
     #[serde(default)]
@@ -33,15 +37,18 @@ struct Credentials {
 }
 
 #[derive(Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
-struct Confirmation {
+pub(super) struct Confirmation {
     password: Password,
 }
 
 #[derive(Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
-struct PasswordChange {
+pub(super) struct PasswordChange {
     current: Password,
+    #[cfg_attr(test, schemars(length(min = password::MIN_LENGTH, max = password::MAX_LENGTH)))]
     new: Password,
 }
 

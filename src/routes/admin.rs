@@ -14,10 +14,12 @@ use crate::{
 };
 
 #[derive(Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
-struct NewSession {
+pub(super) struct NewSession {
     #[serde(deserialize_with = "document::object")]
     user: NewUser,
+    #[cfg_attr(test, schemars(with = "Option<serde_json::Map<String, serde_json::Value>>"))]
     data: Option<Box<RawValue>>,
     #[serde(default)]
     remember: bool,
@@ -26,30 +28,39 @@ struct NewSession {
 }
 
 #[derive(Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
-struct NewUser {
+pub(super) struct NewUser {
+    #[cfg_attr(test, schemars(length(min = 1, max = user::MAX_ID), extend("not" = {"enum": [".", ".."]})))]
     id: String,
+    #[cfg_attr(test, schemars(length(max = user::MAX_NAME)))]
     name: Option<String>,
     #[serde(default)]
+    #[cfg_attr(test, schemars(length(max = user::MAX_ROLES), inner(length(min = 1, max = user::MAX_ROLE), regex(pattern = "^[^,]+$"))))]
     roles: Vec<String>,
 }
 
 /// Whom the back end has authenticated, as the device list shows it.
 #[derive(Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 struct Client {
+    #[cfg_attr(test, schemars(extend("anyOf" = [{"type": "null"}, {"format": "ipv4"}, {"format": "ipv6"}])))]
     address: Option<String>,
     user_agent: Option<String>,
 }
 
 #[derive(Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
-struct Roles {
+pub(super) struct Roles {
+    #[cfg_attr(test, schemars(length(max = user::MAX_ROLES), inner(length(min = 1, max = user::MAX_ROLE), regex(pattern = "^[^,]+$"))))]
     roles: Vec<String>,
 }
 
 #[derive(Serialize)]
-struct Ended {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(super) struct Ended {
     ended: usize,
 }
 

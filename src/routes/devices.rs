@@ -10,7 +10,8 @@ use crate::{
 };
 
 #[derive(Serialize)]
-struct List {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(super) struct List {
     sessions: Vec<ListedSession>,
 }
 

@@ -11,7 +11,9 @@ use crate::{
 };
 
 #[derive(Serialize)]
-struct Health {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(super) struct Health {
+    #[cfg_attr(test, schemars(extend("const" = "ok")))]
     status: &'static str,
 }
 

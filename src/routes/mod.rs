@@ -5,6 +5,7 @@ mod admin;
 mod devices;
 mod health;
 mod hints;
+mod openapi;
 mod profile;
 mod session;
 mod verify;
@@ -65,6 +66,7 @@ impl<H: Host> Routes<H> {
         (Put, "/admin/users/*/roles", |cx| Box::pin(admin::set_roles(cx))),
         (Get, "/admin/stats", |cx| Box::pin(admin::stats(cx))),
         (Get, "/health", |cx| Box::pin(health::check(cx))),
+        (Get, "/openapi.json", |cx| Box::pin(std::future::ready(openapi::show(cx)))),
     ];
 }
 

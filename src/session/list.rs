@@ -15,6 +15,7 @@ use crate::{
 
 /// A session as its user's device list shows it.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ListedSession {
     /// Its public name, by which it can be ended.
     pub handle: Handle,

@@ -27,6 +27,8 @@ use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
+#[cfg(test)]
+pub(crate) use self::view::Body;
 pub use self::{
     background::Task,
     device::{Device, RecordIp},

@@ -6,16 +6,17 @@ use sha2::{Digest, Sha256};
 use crate::ticket::UserTag;
 
 /// The longest user id and the longest name, in bytes.
-const MAX_ID: usize = 255;
-const MAX_NAME: usize = 256;
+pub(crate) const MAX_ID: usize = 255;
+pub(crate) const MAX_NAME: usize = 256;
 /// How many roles a user may have, and the longest, in characters.
-const MAX_ROLES: usize = 100;
-const MAX_ROLE: usize = 64;
+pub(crate) const MAX_ROLES: usize = 100;
+pub(crate) const MAX_ROLE: usize = 64;
 
 /// The logged-in user.
 ///
 /// From a text it is a user with that id, which is also the name, and without roles.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct User {
     /// Opaque and stable, and never used again for another user.
     pub id: String,

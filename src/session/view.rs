@@ -12,16 +12,19 @@ use crate::{
 
 /// `{"session": …}`, with `set_cookie` beside it if the caller is to pass cookies on.
 #[derive(Serialize)]
-struct Body<'a> {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct Body<'a> {
     session: Option<View<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     set_cookie: Option<&'a [String]>,
 }
 
 #[derive(Serialize)]
-struct View<'a> {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct View<'a> {
     handle: Handle,
     user: Option<&'a User>,
+    #[cfg_attr(test, schemars(with = "serde_json::Map<String, serde_json::Value>"))]
     data: &'a RawValue,
     #[serde(serialize_with = "as_rfc3339")]
     created_at: Time,
@@ -38,6 +41,7 @@ struct View<'a> {
 }
 
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(transparent)]
 struct Rfc3339(#[serde(serialize_with = "as_rfc3339")] Time);
 

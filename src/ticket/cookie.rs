@@ -89,6 +89,11 @@ fn is_path(path: &str) -> bool {
 }
 
 impl Cookie {
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// The header lines for these settings.
     pub fn new(settings: Settings) -> Self {
         let Settings { name, same_site, secure, domain, path, partitioned } = settings;

@@ -12,6 +12,8 @@ use std::fmt;
 use serde_json::{Map, Value, value::RawValue};
 
 pub(crate) use self::number::sum;
+#[cfg(test)]
+pub(crate) use self::patch::{json_patch_schema, json_pointer_schema};
 use crate::{
     document::{self, MAX_STORED_VALUES, StoredFault},
     http::Problem,
@@ -20,7 +22,8 @@ use crate::{
 /// How deep data may nest. Below what the JSON parser reads (127), so that what was written can be read again.
 pub(crate) const MAX_DEPTH: usize = 100;
 /// The value of `Accept-Patch` (RFC 5789).
-const MEDIA_TYPES: &str = "application/json, application/merge-patch+json, application/json-patch+json";
+pub(crate) const MEDIA_TYPES: &str =
+    "application/json, application/merge-patch+json, application/json-patch+json";
 
 /// A change that is well-formed. Whether it fits the data shows when it is applied.
 pub struct Change<'a> {

@@ -49,6 +49,34 @@ pub(super) fn parse(patch: Value) -> Result<Vec<Operation>, Problem> {
     operations.into_iter().enumerate().map(read).collect()
 }
 
+/// A JSON Pointer, as JSON Schema.
+#[cfg(test)]
+pub(crate) fn json_pointer_schema() -> Value {
+    serde_json::json!({"type": "string", "pattern": "^(/([^/~]|~[01])*)*$"})
+}
+
+/// What [`parse`] reads, as JSON Schema. `pointer`: where [`json_pointer_schema`] is.
+#[cfg(test)]
+pub(crate) fn json_patch_schema(pointer: &Value) -> Value {
+    let operation = |names: &[&str], more: &str, schema: Value| {
+        let mut properties = serde_json::json!({"op": {"enum": names}, "path": pointer});
+        let mut required = vec!["op", "path"];
+        if !more.is_empty() {
+            properties[more] = schema;
+            required.push(more);
+        }
+        serde_json::json!({"properties": properties, "required": required})
+    };
+    let operations = [
+        operation(&["add", "replace", "test"], "value", serde_json::json!({})),
+        operation(&["remove"], "", Value::Null),
+        operation(&["move", "copy"], "from", pointer.clone()),
+        operation(&["increment"], "value", serde_json::json!({"type": "number"})),
+    ];
+    let items = serde_json::json!({"type": "object", "oneOf": operations});
+    serde_json::json!({"type": "array", "maxItems": MAX_OPERATIONS, "items": items})
+}
+
 /// Whether a patch begins with another document in place of the whole.
 pub(super) fn replaces_all(operations: &[Operation]) -> bool {
     let Some(Operation::Standard(first)) = operations.first() else { return false };
