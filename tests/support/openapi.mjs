@@ -22,7 +22,8 @@ export const operations = Object.entries(document.paths).flatMap(([path, methods
 );
 
 /** Of HTTP and of the browser's, not of a route. */
-const OF_HTTP = /^(content-(type|length)|date|connection|keep-alive|transfer-encoding|access-control-.*|x-content-type-options)$/;
+const OF_HTTP =
+  /^(content-(type|length)|date|connection|keep-alive|transfer-encoding|access-control-.*|x-content-type-options)$/;
 
 // Both are CommonJS whose types name a default that Node does not give.
 const ajv = new Ajv2020({ strict: false, allErrors: true, coerceTypes: false });
