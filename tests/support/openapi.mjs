@@ -108,3 +108,25 @@ export function assertDescribed(method, path, answer) {
   }
   return which;
 }
+
+/** A schema as TypeScript has it. @param {any} given @returns {string} */
+export function typeOf(given) {
+  const schema = resolved(given);
+  const choices = schema.anyOf ?? schema.oneOf;
+  if (schema.const !== undefined) return JSON.stringify(schema.const);
+  if (schema.enum) return schema.enum.map((/** @type {unknown} */ one) => JSON.stringify(one)).join(" | ");
+  if (choices) return choices.map(typeOf).join(" | ");
+  if (schema.properties) {
+    const members = Object.entries(schema.properties).map(
+      ([name, member]) => `${name}${schema.required?.includes(name) ? "" : "?"}: ${typeOf(member)}`,
+    );
+    return `{ ${members.join("; ")} }`;
+  }
+  if (schema.items) return `(${typeOf(schema.items)})[]`;
+  /** @type {Record<string, string>} */
+  const names = { integer: "number", object: "Record<string, unknown>" };
+  return [schema.type ?? "unknown"]
+    .flat()
+    .map((type) => names[type] ?? type)
+    .join(" | ");
+}
