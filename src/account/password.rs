@@ -38,6 +38,7 @@ impl Params {
 /// A password, as it was sent. Does not print.
 #[derive(serde::Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(test, schemars(inline))]
 #[serde(transparent)]
 pub struct Password(pub String);
 

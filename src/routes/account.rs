@@ -22,7 +22,7 @@ use crate::{
 pub(super) struct Registration {
     #[cfg_attr(test, schemars(length(min = 1), description = "1 to 128 characters after NFKC and trimming"))]
     username: String,
-    #[cfg_attr(test, schemars(length(min = password::MIN_LENGTH, max = password::MAX_LENGTH)))]
+    #[cfg_attr(test, schemars(with = "String", length(min = password::MIN_LENGTH, max = password::MAX_LENGTH)))]
     password: Password,
 }
 
@@ -48,7 +48,7 @@ pub(super) struct Confirmation {
 #[serde(deny_unknown_fields)]
 pub(super) struct PasswordChange {
     current: Password,
-    #[cfg_attr(test, schemars(length(min = password::MIN_LENGTH, max = password::MAX_LENGTH)))]
+    #[cfg_attr(test, schemars(with = "String", length(min = password::MIN_LENGTH, max = password::MAX_LENGTH)))]
     new: Password,
 }
 

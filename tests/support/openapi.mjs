@@ -22,7 +22,8 @@ export const operations = Object.entries(document.paths).flatMap(([path, methods
 );
 
 /** Of HTTP and of the browser's, not of a route. */
-const OF_HTTP = /^(content-(type|length)|date|connection|keep-alive|transfer-encoding|access-control-.*|x-content-type-options)$/;
+const OF_HTTP =
+  /^(content-(type|length)|date|connection|keep-alive|transfer-encoding|access-control-.*|x-content-type-options)$/;
 
 // Both are CommonJS whose types name a default that Node does not give.
 const ajv = new Ajv2020({ strict: false, allErrors: true, coerceTypes: false });
@@ -106,4 +107,26 @@ export function assertDescribed(method, path, answer) {
     if (required) assert.ok(answer.headers.has(name), `${which}: the header ${name} is missing`);
   }
   return which;
+}
+
+/** A schema as TypeScript has it. @param {any} given @returns {string} */
+export function typeOf(given) {
+  const schema = resolved(given);
+  const choices = schema.anyOf ?? schema.oneOf;
+  if (schema.const !== undefined) return JSON.stringify(schema.const);
+  if (schema.enum) return schema.enum.map((/** @type {unknown} */ one) => JSON.stringify(one)).join(" | ");
+  if (choices) return choices.map(typeOf).join(" | ");
+  if (schema.properties) {
+    const members = Object.entries(schema.properties).map(
+      ([name, member]) => `${name}${schema.required?.includes(name) ? "" : "?"}: ${typeOf(member)}`,
+    );
+    return `{ ${members.join("; ")} }`;
+  }
+  if (schema.items) return `(${typeOf(schema.items)})[]`;
+  /** @type {Record<string, string>} */
+  const names = { integer: "number", object: "Record<string, unknown>" };
+  return [schema.type ?? "unknown"]
+    .flat()
+    .map((type) => names[type] ?? type)
+    .join(" | ");
 }
