@@ -8,8 +8,9 @@ import { SESSION } from "./candidates/session.js";
  * @typedef {object} Candidate
  * @property {string} name of its folder and for `--only`
  * @property {string} title
- * @property {string} [worker] its source; or `built`, a folder; or `node`, a program
+ * @property {string} [worker] its source; or `built`, a folder; or `rust`, one with a Cargo.toml; or `node`, a program
  * @property {string} [built]
+ * @property {string} [rust]
  * @property {string} [node]
  * @property {string[]} [flags] workerd's compatibility flags
  * @property {Record<string, unknown>} [tables] bindings that are JSON
@@ -65,6 +66,20 @@ const CLOAKROOM = {
 };
 
 /**
+ * Handlers of one's own, in Rust. They do not look at the body of a change: it is known what the change is.
+ * @type {Candidate}
+ */
+const CRATE = {
+  ...peer,
+  name: "crate",
+  title: "Cloakroom as a crate",
+  rust: fileURLToPath(new URL("candidates/crate", import.meta.url)),
+  tables: CLOAKROOM.tables,
+  passing: CLOAKROOM.passing,
+  forged: 200, // {"session":{}}
+};
+
+/**
  * Another build of Cloakroom, to be measured beside the present one and asked in the same way.
  *
  * @param {string} folder
@@ -89,6 +104,7 @@ export const CANDIDATES = [
     ...floor,
   },
   CLOAKROOM,
+  CRATE,
   {
     name: "hono-upstash",
     title: "Hono + Upstash Redis and Ratelimit",

@@ -103,6 +103,7 @@ async fn handle<H: Host>(cx: &mut Context<'_, H>) -> Result<Response, Problem> {
     if !is_forward_auth {
         cross_site::check(request, &config.cors)?;
     }
+    cx.check_transport()?;
     cx.read_client_address()?;
     cx.remove_useless_cookie();
     // 3. The limits, as far as they are known without the store. The first call to the store counts.

@@ -45,6 +45,8 @@ pub struct Config {
     pub reserved_names: Vec<String>,
     /// The cookie by which a device is known to its accounts, and its keys.
     pub device: (Cookie, Keyring),
+    /// Whether clients without a cookie jar may have their tickets in headers of their own.
+    pub has_bearer: bool,
     /// Which pages of other origins may call with credentials.
     pub cors: cors::Policy,
     /// How long one call to the store may take.
@@ -109,6 +111,7 @@ impl Config {
         let limits = limits(&mut table);
         let passwords = password(&mut table);
         let reserved_names = accounts(&mut table);
+        let has_bearer = bearer(&mut table);
         let cors = cors(&mut table);
         let (store_timeout, fails_open) = store(&mut table);
         let limits = Limits { fails_open, ..limits };
@@ -154,6 +157,7 @@ impl Config {
             passwords,
             reserved_names,
             device,
+            has_bearer,
             cors,
             store_timeout,
             admin_token,
@@ -379,6 +383,13 @@ fn accounts(table: &mut Table<'_>) -> Vec<String> {
     }
     table.include(inner);
     reserved
+}
+
+fn bearer(table: &mut Table<'_>) -> bool {
+    let mut inner = table.table("bearer");
+    let has_bearer = inner.flag("enabled", false);
+    table.include(inner);
+    has_bearer
 }
 
 fn cors(table: &mut Table<'_>) -> cors::Policy {

@@ -98,7 +98,13 @@
 //! # Pages of other sites
 //!
 //! A handler answers whoever asks. One that changes something should begin with [`Sessions::check_origin`], which refuses what
-//! another site's page makes the visitor's browser send; a callback that an identity provider's page leads to must not.
+//! another site's page makes the visitor's browser send. It lets safe methods pass, and so an identity provider's redirect; only
+//! a callback that is posted (`response_mode=form_post`), or a webhook, does without.
+//!
+//! # The body of a request
+//!
+//! `worker` reads a body through `&mut Request`, which the session does not hold on to, but the call of [`Sessions::handle`] does:
+//! `request.clone_mut()?.json().await?` reads it in the handler.
 //!
 //! # Features
 //!

@@ -18,7 +18,7 @@ beforeEach(async () => {
   assert.equal((await operate(visitor, [{ do: "insert", key: "a", value: 1 }])).status, 200);
 });
 
-/** @param {Answer} answer @param {number} status @param {string} code */
+/** @param {Answer} answer @param {[number, string]} problem  its status and its code */
 function assertProblem({ status, json, headers, text }, [expected, code]) {
   assert.equal(status, expected, text);
   assert.equal(headers.get("content-type"), "application/problem+json");
@@ -72,10 +72,10 @@ describe("a limit", () => {
         [200, String(left)],
       );
     }
-    for (const [who, name] of [
+    for (const [who, name] of /** @type {const} */ ([
       [one, "session"],
       [strict.visitor(), "mint"],
-    ]) {
+    ])) {
       const refused = await who.send("GET", "/text?count");
       assertProblem(refused, [429, "rate_limited"]);
       assert.match(refused.headers.get("retry-after") ?? "", /^\d+$/);
@@ -143,6 +143,7 @@ describe("an author's own error", () => {
 });
 
 describe("a request of another site's page", () => {
+  /** @type {Record<string, string>[]} */
   const FOREIGN = [
     { "Sec-Fetch-Site": "cross-site" },
     { "Sec-Fetch-Site": "same-site" },
@@ -163,12 +164,14 @@ describe("a request of another site's page", () => {
   }
 
   test("is checked no differently for a program and for the site's own pages", async () => {
-    for (const headers of [
+    /** @type {Record<string, string>[]} */
+    const own = [
       {},
       { "Sec-Fetch-Site": "same-origin" },
       { "Sec-Fetch-Site": "none" },
       { Origin: visitor.url },
-    ]) {
+    ];
+    for (const headers of own) {
       assert.equal(
         (await visitor.send("POST", "/checked", { headers })).status,
         200,

@@ -100,7 +100,7 @@ test("a WebSocket is opened, with a cookie if the session is new, and the change
   assert.equal((await operate(visitor, [{ do: "get", key: "views" }])).json[0], 2);
 });
 
-/** @param {string} path */
+/** @param {string} path @returns {Promise<{ status?: number, setCookies: string[], vary?: string }>} */
 function upgrade(path) {
   const headers = {
     Connection: "Upgrade",

@@ -234,6 +234,25 @@ describe("a login", () => {
     }
   });
 
+  test("is told to the visitor also with the refusal that comes after it", async () => {
+    const tooLarge = insert("b", "x".repeat(70_000));
+    const answer = await operate(visitor, [{ do: "log_in", user: "ada" }, tooLarge]);
+    assert.deepEqual([answer.status, issued(answer)], [413, 1]);
+    assert.equal((await visitor.send("GET", "/through-helpers")).text, "ADA");
+  });
+
+  test("is told to the visitor also with the failure that comes after it", async () => {
+    const held = crate.upstream.hold();
+    const working = operate(visitor, [{ do: "log_in", user: "ada" }, { do: "wait" }, insert("b", 2)]);
+    await held.arrived;
+    crate.store.faults.always("refuse");
+    held.release();
+    const answer = await working;
+    assert.deepEqual([answer.status, issued(answer)], [503, 1], "the id before it is dead");
+    crate.store.faults.clear();
+    assert.deepEqual(await dataOf(visitor), { a: 1 });
+  });
+
   test("of a user that cannot be is refused, and leaves everything as it is", async () => {
     for (const user of ["", "x".repeat(256), { id: "a", name: "a", roles: ["a,b"] }]) {
       const { status, json, setCookies } = await operate(visitor, [{ do: "log_in", user }]);

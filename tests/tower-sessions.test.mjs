@@ -284,3 +284,30 @@ test("what cannot be read is an error without a word of it, and stays", async ()
   assert.match(answer.text, /a record of tower-sessions in the store cannot be read$/);
   assert.equal(await store.redis.get(key), '{"data": "a secret"}');
 });
+
+test("with the feature http, Cloakroom's own sessions take and answer axum's requests and responses", async () => {
+  const visitor = worker.visitor();
+  const first = await visitor.send("GET", "/own/count");
+  assert.deepEqual([first.status, first.text, first.setCookies.length], [200, "1", 1], first.text);
+  assert.equal(first.headers.get("cache-control"), "no-store");
+  const second = await visitor.send("GET", "/own/count?again=1");
+  assert.deepEqual([second.text, second.setCookies.length], ["2", 0]);
+  assert.match(String(second.headers.get("ratelimit")), /^"session";r=\d+;t=\d+$/);
+  assert.equal(second.headers.get("vary"), "Cookie");
+  const nobody = await visitor.send("GET", "/own/user");
+  assert.deepEqual([nobody.status, nobody.json.code], [401, "unauthenticated"]);
+  assert.equal((await visitor.send("POST", "/own/login")).setCookies.length, 1);
+  assert.equal((await visitor.send("GET", "/own/user")).text, "ann");
+  assert.equal((await visitor.send("GET", "/own/count")).text, "3", "a login carries the data over");
+  const limited = [];
+  for (let index = 0; index < 3; index += 1) limited.push(await visitor.send("GET", "/own/limited"));
+  assert.deepEqual(
+    limited.map(({ status }) => status),
+    [200, 200, 429],
+  );
+  assert.match(String(limited[2].headers.get("ratelimit")), /"few";r=0/);
+  const fresh = worker.visitor();
+  const cached = await fresh.send("GET", "/own/cached");
+  assert.equal(cached.headers.get("cache-control"), "no-store", "a cookie must not be cached for others");
+  assert.equal((await fresh.send("GET", "/own/cached")).headers.get("cache-control"), "public, max-age=60");
+});

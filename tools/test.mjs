@@ -61,6 +61,14 @@ const RUST = [
 
 /** @type {Check} */
 const BUILD = { name: "build", what: "the Worker", run: build };
+/** @type {Check} */
+const WORKERS = {
+  name: "rust-workers",
+  what: "Workers of others that use the crate",
+  run: async () => ({ ok: (await launch(process.execPath, ["tools/rust-workers.mjs"]).exited) === 0 }),
+};
+/** The files that start them. */
+const USES_WORKERS = /^(axum|crate-|example-worker|foreign-worker|tower-sessions)/;
 /** @type {Check} with those of what the build has written */
 const TSC = { name: "tsc", what: "the types in JavaScript hold", run: () => node("typescript/bin/tsc") };
 /** @type {Check} */
@@ -85,14 +93,20 @@ async function main(wanted) {
   const chosen = (checks) => checks.filter(({ name }) => name.includes(wanted));
 
   const together = files.filter((name) => !ALONE.test(name) && name.includes(wanted));
-  const afterwards = chosen([
-    TSC,
-    ...(together.length ? [{ name: wanted, what: together.join(", "), run: () => nodeTests(together) }] : []),
-    ...files
-      .filter((name) => ALONE.test(name))
-      .map((name) => ({ name, what: "npm start itself", run: () => nodeTests([name]) })),
-    DEPLOY,
-  ]);
+  const usesWorkers = together.some((name) => USES_WORKERS.test(name));
+  const afterwards = [
+    ...(usesWorkers ? [WORKERS] : []),
+    ...chosen([
+      TSC,
+      ...(together.length
+        ? [{ name: wanted, what: together.join(", "), run: () => nodeTests(together) }]
+        : []),
+      ...files
+        .filter((name) => ALONE.test(name))
+        .map((name) => ({ name, what: "npm start itself", run: () => nodeTests([name]) })),
+      DEPLOY,
+    ]),
+  ];
   const first = [chosen([PRETTIER]), chosen(RUST)];
   const builds = afterwards.length > 0 || BUILD.name.includes(wanted);
   if (!builds && !first.flat().length) {
@@ -170,7 +184,7 @@ async function cargo(...args) {
 
 /** The crate, and beside it the Workers that use it, which are packages of their own. @returns {Promise<Outcome>} */
 async function formatted() {
-  const rooms = ["examples", "tests/fixtures"];
+  const rooms = ["examples", "tests/fixtures", "bench/candidates"];
   const names = await Promise.all(
     rooms.map(async (room) => (await readdir(join(ROOT, room))).map((name) => join(room, name))),
   );

@@ -7,6 +7,7 @@ import { gzipSync } from "node:zlib";
 import { build } from "esbuild";
 import * as workerd from "workerd";
 import { freePort } from "../../tools/port.mjs";
+import { bundleRustWorker, useOwnVersions } from "../../tools/rust-worker.mjs";
 import { killPrograms, launch } from "../../tools/say.mjs";
 
 /** @typedef {import("../candidates.mjs").Candidate} Candidate */
@@ -47,10 +48,10 @@ export async function prepare(candidate, folder, store, { minify = true } = {}) 
   const home = join(folder, candidate.name);
   mkdirSync(home, { recursive: true });
   const wasm = [];
-  if (candidate.built) {
+  const built = candidate.rust ? await buildRust(candidate.name, candidate.rust) : candidate.built;
+  if (built) {
     // Copied, as somebody may build while this runs.
-    for (const file of ["index.js", "cloakroom_bg.wasm"])
-      copyFileSync(join(candidate.built, file), join(home, file));
+    for (const file of ["index.js", "cloakroom_bg.wasm"]) copyFileSync(join(built, file), join(home, file));
     wasm.push("cloakroom_bg.wasm");
   } else {
     await build({
@@ -107,6 +108,12 @@ const main :Workerd.Worker = (
       gzip: files.reduce((sum, file) => sum + gzipSync(file, { level: 9 }).length, 0),
     },
   };
+}
+
+/** @param {string} name @param {string} folder */
+async function buildRust(name, folder) {
+  await useOwnVersions(folder);
+  return bundleRustWorker({ folder, name: `bench-${name}` });
 }
 
 process.on("exit", killPrograms);

@@ -3,7 +3,7 @@
 
 use icu_properties::{
     CodePointMapData, CodePointSetData,
-    props::{CanonicalCombiningClass, DefaultIgnorableCodePoint, JoiningType},
+    props::{DefaultIgnorableCodePoint, JoiningType},
 };
 use sha2::{Digest, Sha256};
 
@@ -54,9 +54,10 @@ impl Name {
             return Some("a username does not begin with a mark that belongs to a letter before it");
         }
         let is_visible = |(at, character)| match character {
-            ZWNJ | ZWJ => {
-                self.shown.split_at_checked(at).is_some_and(|(before, rest)| is_joiner_allowed(before, rest))
-            }
+            ZWNJ | ZWJ => self
+                .shown
+                .split_at_checked(at)
+                .is_some_and(|(before, rest)| is_joiner_allowed(before, rest, host)),
             _ => !is_invisible(character),
         };
         if !self.shown.char_indices().all(is_visible) {
@@ -78,12 +79,9 @@ const LENGTH: &str = "a username has 1 to 128 characters";
 
 /// Whether a joiner, the first of `rest`, changes how the text is written (RFC 5892 appendices A.1 and A.2): it stands after
 /// a virama or, if it is a ZWNJ, between letters that would be joined.
-fn is_joiner_allowed(before: &str, rest: &str) -> bool {
-    let combining_class = CodePointMapData::<CanonicalCombiningClass>::new();
+fn is_joiner_allowed(before: &str, rest: &str, host: &impl Host) -> bool {
     let joining_type = CodePointMapData::<JoiningType>::new();
-    if before.chars().next_back().map(|last| combining_class.get(last))
-        == Some(CanonicalCombiningClass::Virama)
-    {
+    if before.chars().next_back().is_some_and(|last| is_virama(last, host)) {
         return true;
     }
     let type_of = |character: char| joining_type.get(character);
@@ -93,6 +91,17 @@ fn is_joiner_allowed(before: &str, rest: &str) -> bool {
     rest.starts_with(ZWNJ)
         && matches!(left, Some(JoiningType::LeftJoining | JoiningType::DualJoining))
         && matches!(right, Some(JoiningType::RightJoining | JoiningType::DualJoining))
+}
+
+/// Whether a character is a virama: of canonical combining class 9. Normalization sorts marks by their class, so that one of 9
+/// comes before one of 10, and behind one of 8.
+fn is_virama(character: char, host: &impl Host) -> bool {
+    const CLASS_8: char = '\u{3099}';
+    const CLASS_10: char = '\u{5b0}';
+    let sorted = |first: char, second: char| host.nfkc(&String::from_iter([first, second]));
+    ![CLASS_8, CLASS_10].contains(&character)
+        && sorted(CLASS_10, character) == String::from_iter([character, CLASS_10])
+        && sorted(character, CLASS_8) == String::from_iter([CLASS_8, character])
 }
 
 /// What is not drawn, has no meaning that everybody knows, or looks like a space and is none.
@@ -224,6 +233,14 @@ mod tests {
     fn who_has_such_a_name_already_can_log_in() {
         for text in ["a\u{2800}b", "\u{301}ada", "a\u{200b}b", "p\u{430}ypal"] {
             assert_eq!(folded(text).as_deref(), Ok(text));
+        }
+    }
+
+    #[test]
+    fn a_virama_is_what_has_the_combining_class_9() {
+        for character in char::MIN..=char::MAX {
+            let is_virama = unicode_normalization::char::canonical_combining_class(character) == 9;
+            assert_eq!(super::is_virama(character, &Machine), is_virama, "{character:?}");
         }
     }
 }

@@ -7,6 +7,9 @@ use crate::{
     http::{Code, Problem, Response},
 };
 
+/// The header that holds the ticket of a client without a cookie jar; empty when it has none any more.
+pub(crate) const TOKEN: &str = "Session-Token";
+
 impl<H: Host> Context<'_, H> {
     /// Whatever was not counted yet is counted; the outcome is a refusal if the request is over a limit.
     pub(crate) async fn settle(&self, mut outcome: Result<Response, Problem>) -> Result<Response, Problem> {
@@ -45,7 +48,7 @@ impl<H: Host> Context<'_, H> {
         let response = self.store.limiter.write_fields(response);
         let response =
             if has_failed && !needs_cookie { response } else { self.set_cookies(response, has_ended) };
-        response.header("Vary", "Cookie")
+        response.header("Vary", if self.is_bearer { "Cookie, Authorization" } else { "Cookie" })
     }
 
     /// Sets or removes the ticket's cookie and, after a write, the one for read-your-writes. Never with forward-auth: the
@@ -60,6 +63,14 @@ impl<H: Host> Context<'_, H> {
         let is_removed = matches!(change, CookieChange::Remove);
         if is_removed && !self.may_remove_cookie() {
             return response;
+        }
+        if self.is_bearer {
+            // No other cookie of ours concerns a client without a cookie jar.
+            return match change {
+                CookieChange::Unchanged => response,
+                CookieChange::Set(ticket) => response.header(TOKEN, ticket.seal(&config.keyring)),
+                CookieChange::Remove => response.header(TOKEN, ""),
+            };
         }
         match change {
             CookieChange::Unchanged => {}

@@ -10,6 +10,7 @@ use std::{
     pin::Pin,
 };
 
+pub(crate) use self::answer::TOKEN;
 use self::tickets::{Tickets, find_tickets};
 use crate::{
     account::{Account, Accounts, KnownDevice, name::Name},
@@ -39,6 +40,8 @@ pub struct Context<'a, H> {
     pub param: String,
     /// Whether another site's page makes the visitor's browser look: without a cookie, and counted for nobody.
     pub(crate) is_foreign_read: bool,
+    /// Whether the ticket travels in `Authorization` and `Session-Token`: the client has no cookie jar.
+    pub(crate) is_bearer: bool,
     /// The store, which counts the request in its first call.
     pub store: CountingStore<'a, H>,
     tickets: Tickets<'a>,
@@ -68,7 +71,8 @@ impl<'a, H: Host> Context<'a, H> {
         if is_foreign_read {
             request.ignore_cookie();
         }
-        let tickets = find_tickets(app, &request, now);
+        let is_bearer = config.has_bearer && request.wants_bearer();
+        let tickets = find_tickets(app, &request, is_bearer);
         let (sync_cookie, sync_keyring) = &config.sync;
         let sync_token =
             sync_cookie.values(request.cookie()).find_map(|value| sync::open(value, sync_keyring, now));
@@ -79,12 +83,25 @@ impl<'a, H: Host> Context<'a, H> {
             request,
             param: String::new(),
             is_foreign_read,
+            is_bearer,
             tickets,
             store: CountingStore::new(store, limiter, config.limits.fails_open),
             cookie_change: RefCell::new(CookieChange::Unchanged),
             has_logged_out: Cell::new(false),
             began: Cell::new(now),
         }
+    }
+
+    /// Refuses a request with a ticket in its cookie and another in `Authorization`: which one is meant?
+    pub(crate) fn check_transport(&self) -> Result<(), Problem> {
+        let (config, request) = (&self.app.config, &self.request);
+        let has_both = config.has_bearer
+            && config.cookie.values(request.cookie()).next().is_some()
+            && request.bearer().is_some_and(|text| Ticket::has_form(&text));
+        if !has_both {
+            return Ok(());
+        }
+        Err(Problem::bad_request("the ticket is both in the cookie and in Authorization: send one of them"))
     }
 
     /// A cookie that holds no ticket for a session is removed.
@@ -180,9 +197,10 @@ impl<'a, H: Host> Context<'a, H> {
         }
     }
 
-    /// What decides about a request that changes something is the primary's.
+    /// What decides about a request that changes something is the primary's. So is what a client without a cookie jar reads: it
+    /// cannot say what it has written.
     fn source(&self) -> Source {
-        if self.request.method.is_safe() { Source::Any } else { Source::Primary }
+        if self.request.method.is_safe() && !self.is_bearer { Source::Any } else { Source::Primary }
     }
 
     /// The session. 401 if there is none.

@@ -8,13 +8,13 @@ use crate::{
     host::Host,
     http::Request,
     ticket::{Rejected, Ticket, Verified},
-    time::Time,
 };
 
 /// How many dead tickets of one request are looked at: each costs a call, until this isolate knows that it is dead.
 const MAX_DEAD_TICKETS: usize = 8;
 
-/// What the request's cookies hold. There may be several of our name: of another path, or set by another host of the domain.
+/// What the request's cookies hold, or its `Authorization`. There may be several cookies of our name: of another path, or set by
+/// another host of the domain.
 #[derive(Default)]
 pub(super) struct Tickets<'a> {
     /// The verified tickets that may lead to a session, the latest first.
@@ -60,28 +60,43 @@ impl<'a, H: Host> Context<'a, H> {
 }
 
 /// The tickets that came with the request: without those that are known to be dead.
-pub(super) fn find_tickets<'a, H: Host>(app: &'a App<H>, request: &Request<'_>, now: Time) -> Tickets<'a> {
-    let (mut tickets, cookie, header) = (Tickets::default(), &app.config.cookie, request.cookie());
-    let values: [Vec<_>; 2] =
-        [cookie.values(header).collect(), cookie.values_of_joined_lines(header).collect()];
-    for values in values {
-        let mut latest_first = Vec::new();
-        for value in values {
-            match Ticket::open(value, &app.config.keyring, now) {
-                Ok(found) if app.isolate.is_dead(&found.ticket.id.handle()) => tickets.has_useless = true,
-                Ok(found) => {
-                    let is_later = |other: &Verified<'_>| other.ticket.issued >= found.ticket.issued;
-                    latest_first.insert(latest_first.partition_point(is_later), found);
-                }
-                Err(Rejected::UnknownKey) => tickets.has_unknown_key = true,
-                Err(_) => tickets.has_useless = true,
-            }
-        }
-        tickets.verified.append(&mut latest_first);
+pub(super) fn find_tickets<'a, H: Host>(
+    app: &'a App<H>,
+    request: &Request<'_>,
+    is_bearer: bool,
+) -> Tickets<'a> {
+    let mut tickets = Tickets::default();
+    if is_bearer {
+        // Whatever is no ticket is for somebody else.
+        let bearer = request.bearer().filter(|text| Ticket::has_form(text));
+        tickets.add(app, bearer.iter().map(String::as_str));
+    } else {
+        let (cookie, header) = (&app.config.cookie, request.cookie());
+        tickets.add(app, cookie.values(header));
+        tickets.add(app, cookie.values_of_joined_lines(header));
     }
     if tickets.has_unknown_key && app.isolate.is_first_unknown_key() {
         app.host.log(&"a ticket is signed with a secret that SESSION_SECRET does not hold: if one is being replaced, add the \
             new one behind the old one in every isolate first, and only then put it in front");
     }
     tickets
+}
+
+impl<'a> Tickets<'a> {
+    /// Adds the tickets of these values, behind those that are there, the latest first.
+    fn add<'v, H: Host>(&mut self, app: &'a App<H>, values: impl Iterator<Item = &'v str>) {
+        let (now, first) = (app.host.now(), self.verified.len());
+        for value in values {
+            match Ticket::open(value, &app.config.keyring, now) {
+                Ok(found) if app.isolate.is_dead(&found.ticket.id.handle()) => self.has_useless = true,
+                Ok(found) => {
+                    let is_later = |other: &Verified<'_>| other.ticket.issued >= found.ticket.issued;
+                    let added = self.verified.get(first..).unwrap_or_default();
+                    self.verified.insert(first + added.partition_point(is_later), found);
+                }
+                Err(Rejected::UnknownKey) => self.has_unknown_key = true,
+                Err(_) => self.has_useless = true,
+            }
+        }
+    }
 }

@@ -174,7 +174,7 @@ fn a_free_form_member_is_kept_as_it_is() {
 }
 
 /// Names and strings that might mean something to somebody.
-fn text() -> impl Strategy<Value = String> {
+pub(crate) fn text() -> impl Strategy<Value = String> {
     let odd = [
         RAW_VALUE,
         NUMBER,

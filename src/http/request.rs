@@ -219,6 +219,14 @@ impl<'a> Request<'a> {
         is_bearer.then(|| credentials.to_owned())
     }
 
+    /// Whether it is of a client without a cookie jar that wants its ticket in `Session-Token`: `Session-Transport: bearer`, and
+    /// nothing that only a browser or a cookie jar sends.
+    pub(crate) fn wants_bearer(&self) -> bool {
+        let is_absent = |name| self.headers.get(name).is_none();
+        self.header("session-transport").eq_ignore_ascii_case("bearer")
+            && ["cookie", "origin", "sec-fetch-site"].into_iter().all(is_absent)
+    }
+
     /// Refuses a body that no route could read: compressed, too large, incomplete.
     pub(crate) fn check_body(&self) -> Result<(), Problem> {
         if matches!(self.body, Body::None) {

@@ -160,7 +160,11 @@ impl From<worker::Error> for Error {
 /// So that `?` works in a function with `worker::Result`. Its text is for the log.
 impl From<Error> for worker::Error {
     fn from(error: Error) -> Self {
-        let text = error.to_string();
+        // With `respond_with_errors` the text is what the client sees; the faults are logged already.
+        let text = match error.code() {
+            Some(Code::Misconfigured) => Problem::misconfigured().detail.into_owned(),
+            _ => error.to_string(),
+        };
         let problem = match error.into_problem() {
             Ok(problem) => problem,
             Err(error) => return error,

@@ -35,7 +35,9 @@ pub struct Allowance {
 
 impl<'s> Limit<'s> {
     pub(super) fn new(session: &'s Session, name: &str, quota: &str) -> Self {
-        let policy = name.parse().and_then(|name| Ok((name, quota.parse()?)));
+        const FORM: &str =
+            "a limit is COUNT/WINDOW, like \"20/1m\", with a count from 1 and a window from 1s to 31d";
+        let policy = name.parse().and_then(|name| Ok((name, quota.parse().map_err(|_| FORM)?)));
         Self { subject: session.subject(), session, policy, cost: 1 }
     }
 

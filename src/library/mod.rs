@@ -5,6 +5,7 @@ mod border;
 mod data;
 mod error;
 mod limit;
+mod members;
 mod session;
 
 use std::cell::OnceCell;
@@ -93,6 +94,25 @@ impl Sessions {
 
     /// Answers a request as the deployed service does: its routes below `base_path` (docs/api.md), problems and preflights. For a
     /// Worker that has both, these routes and handlers of its own. A call of it brings the accounts' code into the Worker.
+    ///
+    /// **These routes show the visitor all data of the session, and `PATCH …/session/data` changes all of it.** What handlers
+    /// rely on (the `state` of a login, a price, who is being helped) is not safe there then: keep that path from this
+    /// function, or those values elsewhere.
+    ///
+    /// ```no_run
+    /// # use cloakroom::Sessions;
+    /// # use worker::{Context, Env, Request, Response, Result};
+    /// # async fn fetch(request: Request, env: Env, context: Context) -> Result<Response> {
+    /// match request.path().as_str() {
+    ///     "/auth/session/data" => Response::error("There is nothing here.", 404),
+    ///     path if path.starts_with("/auth/") => match Sessions::from_env(&env) {
+    ///         Ok(sessions) => Ok(sessions.serve(request.inner(), &context).await.into()),
+    ///         Err(error) => error.into_response(),
+    ///     },
+    ///     _ => Sessions::handle(&request, &env, &context, async |_| Ok(Response::ok("mine")?)).await,
+    /// }
+    /// # }
+    /// ```
     pub async fn serve(&self, request: &web_sys::Request, context: &Context) -> web_sys::Response {
         let app = self.app;
         app.host.refresh_clock();

@@ -116,12 +116,12 @@ impl<'a, H: Host> CountingStore<'a, H> {
         // 2. Counted.
         let memory = self.limiter.memory();
         let now = memory.store_time(sent);
-        let mut keys = self.limiter.window_keys(now);
+        let mut keys = self.limiter.take_due(now);
         let mut outcome = self.send_counting(batch.clone(), &keys, deadline).await;
         // 3. Counted again, if the store's clock shows that it is another window.
         let corrected = memory.store_time(sent);
         if outcome.is_ok() && corrected != now {
-            let right = self.limiter.window_keys(corrected);
+            let right = self.limiter.keys_at(&keys, corrected);
             if keys.iter().zip(&right).any(|(keys, right)| keys.current != right.current) {
                 for WindowKeys { current, window, cost, .. } in keys.iter().filter(|keys| keys.cost > 0) {
                     memory.refund(current, *cost, window.ttl());
@@ -154,7 +154,7 @@ impl<'a, H: Host> CountingStore<'a, H> {
         for WindowKeys { current, window, .. } in keys.iter().filter(|keys| keys.cost > 0) {
             memory.ensure_ttl(current, window.ttl());
         }
-        self.limiter.abandon();
+        self.limiter.abandon(&keys);
         if !self.fails_open {
             return Err(failure);
         }

@@ -24,7 +24,7 @@ pub use self::{
     memory::{Memory, apply_corrections},
     own_name::OwnName,
     quota::Quota,
-    rate_limiter::{OwnState, RateLimiter, Refusal},
+    rate_limiter::{Asked, OwnState, RateLimiter, Refusal},
     route::{By, Pattern},
     subject::Subject,
 };

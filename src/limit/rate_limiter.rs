@@ -1,7 +1,11 @@
 //! The rate limits that apply to one request, and what became of them. Knows no store: [`super::CountingStore`] asks
 //! for the windows' keys, counts in them, and hands the counts back.
 
-use std::{borrow::Cow, cell::RefCell, time::Duration};
+use std::{
+    borrow::Cow,
+    cell::{Cell, RefCell},
+    time::Duration,
+};
 
 use super::{
     LOGIN_LIMITS, Memory, OwnName, Policy, Quota, Subject,
@@ -22,11 +26,19 @@ pub struct RateLimiter<'a> {
     memory: &'a Memory,
     key_prefix: &'a str,
     charges: RefCell<Vec<Charge>>,
+    /// How many were added: their ids.
+    added: Cell<usize>,
 }
+
+/// One asking of an application's own limit.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Asked(usize);
 
 /// One limit that applies to the request.
 #[derive(Debug)]
 struct Charge {
+    /// No other charge of the request has it.
+    id: usize,
     name: Cow<'static, str>,
     quota: Quota,
     /// The counter's key without its window.
@@ -34,7 +46,7 @@ struct Charge {
     /// How much of the quota the request takes; nothing if it only looks.
     cost: u32,
     kind: Kind,
-    /// Whether the request was not counted in it yet.
+    /// Whether the request was not counted in it yet, and no call that does so is under way.
     is_due: bool,
     verdict: Option<Verdict>,
     /// The counter that holds it, and how long that counter is kept.
@@ -78,6 +90,8 @@ pub struct OwnState {
 /// The counters of one charge at one moment.
 #[derive(Debug)]
 pub(super) struct WindowKeys {
+    /// Whose they are.
+    charge: usize,
     pub(super) window: Window,
     pub(super) previous: String,
     pub(super) current: String,
@@ -100,7 +114,7 @@ pub(super) struct Counts {
 impl<'a> RateLimiter<'a> {
     /// A limiter without limits yet.
     pub fn new(memory: &'a Memory, key_prefix: &'a str) -> Self {
-        Self { memory, key_prefix, charges: RefCell::default() }
+        Self { memory, key_prefix, charges: RefCell::default(), added: Cell::default() }
     }
 
     /// Adds a limit, unless it is switched off. Of several that refuse, the one added first is named.
@@ -109,24 +123,30 @@ impl<'a> RateLimiter<'a> {
         let counter = [self.key_prefix, "limit:", &name, ":", &subject.to_string()].concat();
         let is_ticket = matches!(subject, Subject::Session(_) | Subject::User(_));
         let kind = if is_ticket { Kind::Ticket } else { Kind::Request };
-        self.charges.borrow_mut().push(Charge::new(name, quota, counter, 1, kind));
+        self.charges.borrow_mut().push(Charge::new(self.next_id(), name, quota, counter, 1, kind));
     }
 
     /// Adds a limit of the application's own, to be counted by the next call to the store
-    /// ([`super::CountingStore::count`] makes one). It refuses no request: [`Self::check_one`] and [`Self::state`] tell
-    /// what became of it. `cost`: how much of the quota this takes, all or nothing; 0 only looks. A cost over the quota's
+    /// ([`super::CountingStore::count`] makes one). It refuses no request: [`Self::check_asked`] and [`Self::state`] tell
+    /// what became of it, also while others are asked at the same time. `cost`: how much of the quota this takes, all or nothing; 0 only looks. A cost over the quota's
     /// count is always refused, without a call. Asked twice, it counts twice.
     ///
     /// Its counter shares its name with none of ours. Limits of one name and subject share it also if their quotas
     /// differ, in a window of the same length.
-    pub fn add_own(&self, name: OwnName, quota: Quota, subject: Subject, cost: u32) {
+    pub fn add_own(&self, name: OwnName, quota: Quota, subject: Subject, cost: u32) -> Asked {
         let name = String::from(name);
         let counter = [self.key_prefix, "limit:own:", &name, ":", &subject.to_string()].concat();
-        let mut charge = Charge::new(name.into(), quota, counter, cost, Kind::Own);
+        let id = self.next_id();
+        let mut charge = Charge::new(id, name.into(), quota, counter, cost, Kind::Own);
         if cost > quota.count.get() {
             charge.refuse(quota.window);
         }
         self.charges.borrow_mut().push(charge);
+        Asked(id)
+    }
+
+    fn next_id(&self) -> usize {
+        self.added.replace(self.added.get() + 1)
     }
 
     /// Refuses a caller whom this isolate knows to be over a limit, without a call to the store. Own limits that are
@@ -153,16 +173,15 @@ impl<'a> RateLimiter<'a> {
         refusal.map_or(Ok(()), Err)
     }
 
-    /// Whether the application's own limit of this name has refused the request when it was last asked. Passes also if it
-    /// was not asked, or could not be counted.
-    pub fn check_one(&self, name: &str) -> Result<(), Refusal> {
-        self.last_own(name, Charge::refusal).map_or(Ok(()), Err)
+    /// Whether the application's own limit has refused the request. Passes also if it could not be counted.
+    pub fn check_asked(&self, asked: Asked) -> Result<(), Refusal> {
+        self.read_asked(asked, Charge::refusal).map_or(Ok(()), Err)
     }
 
-    /// What became of asking the application's own limit of this name the last time. `None` if it was not asked, or could
-    /// not be counted (`store.on_failure = "open"`).
-    pub fn state(&self, name: &str) -> Option<OwnState> {
-        self.last_own(name, |charge| {
+    /// What became of asking the application's own limit. `None` if it was not counted, or could not be
+    /// (`store.on_failure = "open"`).
+    pub fn state(&self, asked: Asked) -> Option<OwnState> {
+        self.read_asked(asked, |charge| {
             let quota = charge.quota;
             let state = match charge.verdict? {
                 Verdict::Passed { remaining, reset } => {
@@ -176,9 +195,8 @@ impl<'a> RateLimiter<'a> {
         })
     }
 
-    fn last_own<T>(&self, name: &str, read: impl Fn(&Charge) -> Option<T>) -> Option<T> {
-        let charges = self.charges.borrow();
-        charges.iter().rev().find(|charge| charge.kind == Kind::Own && charge.name == name).and_then(read)
+    fn read_asked<T>(&self, Asked(id): Asked, read: impl Fn(&Charge) -> Option<T>) -> Option<T> {
+        self.charges.borrow().iter().find(|charge| charge.id == id).and_then(read)
     }
 
     /// Gives back what the request was counted in these limits: they do not concern it after all.
@@ -231,41 +249,52 @@ impl<'a> RateLimiter<'a> {
         self.charges.borrow().iter().any(|charge| charge.is_due)
     }
 
-    /// The counters of what is due, at this moment of the store's clock.
-    pub(super) fn window_keys(&self, now: Time) -> Vec<WindowKeys> {
-        let charges = self.charges.borrow();
-        charges
-            .iter()
-            .filter(|charge| charge.is_due)
-            .map(|charge| charge.window_keys(self.memory, now))
-            .collect()
+    /// The counters of what is due, at this moment of the store's clock. A call with them is on its way: it is due for no other
+    /// call, and [`Self::record_outcome`] or [`Self::abandon`] takes them.
+    pub(super) fn take_due(&self, now: Time) -> Vec<WindowKeys> {
+        let mut charges = self.charges.borrow_mut();
+        let due = charges.iter_mut().filter(|charge| charge.is_due);
+        due.map(|charge| {
+            charge.is_due = false;
+            charge.window_keys(self.memory, now)
+        })
+        .collect()
     }
 
-    /// Judges the request by the counts of what was due, and records that it is counted. A refused request counts for
-    /// nothing: its counts are given back, and who is over a limit is remembered. An own limit that refuses gives back
-    /// its own counts alone, and keeps those that let the application go on.
+    /// The counters of the same limits at another moment.
+    pub(super) fn keys_at(&self, keys: &[WindowKeys], now: Time) -> Vec<WindowKeys> {
+        let charges = self.charges.borrow();
+        let is_meant = |charge: &&Charge| keys.iter().any(|keys| keys.charge == charge.id);
+        charges.iter().filter(is_meant).map(|charge| charge.window_keys(self.memory, now)).collect()
+    }
+
+    /// Judges the request by these counts. A refused request counts for nothing: its counts are given back, and who is over a
+    /// limit is remembered. An own limit that refuses gives back its own counts alone, and keeps those that let the application
+    /// go on.
     pub(super) fn record_outcome(&self, keys: &[WindowKeys], counts: &[Counts], now: Time) {
         let mut charges = self.charges.borrow_mut();
-        for ((charge, keys), counts) in
-            charges.iter_mut().filter(|charge| charge.is_due).zip(keys).zip(counts)
-        {
+        for (keys, counts) in keys.iter().zip(counts) {
+            let Some(charge) = charges.iter_mut().find(|charge| charge.id == keys.charge) else { continue };
             charge.judge(&keys.window, *counts, self.memory, now);
             charge.counted = (charge.cost > 0).then(|| (keys.current.clone(), keys.window.ttl()));
         }
         drop(charges);
         let is_refused = self.check().is_err();
         self.refund_where(|charge| match charge.kind {
-            Kind::Own => charge.is_due && (is_refused || charge.refusal().is_some()),
+            Kind::Own => {
+                let is_new = keys.iter().any(|keys| keys.charge == charge.id);
+                is_new && (is_refused || charge.refusal().is_some())
+            }
             _ => is_refused,
         });
-        self.set_counted();
     }
 
-    /// The request cannot be counted: nothing is due any more, and nothing is known of what was.
-    pub(super) fn abandon(&self) {
-        for charge in self.charges.borrow_mut().iter_mut().filter(|charge| charge.is_due) {
-            charge.verdict = None;
-            charge.is_due = false;
+    /// The request cannot be counted: nothing is known of what was sent.
+    pub(super) fn abandon(&self, keys: &[WindowKeys]) {
+        for charge in self.charges.borrow_mut().iter_mut() {
+            if keys.iter().any(|keys| keys.charge == charge.id) {
+                charge.verdict = None;
+            }
         }
     }
 
@@ -290,8 +319,8 @@ impl<'a> RateLimiter<'a> {
 }
 
 impl Charge {
-    fn new(name: Cow<'static, str>, quota: Quota, counter: String, cost: u32, kind: Kind) -> Self {
-        Self { name, quota, counter, cost, kind, is_due: true, verdict: None, counted: None }
+    fn new(id: usize, name: Cow<'static, str>, quota: Quota, counter: String, cost: u32, kind: Kind) -> Self {
+        Self { id, name, quota, counter, cost, kind, is_due: true, verdict: None, counted: None }
     }
 
     /// Refuses without a call to the store.
@@ -363,7 +392,7 @@ impl Charge {
         let current = key(window.index);
         let is_open = memory.is_open(&current);
         let (previous, next) = (key(window.index.wrapping_sub(1)), key(window.index + 1));
-        WindowKeys { window, previous, current, next, is_open, cost: self.cost }
+        WindowKeys { charge: self.id, window, previous, current, next, is_open, cost: self.cost }
     }
 }
 

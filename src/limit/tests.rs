@@ -33,9 +33,9 @@ fn name(text: &str) -> OwnName {
 
 /// Asks the limit "search" of 10 in a minute.
 async fn ask(store: &CountingStore<'_, FakeHost>, cost: u32) -> Result<OwnState, Failure> {
-    store.limiter.add_own(name("search"), quota("10/1m"), ALICE, cost);
+    let asked = store.limiter.add_own(name("search"), quota("10/1m"), ALICE, cost);
     store.count().await?;
-    Ok(store.limiter.state("search").expect("counted"))
+    Ok(store.limiter.state(asked).expect("counted"))
 }
 
 struct Stage {
@@ -119,7 +119,7 @@ fn a_look_takes_nothing_and_costs_no_command_of_its_own() {
     let store = request(&stage.host, &other);
     let state = run(&stage.network, ask(&store, 0)).expect("an answer");
     assert!((state.remaining, state.is_refused) == (0, false) && !state.reset.is_zero());
-    assert!(store.check().is_ok() && store.limiter.check_one("search").is_ok());
+    assert!(store.check().is_ok());
 }
 
 #[test]
@@ -145,8 +145,9 @@ fn a_refusal_says_which_limit_and_what_it_had_room_for() {
         let stage = Stage::new(1);
         stage.ask(10);
         let store = request(&stage.host, &stage.isolate);
-        run(&stage.network, ask(&store, cost)).expect("an answer");
-        let problem = crate::http::Problem::from(store.limiter.check_one("search").expect_err("refused"));
+        let asked = store.limiter.add_own(name("search"), quota("10/1m"), ALICE, cost);
+        run(&stage.network, store.count()).expect("an answer");
+        let problem = crate::http::Problem::from(store.limiter.check_asked(asked).expect_err("refused"));
         assert!(problem.detail.starts_with(detail), "{}", problem.detail);
     }
 }
@@ -168,7 +169,7 @@ fn an_own_limit_that_refuses_gives_nothing_else_back_and_stops_no_other_call() {
         assert_eq!(written.is_ok(), Ok(true));
     });
     stage.correct();
-    assert!(store.check().is_ok() && store.limiter.check_one("search").is_err());
+    assert!(store.check().is_ok());
     for (counter, count) in
         [("limit:ip:", 1), ("limit:session:", 1), ("limit:mint:", 1), ("limit:own:search:", 10)]
     {
@@ -205,12 +206,12 @@ fn no_own_limit_shares_a_counter_or_a_state_with_one_of_ours() {
     let store = request(&stage.host, &stage.isolate);
     store.limiter.add("search", Some(quota("10/1m")), ALICE);
     run(&stage.network, store.count()).expect("counted");
-    assert_eq!((store.limiter.state("search"), store.limiter.check_one("search").is_ok()), (None, true));
-    store.limiter.add_own(name("search"), quota("10/1m"), ALICE, 1);
+    let asked = store.limiter.add_own(name("search"), quota("10/1m"), ALICE, 1);
+    assert_eq!((store.limiter.state(asked), store.limiter.check_asked(asked).is_ok()), (None, true));
     run(&stage.network, store.count()).expect("counted");
     store.limiter.withdraw("search");
     store.limiter.withdraw_ticket();
-    assert_eq!(store.limiter.state("search").map(|state| state.remaining), Some(9));
+    assert_eq!(store.limiter.state(asked).map(|state| state.remaining), Some(9));
     stage.correct();
     assert_eq!(stage.sum("limit:own:search:AQEBAQEB:"), 1);
 }
@@ -232,16 +233,42 @@ fn a_limit_asked_twice_counts_twice_and_is_shown_once_with_its_latest_state() {
 }
 
 #[test]
+fn limits_that_one_request_asks_at_once_are_judged_each_by_its_own_counts() {
+    for seed in 0..50 {
+        let stage = Stage::new(seed);
+        let store = request(&stage.host, &stage.isolate);
+        let passed = Cell::new(0);
+        let ask = |subject: &'static str, expected: u32| {
+            let (store, passed) = (&store, &passed);
+            Box::pin(async move {
+                let asked =
+                    store.limiter.add_own(name("search"), quota("10/1m"), Subject::named(subject), expected);
+                store.count().await.expect("an answer");
+                let state = store.limiter.state(asked).expect("counted");
+                assert_eq!(state.is_refused, store.limiter.check_asked(asked).is_err());
+                passed.set(passed.get() + if state.is_refused { 0 } else { expected });
+            }) as _
+        };
+        // Of Ada's only one fits, beside all of Bob's.
+        let asked = vec![ask("ada", 6), ask("bob", 1), ask("ada", 6), ask("bob", 2), ask("ada", 11)];
+        interleave(&stage.network, asked);
+        assert_eq!(passed.get(), 9, "{seed}");
+        stage.correct();
+        assert_eq!(stage.sum("limit:own:"), 9, "{seed}");
+    }
+}
+
+#[test]
 fn a_quota_that_refuses_says_nothing_of_a_larger_one_of_the_same_name() {
     let stage = Stage::new(1);
     stage.ask(10);
     assert_eq!(stage.ask(1), (0, true));
     stage.correct();
     let store = request(&stage.host, &stage.isolate);
-    store.limiter.add_own(name("search"), quota("100/1m"), ALICE, 1);
+    let asked = store.limiter.add_own(name("search"), quota("100/1m"), ALICE, 1);
     run(&stage.network, store.count()).expect("counted");
     assert_eq!(
-        store.limiter.state("search").map(|state| (state.remaining, state.is_refused)),
+        store.limiter.state(asked).map(|state| (state.remaining, state.is_refused)),
         Some((89, false))
     );
 }
@@ -308,9 +335,9 @@ fn a_limit_that_could_not_be_counted_is_an_error_or_without_a_state() {
         let store = Store::new(&stage.host, TIMEOUT, String::new());
         let store = CountingStore::new(store, RateLimiter::new(&stage.isolate.limits, ""), fails_open);
         stage.network.script.borrow_mut().push_back(Some(Fault::Dropped));
-        store.limiter.add_own(name("search"), quota("10/1m"), ALICE, 1);
+        let asked = store.limiter.add_own(name("search"), quota("10/1m"), ALICE, 1);
         let outcome = run(&stage.network, store.count());
         assert_eq!(outcome, if fails_open { Ok(()) } else { Err(Failure::Unreachable) });
-        assert_eq!(store.limiter.state("search"), None);
+        assert_eq!(store.limiter.state(asked), None);
     }
 }

@@ -190,7 +190,7 @@ fn check_new_password(field: &str, password: &Password, name: &Name) -> Result<(
     }
 }
 
-/// Adds the cookie by which the account knows the device from now on.
+/// Adds the cookie by which the account knows the device from now on, if the client keeps cookies.
 fn add_device_cookie<H: Host>(
     cx: &Context<'_, H>,
     response: Response,
@@ -198,6 +198,9 @@ fn add_device_cookie<H: Host>(
     account: &Account,
     name: &Name,
 ) -> Response {
+    if cx.is_bearer {
+        return response;
+    }
     let (cookie, keyring) = &cx.app.config.device;
     let device = KnownDevice::new(name.tag(), account.password_tag(), device, &cx.app.host);
     match device.sign(keyring) {

@@ -111,15 +111,17 @@ impl<H: Host> Sessions<'_, H> {
         }
     }
 
-    /// Ends the session with this handle, if it is this user's; with `None`, whoever's it is.
-    pub async fn end_by_handle(&self, handle: &Handle, user: Option<&UserTag>) -> Result<(), Error> {
+    /// Ends the session with this handle, if it is this user's; with `None`, whoever's it is. Returns its newest handle.
+    pub async fn end_by_handle(&self, handle: &Handle, user: Option<&UserTag>) -> Result<Handle, Error> {
         let stored = self.find(handle).await?;
         let owner = stored.record.user.as_ref().map(User::tag);
         if user.is_some() && owner.as_ref() != user {
             return Err(Error::NotFound);
         }
         self.isolate.count("revocations", self.host.now());
-        self.end_stored(&owner.unwrap_or_default(), stored).await
+        let newest = stored.handle;
+        self.end_stored(&owner.unwrap_or_default(), stored).await?;
+        Ok(newest)
     }
 
     /// Ends a session that was found, whatever is in flight.

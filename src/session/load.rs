@@ -288,7 +288,7 @@ impl<H: Host> Sessions<'_, H> {
             return Ok(None);
         }
         match self.end_by_handle(&head.to, None).await {
-            Ok(()) => {
+            Ok(_) => {
                 self.host.log(&format_args!(
                     "session {} was ended: an old id of it was used after its grace (reuse detected)",
                     head.to

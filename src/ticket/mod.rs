@@ -114,6 +114,12 @@ impl Ticket {
         base64url::encode(&bytes)
     }
 
+    /// Whether this may be the text of a ticket, by its form alone.
+    pub fn has_form(text: &str) -> bool {
+        text.len() == TEXT_LEN
+            && base64url::decode_array::<TICKET_LEN>(text).is_some_and(|[version, ..]| version == VERSION)
+    }
+
     /// Verifies a cookie's value: its form, then its MAC, then its end.
     pub fn open<'a>(text: &str, keyring: &'a Keyring, now: Time) -> Result<Verified<'a>, Rejected> {
         // 1. The form.

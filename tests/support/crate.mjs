@@ -7,7 +7,7 @@ import { createServer } from "node:http";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { startLocalStore } from "../../tools/local-store/index.mjs";
-import { buildRustWorker, startRustWorker } from "./rust-worker.mjs";
+import { buildFixture, buildRustWorker, startRustWorker } from "./rust-worker.mjs";
 import { NO_LIMITS, randomSecret } from "./worker.mjs";
 
 /** @typedef {import("./visitor.mjs").Visitor} Visitor */
@@ -87,7 +87,9 @@ export async function startCrateWorkers({
   settings,
   bindings = (upstream) => ({ UPSTREAM: upstream }),
 }) {
-  const built = await buildRustWorker({ folder, name });
+  const built = await (folder === EXAMPLE
+    ? buildRustWorker({ folder, name, args: ["--locked"] })
+    : buildFixture({ folder, name }));
   const [store, upstream] = await Promise.all([startLocalStore(), startUpstream()]);
   const shared = { SESSION_SECRET: randomSecret(), ...bindings(upstream.url) };
   /**

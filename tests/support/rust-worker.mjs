@@ -1,22 +1,12 @@
-/**
- * A Rust Worker of somebody else's that uses Cloakroom: what `worker-build` makes of it, without what `worker-build`
- * downloads.
- */
-import { execFile } from "node:child_process";
-import { readdir, readFile } from "node:fs/promises";
+/** A Rust Worker of somebody else's that uses Cloakroom: built, and started in Miniflare. */
+import { readdir } from "node:fs/promises";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
-import { promisify } from "node:util";
 import { Log, LogLevel, Miniflare } from "miniflare";
+import { compile, TARGET, useOwnVersions, writeBorder } from "../../tools/rust-worker.mjs";
 import { Visitor } from "./visitor.mjs";
 import { randomSecret } from "./worker.mjs";
 
 /** @typedef {Awaited<ReturnType<typeof buildRustWorker>>} RustWorker */
-
-const run = promisify(execFile);
-const root = fileURLToPath(new URL("../..", import.meta.url));
-/** Shared by all of them and by all runs, so that only the first one takes long. */
-const target = join(root, "target/foreign");
 
 /** The entry that `worker-build` would write, with the Worker's `#[event(fetch)]`; and a clock that a test can move. */
 const ENTRY = `
@@ -50,13 +40,12 @@ const ENTRY = `
  * @param {object} options
  * @param {string} options.folder  where its Cargo.toml is
  * @param {string} options.name  of what is built; two builds of one Worker need two
- * @param {boolean} [options.release]
  * @param {string[]} [options.args]  more arguments for `cargo build`
  * @param {string} [options.entry]  the text of its entry, if it has one of its own
  */
-export async function buildRustWorker({ folder, name, release = false, args = [], entry = ENTRY }) {
-  const out = join(target, "worker", name);
-  await bindgen(await compile(folder, release ? ["--release", ...args] : args), out);
+export async function buildRustWorker({ folder, name, args = [], entry = ENTRY }) {
+  const out = join(TARGET, "worker", name);
+  await writeBorder(await compile(folder, args), out);
   return {
     /** With its JavaScript and its wasm: `cloakroom.js`, `cloakroom_bg.wasm`. */
     folder: out,
@@ -70,6 +59,16 @@ export async function buildRustWorker({ folder, name, release = false, args = []
       ];
     },
   };
+}
+
+/**
+ * The same for a Worker of the tests' own: with the versions that Cloakroom itself is built with, without a look at a
+ * registry.
+ * @param {Parameters<typeof buildRustWorker>[0]} options
+ */
+export async function buildFixture(options) {
+  await useOwnVersions(options.folder);
+  return buildRustWorker(options);
 }
 
 /**
@@ -116,41 +115,4 @@ export async function startRustWorker(built, { store, settings = {}, secrets = {
     moveClock: async (milliseconds) => (await fetch(`${url}/test/clock?by=${milliseconds}`)).text(),
     stop: () => miniflare.dispose(),
   };
-}
-
-/**
- * @param {string} folder
- * @param {string[]} args
- * @returns {Promise<string>} The wasm.
- */
-async function compile(folder, args) {
-  const { stdout } = await run(
-    "cargo",
-    [
-      "build",
-      "--quiet",
-      "--target",
-      "wasm32-unknown-unknown",
-      "--message-format",
-      "json-render-diagnostics",
-      ...args,
-    ],
-    { cwd: folder, env: { ...process.env, CARGO_TARGET_DIR: target }, maxBuffer: 64 * 1024 * 1024 },
-  );
-  const manifest = join(folder, "Cargo.toml");
-  const messages = stdout.split("\n").flatMap((line) => (line.startsWith("{") ? [JSON.parse(line)] : []));
-  const own = messages.find(
-    (message) => message.manifest_path === manifest && message.target.kind.includes("cdylib"),
-  );
-  const wasm = own?.filenames.find((/** @type {string} */ file) => file.endsWith(".wasm"));
-  if (!wasm) throw new Error(`${manifest} makes no wasm: it needs [lib] crate-type = ["cdylib"]`);
-  return wasm;
-}
-
-/**
- * @param {string} wasm
- * @param {string} out
- */
-async function bindgen(wasm, out) {
-  await run("cargo", ["run", "--quiet", "--package", "bindgen", "--", wasm, out], { cwd: root });
 }

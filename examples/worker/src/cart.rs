@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use cloakroom::Session;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use worker::{Request, Response, Result};
 
 use crate::products::PRODUCTS;
@@ -11,12 +11,7 @@ use crate::products::PRODUCTS;
 /// How many of a product one may buy.
 const MAX_QUANTITY: u32 = 20;
 
-/// The members of the session's data that matter here. `default`: a new session has none.
-#[derive(Default, Serialize, Deserialize)]
-#[serde(default)]
-struct Data {
-    cart: BTreeMap<String, u32>,
-}
+type Cart = BTreeMap<String, u32>;
 
 #[derive(Deserialize)]
 struct Line {
@@ -31,7 +26,7 @@ struct Quantity {
 
 /// `GET /cart`: `{"coat": 1}`
 pub fn show(session: &Session) -> Result<Response> {
-    let Data { cart } = session.data()?;
+    let cart: Cart = session.get("cart")?.unwrap_or_default();
     Response::from_json(&cart)
 }
 
@@ -53,12 +48,12 @@ pub async fn remove(session: &mut Session, item: &str) -> Result<Response> {
 }
 
 /// Changes how many of a product there are. If another tab was faster, `quantity` is computed again, from what that tab has
-/// left: this is what `Session::update` is for.
+/// left: this is what `Session::update_key` is for.
 async fn change(session: &mut Session, item: &str, quantity: impl Fn(u32) -> u32) -> Result<Response> {
     if !PRODUCTS.contains(&item) {
         return Response::error("We do not sell that.", 404);
     }
-    let changed = session.update(|Data { cart }| {
+    let changed = session.update_key("cart", |cart: &mut Cart| {
         let quantity = quantity(cart.get(item).copied().unwrap_or(0));
         match quantity {
             0 => drop(cart.remove(item)),

@@ -16,7 +16,7 @@ struct Query {
 /// left.
 pub async fn search(request: &Request, session: &mut Session) -> Result<Response> {
     let Query { q } = request.query().unwrap_or_default();
-    //LIMIT session.limit("search", "20/1m").await?;
+    session.limit("search", "20/1m").await?;
     let found: Vec<_> = PRODUCTS.into_iter().filter(|product| product.contains(&q)).collect();
     Response::from_json(&found)
 }

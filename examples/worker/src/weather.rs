@@ -7,7 +7,8 @@ use worker::{Env, Fetch, Response, Result, Url};
 
 /// `GET /weather`: asked once in ten minutes, whoever and wherever the visitors are.
 pub async fn show(env: &Env) -> Result<Response> {
-    let weather = ask(env).await?; //CACHE
+    let cache = Sessions::from_env(env)?.cache();
+    let weather = cache.get_or_compute("weather", Duration::from_secs(600), || ask(env)).await?;
     Response::ok(weather)
 }
 

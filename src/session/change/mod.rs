@@ -7,24 +7,25 @@
 mod number;
 mod patch;
 
-use std::{borrow::Cow, fmt};
+use std::fmt;
 
-use serde_json::{Map, Value, json, value::RawValue};
+use serde_json::{Map, Value, value::RawValue};
 
+pub(crate) use self::number::sum;
 use crate::{
     document::{self, MAX_STORED_VALUES, StoredFault},
     http::Problem,
 };
 
 /// How deep data may nest. Below what the JSON parser reads (127), so that what was written can be read again.
-const MAX_DEPTH: usize = 100;
+pub(crate) const MAX_DEPTH: usize = 100;
 /// The value of `Accept-Patch` (RFC 5789).
 const MEDIA_TYPES: &str = "application/json, application/merge-patch+json, application/json-patch+json";
 
 /// A change that is well-formed. Whether it fits the data shows when it is applied.
 pub struct Change<'a> {
     format: Format,
-    text: Cow<'a, [u8]>,
+    text: &'a [u8],
 }
 
 #[derive(Clone, Copy)]
@@ -90,13 +91,13 @@ impl<'a> Change<'a> {
                 return Err(Problem::unsupported_media_type(detail).with_header("Accept-Patch", MEDIA_TYPES));
             }
         };
-        let change = Self { format, text: body.into() };
+        let change = Self { format, text: body };
         change.parsed()?;
         Ok(change)
     }
 
     fn parsed(&self) -> Result<Parsed, Problem> {
-        let value = document::parse(&self.text)?;
+        let value = document::parse(self.text)?;
         match self.format {
             Format::MergePatch if value.is_object() => Ok(Parsed::Merge(value)),
             Format::MergePatch => Err(Problem::bad_request(
@@ -129,35 +130,8 @@ impl<'a> Change<'a> {
     }
 }
 
-/// Changes that a program makes. They are well-formed; whether they fit the data shows when they are applied.
-impl Change<'static> {
-    /// Gives a member of the data this value.
-    pub fn insert(member: &str, value: &Value) -> Self {
-        Self::operation(&json!({"op": "add", "path": pointer(member), "value": value}))
-    }
-
-    /// Removes a member of the data, if it is there.
-    pub fn remove(member: &str) -> Self {
-        Self::merge_patch(&json!({ member: null }))
-    }
-
-    /// Adds to a member of the data; a missing one counts as zero.
-    pub fn increment(member: &str, by: &Value) -> Self {
-        Self::operation(&json!({"op": "increment", "path": pointer(member), "value": by}))
-    }
-
-    /// RFC 7396.
-    pub fn merge_patch(patch: &Value) -> Self {
-        Self { format: Format::MergePatch, text: patch.to_string().into_bytes().into() }
-    }
-
-    fn operation(operation: &Value) -> Self {
-        Self { format: Format::JsonPatch, text: format!("[{operation}]").into_bytes().into() }
-    }
-}
-
 /// The JSON Pointer of a member (RFC 6901 section 3).
-fn pointer(member: &str) -> String {
+pub(crate) fn pointer(member: &str) -> String {
     format!("/{}", member.replace('~', "~0").replace('/', "~1"))
 }
 
@@ -176,18 +150,12 @@ pub(crate) fn to_data(
     }
     let values = document::count_values(&document);
     if values > document::MAX_VALUES.max(values_before) {
-        return Err(ApplyError::Unprocessable(format!(
-            "the session's data would have {values} JSON values; the limit is {}",
-            document::MAX_VALUES
-        )));
+        return Err(too_many_values(values));
     }
     let json = document.to_string();
     drop(document);
     if json.len() > max_bytes.max(data.get().len()) {
-        return Err(ApplyError::TooLarge(format!(
-            "the session's data would be {} bytes of JSON; the limit is {max_bytes}",
-            json.len()
-        )));
+        return Err(too_large(json.len(), max_bytes));
     }
     RawValue::from_string(json).map_err(|_| ApplyError::Unreadable)
 }
@@ -204,11 +172,24 @@ pub fn empty_data() -> Box<RawValue> {
     RawValue::from_string("{}".to_owned()).unwrap_or_else(|_| RawValue::NULL.to_owned())
 }
 
-fn too_deep() -> ApplyError {
+pub(crate) fn too_many_values(values: usize) -> ApplyError {
+    let limit = document::MAX_VALUES;
+    ApplyError::Unprocessable(format!(
+        "the session's data would have {values} JSON values; the limit is {limit}"
+    ))
+}
+
+pub(crate) fn too_large(bytes: usize, max_bytes: usize) -> ApplyError {
+    ApplyError::TooLarge(format!(
+        "the session's data would be {bytes} bytes of JSON; the limit is {max_bytes}"
+    ))
+}
+
+pub(crate) fn too_deep() -> ApplyError {
     ApplyError::Unprocessable(format!("the data of a session nests at most {MAX_DEPTH} levels deep"))
 }
 
-fn is_deeper_than(levels: usize, value: &Value) -> bool {
+pub(crate) fn is_deeper_than(levels: usize, value: &Value) -> bool {
     let inside = |value: &Value| levels == 0 || is_deeper_than(levels - 1, value);
     match value {
         Value::Array(items) => items.iter().any(inside),

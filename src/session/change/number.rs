@@ -7,7 +7,7 @@ const MAX_SAFE: f64 = 9_007_199_254_740_992.0;
 
 /// The sum; `None` when it is out of range. Two integers give an integer, from `i64::MIN` to `u64::MAX`. Doubles may
 /// give a whole number: up to 2^53 it is kept as an integer, and prints as `3`, not `3.0`.
-pub(super) fn sum(a: &Number, b: &Number) -> Option<Number> {
+pub(crate) fn sum(a: &Number, b: &Number) -> Option<Number> {
     if let (Some(a), Some(b)) = (integer(a), integer(b)) {
         let sum = a + b;
         return i64::try_from(sum).map(Number::from).or_else(|_| u64::try_from(sum).map(Number::from)).ok();
