@@ -53,7 +53,8 @@ export function createClient({
   let hasSession = false;
 
   /**
-   * A call: waits for its turn, sends, and takes in the answer before the next one has its turn; and again, if that helps.
+   * A call: waits for its turn, sends, and takes in the answer before the next one has its turn; and again, if that
+   * helps.
    * @param {string} method
    * @param {string} path
    * @param {number} is  what the call is like

@@ -7,8 +7,8 @@ const MOST_OPERATIONS = 1000;
 export const copy = (value) => JSON.parse(JSON.stringify(value));
 
 /**
- * The JSON Patch that makes `after` of `before`. Only what differs is sent: numbers too large for JavaScript, which it has
- * read rounded, stay as they are.
+ * The JSON Patch that makes `after` of `before`. Only what differs is sent: numbers too large for JavaScript, which it
+ * has read rounded, stay as they are.
  * @param {any} before @param {any} after
  * @returns {Operation[]}
  */
@@ -16,7 +16,10 @@ export function difference(before, after) {
   /** @type {any[]} */
   const operations = [];
 
-  /** JSON holds no `undefined`: that is a member that is not there. @param {any} before @param {any} after @param {string} path */
+  /**
+   * JSON holds no `undefined`: that is a member that is not there.
+   * @param {any} before @param {any} after @param {string} path
+   */
   const compare = (before, after, path) => {
     if (before === after) return;
     // Both are objects, or both arrays. A member called "constructor" only makes the patch larger.
