@@ -318,16 +318,21 @@ describeInBrowser("the examples without a login:", () => {
 
     test("a double click renames once, and works by keyboard", async () => {
       const page = await newExample("flash");
+      await rename(page, "Hats");
+      await said(page, "Renamed to “Hats”.");
       const requests = requestsOf(page);
       const release = await hold(page);
       await tabTo(page, "#title");
+      await page.keyboard.press("Control+A");
       await page.keyboard.type("Coats");
       await page.keyboard.press("Enter");
       await page.keyboard.press("Enter");
       await page.getByRole("button", { name: "Rename" }).dblclick();
-      assert.deepEqual(requests, ["PATCH /auth/session/data"]);
       release();
       await said(page, text);
+      // The change; and on the next page, the message.
+      const change = "PATCH /auth/session/data";
+      assert.deepEqual(requests, [change, "GET /auth/session", change]);
     });
   });
 });
