@@ -107,6 +107,7 @@ const { outputFiles } = await build({
       setup(bundler) {
         bundler.onResolve({ filter: /^\.\/cloakroom\.js$/ }, () => ({ path: join(parts, "cloakroom.js") }));
         bundler.onResolve({ filter: /\.wasm$/ }, ({ path }) => ({ path, external: true }));
+        bundler.onLoad({ filter: /cloakroom\.js$/ }, () => ({ contents: withoutDisposal(border()) }));
       },
     },
   ],
@@ -167,7 +168,7 @@ function once(name, inputs, what, run) {
  * @param {Buffer} bytes
  */
 function withoutClasses(bytes) {
-  if (readFileSync(join(parts, "cloakroom.js"), "utf8").includes("__wrap(")) return bytes;
+  if (border().includes("__wrap(")) return bytes;
   const names = WebAssembly.Module.exports(new WebAssembly.Module(new Uint8Array(bytes))).map(
     ({ name }) => name,
   );
@@ -192,6 +193,22 @@ function withoutClasses(bytes) {
   );
   names.filter(isOfClass).forEach((name) => module.removeExport(name));
   return module.emitBinary();
+}
+
+/** The JavaScript border. */
+function border() {
+  return readFileSync(join(parts, "cloakroom.js"), "utf8");
+}
+
+/**
+ * The border without what keeps its unused classes in the bundle, for the same reason as above.
+ * @param {string} script
+ */
+function withoutDisposal(script) {
+  if (script.includes("__wrap(")) return script;
+  return script
+    .replaceAll(/^if \(Symbol\.dispose\) .*$/gm, "")
+    .replaceAll("new FinalizationRegistry(", "/* @__PURE__ */ new FinalizationRegistry(");
 }
 
 /**
