@@ -7,15 +7,16 @@ import { after, beforeEach, describe, test } from "node:test";
 import { createClient } from "../client/src/index.js";
 import { failure, startProxy } from "./support/client.mjs";
 import { Visitor } from "./support/visitor.mjs";
-import { FAST_HASH, randomSecret, startBoth } from "./support/worker.mjs";
+import { FAST_HASH, randomSecret, startDeployment } from "./support/worker.mjs";
 
 /** @import { ClientOptions, TicketStorage } from "../client/index.d.ts" */
 
 const ADMIN_TOKEN = randomSecret();
-const { store, worker, stop } = await startBoth({
+const { store, workers, stop } = await startDeployment([{ settings: { bearer: { enabled: true } } }, {}], {
   settings: { password: FAST_HASH },
   secrets: { ADMIN_TOKEN },
 });
+const [worker, withoutBearer] = workers;
 const proxy = await startProxy(worker.url);
 after(async () => {
   proxy.stop();
@@ -33,21 +34,10 @@ const PASSWORD = "correct horse";
 let number = 0;
 const someone = () => ({ username: `Bearer ${(number += 1)}`, password: PASSWORD });
 
-/**
- * A Worker with `bearer.enabled`: it takes the same tickets in another place (CONTRACT.md, section 4).
- * @type {NonNullable<ClientOptions["fetch"]>}
- */
-async function bearerFetch(url, init) {
-  const { authorization, "session-transport": transport, ...headers } = lowerCase(init.headers);
+/** Notes what is sent. @type {NonNullable<ClientOptions["fetch"]>} */
+function notedFetch(url, init) {
   sent.push({ headers: lowerCase(init.headers), credentials: init.credentials });
-  assert.equal(transport, "bearer");
-  const ticket = authorization?.replace("Bearer ", "");
-  const cookie = /** @type {Record<string, string>} */ (ticket ? { cookie: `__Host-session=${ticket}` } : {});
-  const answer = await fetch(url, { ...init, headers: { ...headers, ...cookie } });
-  const line = answer.headers.getSetCookie().find((line) => line.startsWith("__Host-session="));
-  const all = new Headers([...answer.headers].filter(([name]) => name !== "set-cookie"));
-  if (line) all.set("session-token", line.slice("__Host-session=".length, line.indexOf(";")));
-  return new Response(answer.body, { status: answer.status, headers: all });
+  return fetch(url, init);
 }
 
 /** @param {HeadersInit | undefined} headers @returns {Record<string, string>} */
@@ -55,7 +45,7 @@ const lowerCase = (headers) => Object.fromEntries(new Headers(headers));
 
 /** @param {ClientOptions} [options] */
 const app = (options) =>
-  createClient({ baseUrl: `${proxy.url}/auth`, transport: "bearer", fetch: bearerFetch, ...options });
+  createClient({ baseUrl: `${proxy.url}/auth`, transport: "bearer", fetch: notedFetch, ...options });
 
 /** A storage that takes its time, as a keychain does. */
 function keychain() {
@@ -126,7 +116,7 @@ describe("bearer tickets", () => {
   });
 
   test("that the Worker does not give are missed, with the setting to change", async () => {
-    const client = createClient({ baseUrl: `${proxy.url}/auth`, transport: "bearer" });
+    const client = app({ baseUrl: `${withoutBearer.url}/auth` });
     const error = await failure(client.merge({ a: 1 }));
     assert.deepEqual([error.code, error.maybeDone], ["not_cloakroom", true]);
     assert.match(error.message, /bearer\.enabled/);
