@@ -48,6 +48,8 @@ describe("the page of the routes", { skip }, () => {
     }
     const register = page.locator("details", { hasText: "/auth/register" });
     await register.locator("summary").click();
+    // It is filled in when it is opened.
+    await register.getByText("409").first().waitFor();
     const shown = await register.innerText();
     for (const part of [
       /password: string \(at least 8, at most 1024/,

@@ -1,6 +1,5 @@
 /** A trap in wasm costs the requests that are in the instance, never the isolate. */
 import assert from "node:assert/strict";
-import { once } from "node:events";
 import { connect } from "node:net";
 import { after, afterEach, before, beforeEach, test } from "node:test";
 import { startBoth } from "./support/worker.mjs";
@@ -102,7 +101,10 @@ function startUpload(url) {
   const socket = connect(Number(port), hostname);
   let received = "";
   socket.on("data", (chunk) => void (received += chunk));
-  const answer = once(socket, "close").then(() => received);
+  // A server that has answered before the body came may close by a reset: what was received until then counts.
+  socket.on("error", () => {});
+  /** @type {Promise<string>} */
+  const answer = new Promise((resolve) => socket.once("close", () => resolve(received)));
   socket.write(
     `PATCH /auth/session/data HTTP/1.1\r\nHost: ${hostname}\r\nConnection: close\r\n` +
       'Content-Type: application/json\r\nContent-Length: 7\r\n\r\n{"a":',
