@@ -60,8 +60,8 @@ async function exchange(send, member) {
   } catch (cause) {
     throw failed("incomplete", "cut off; try again", cause);
   }
-  if (ok && (status === 204 || json && (!member || json[member] !== void 0)))
-    return [member ? json[member] : json, headers.get("etag"), text];
+  if (ok && (member === null ? status === 204 : json && (!member || typeof json[member] === "object")))
+    return [member ? json[member] : json, headers, text];
   more.detail = json?.detail;
   if (ok || typeof json?.code !== "string")
     throw failed("not_cloakroom", `not Cloakroom (${status} ${type}); check baseUrl`);
@@ -122,15 +122,16 @@ var PATIENCE = 15e3;
 function takeTurns(name) {
   const queue = /* @__PURE__ */ new Map();
   const acrossTabs = async (alone, work) => {
+    let began;
     try {
       if (globalThis.location)
         return await navigator.locks.request(
           name,
           { mode: alone ? "exclusive" : "shared", signal: AbortSignal.timeout(PATIENCE) },
-          work
+          () => (began = 1, work())
         );
     } catch (error) {
-      if (error instanceof CloakroomError) throw error;
+      if (began) throw error;
     }
     return work();
   };
@@ -226,7 +227,7 @@ function createClient({
 } = {}) {
   const isBearer = transport === "bearer";
   if (isBearer && globalThis.document && plainFetch === fetch)
-    throw new CloakroomError("unsupported", "browsers add Origin, which bearer tickets exclude; use cookies");
+    throw new CloakroomError("unsupported", "browsers add Origin, which excludes bearer; use cookies");
   const base = baseUrl.replace(/\/+$/, "");
   const name = `cloakroom ${base}`;
   const send = isBearer ? withTickets(plainFetch, storage) : plainFetch;
@@ -234,6 +235,7 @@ function createClient({
   const [onChange, refresh, show, announce, now, current] = watch(name, () => session());
   let hasSession = false;
   const call = async (method, path, is, { signal, waitForLimits = usualWait, ifMatch } = {}, member = "session", body, type = "json") => {
+    body = body && JSON.stringify(body);
     if (ifMatch === null) is = ALONE | REPEATS;
     else if (ifMatch) is = ifMatch === "*" ? is & ~BEGINS : REPEATS;
     const changes = method !== "GET";
@@ -260,13 +262,13 @@ function createClient({
         const sentAt = now();
         isSent = true;
         const match = is & BEGINS && !alone ? "*" : ifMatch;
-        const [result, etag, text] = await exchange(
+        const [result, headers, text] = await exchange(
           () => send(base + path, {
             method,
             signal: controller.signal,
             credentials: "include",
             redirect: "manual",
-            body: body && JSON.stringify(body),
+            body,
             headers: {
               ...body && { "Content-Type": `application/${type}` },
               ...match && { "If-Match": match },
@@ -275,13 +277,16 @@ function createClient({
           }),
           member
         ).finally(() => clearTimeout(timer));
+        if (isBearer && !/auth/i.test(
+          /** @type {string} */
+          headers.get("vary")
+        ))
+          throw new CloakroomError("not_cloakroom", "set bearer.enabled");
+        if (is & ENDS) await storage.remove();
         if (member === "session" || is & ENDS) {
           hasSession = !!result;
-          if (hasSession) {
-            result.etag = etag;
-            if (isBearer && !await storage.get())
-              throw new CloakroomError("not_cloakroom", "no ticket; set bearer.enabled");
-          }
+          const etag = headers.get("etag");
+          if (hasSession) result.etag = etag;
           show(result ?? null, hasSession && etag + text, sentAt);
         }
         return result;
@@ -307,7 +312,7 @@ function createClient({
         if (status === 401 || status === 412) hasSession = false;
         if (status === 412 && is & BEGINS && !alone) continue;
         if (status === 429 && (wait = Math.max(1, retryAfter)) <= seconds) seconds -= wait;
-        else if (isUnclear && is & REPEATS && failures < retries && retryAfter <= LONGEST_FAILURE)
+        else if (isUnclear && is & REPEATS && failures < retries && retryAfter <= LONGEST_FAILURE && !signal?.aborted)
           wait = retryAfter + ++failures * Math.random();
         else {
           if (lost || status === 401 && current()?.user) {
@@ -322,7 +327,7 @@ function createClient({
   const session = (options) => call("GET", "/session", REPEATS, options);
   const patch = (operations, options) => call("PATCH", "/session/data", BEGINS, options, void 0, operations, "json-patch+json");
   const enter = (path, body, options) => call("POST", path, ALONE, options, void 0, body);
-  const end = (path, is, options, body) => call("DELETE", path, ALONE | is, options, "", body);
+  const end = (path, is, options, body) => call("DELETE", path, ALONE | is, options, null, body);
   return {
     get current() {
       return current();

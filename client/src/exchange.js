@@ -1,10 +1,10 @@
 import { CloakroomError } from "./errors.js";
 
 /**
- * One request and its answer, if that is a good one: its JSON, or a member of it (undefined without a body), ETag, text.
+ * One request and its answer, if that is a good one: its JSON or a member of it, headers, text.
  * @param {() => Promise<Response>} send
- * @param {string} member  that the answer must have and that is asked for, if any
- * @returns {Promise<[any, string | null, string]>}
+ * @param {string | null} member  that the answer must have and that is asked for, if any; null: the answer has no body
+ * @returns {Promise<[any, Headers, string]>}
  */
 export async function exchange(send, member) {
   /** @type {Record<string, unknown>} */
@@ -31,8 +31,8 @@ export async function exchange(send, member) {
   } catch (cause) {
     throw failed("incomplete", "cut off; try again", cause);
   }
-  if (ok && (status === 204 || (json && (!member || json[member] !== undefined))))
-    return [member ? json[member] : json, headers.get("etag"), text];
+  if (ok && (member === null ? status === 204 : json && (!member || typeof json[member] === "object")))
+    return [member ? json[member] : json, headers, text];
   more.detail = json?.detail;
   if (ok || typeof json?.code !== "string")
     throw failed("not_cloakroom", `not Cloakroom (${status} ${type}); check baseUrl`);

@@ -43,7 +43,7 @@ export function createClient({
 } = {}) {
   const isBearer = transport === "bearer";
   if (isBearer && globalThis.document && plainFetch === fetch)
-    throw new CloakroomError("unsupported", "browsers add Origin, which bearer tickets exclude; use cookies");
+    throw new CloakroomError("unsupported", "browsers add Origin, which excludes bearer; use cookies");
   const base = baseUrl.replace(/\/+$/, "");
   const name = `cloakroom ${base}`;
   const send = isBearer ? withTickets(plainFetch, storage) : plainFetch;
@@ -59,7 +59,7 @@ export function createClient({
    * @param {string} path
    * @param {number} is  what the call is like
    * @param {ChangeOptions} [options]
-   * @param {string} [member]  the one of the answer that is asked for, if not the whole
+   * @param {string | null} [member]  the one of the answer that is asked for, if not the whole; null: it has no body
    * @param {any} [body]
    * @param {string} [type]  of the body
    * @returns {Promise<any>} the answer's JSON, or this member of it
@@ -73,6 +73,7 @@ export function createClient({
     body,
     type = "json",
   ) => {
+    body = body && JSON.stringify(body);
     // With an ETag it is made once, if at all.
     if (ifMatch === null) is = ALONE | REPEATS;
     else if (ifMatch) is = ifMatch === "*" ? is & ~BEGINS : REPEATS;
@@ -101,14 +102,14 @@ export function createClient({
         isSent = true;
         // Of those that go together none may begin a session: if it has ended, they are refused.
         const match = is & BEGINS && !alone ? "*" : ifMatch;
-        const [result, etag, text] = await exchange(
+        const [result, headers, text] = await exchange(
           () =>
             send(base + path, {
               method,
               signal: controller.signal,
               credentials: "include",
               redirect: "manual",
-              body: body && JSON.stringify(body),
+              body,
               headers: {
                 ...(body && { "Content-Type": `application/${type}` }),
                 ...(match && { "If-Match": match }),
@@ -117,13 +118,14 @@ export function createClient({
             }),
           member,
         ).finally(() => clearTimeout(timer));
+        // Only an answer to a bearer ticket depends on it.
+        if (isBearer && !/auth/i.test(/** @type {string} */ (headers.get("vary"))))
+          throw new CloakroomError("not_cloakroom", "set bearer.enabled");
+        if (is & ENDS) await storage.remove();
         if (member === "session" || is & ENDS) {
           hasSession = !!result;
-          if (hasSession) {
-            result.etag = etag;
-            if (isBearer && !(await storage.get()))
-              throw new CloakroomError("not_cloakroom", "no ticket; set bearer.enabled");
-          }
+          const etag = headers.get("etag");
+          if (hasSession) result.etag = etag;
           show(result ?? null, hasSession && etag + text, sentAt);
         }
         return result;
@@ -148,7 +150,13 @@ export function createClient({
         if (status === 401 || status === 412) hasSession = false;
         if (status === 412 && is & BEGINS && !alone) continue;
         if (status === 429 && (wait = Math.max(1, retryAfter)) <= seconds) seconds -= wait;
-        else if (isUnclear && is & REPEATS && failures < retries && retryAfter <= LONGEST_FAILURE)
+        else if (
+          isUnclear &&
+          is & REPEATS &&
+          failures < retries &&
+          retryAfter <= LONGEST_FAILURE &&
+          !signal?.aborted
+        )
           wait = retryAfter + ++failures * Math.random();
         else {
           if (lost || (status === 401 && current()?.user)) {
@@ -172,7 +180,7 @@ export function createClient({
   const enter = (path, body, options) => call("POST", path, ALONE, options, undefined, body);
 
   /** @param {string} path @param {number} is @param {CallOptions} [options] @param {unknown} [body] */
-  const end = (path, is, options, body) => call("DELETE", path, ALONE | is, options, "", body);
+  const end = (path, is, options, body) => call("DELETE", path, ALONE | is, options, null, body);
 
   return {
     get current() {

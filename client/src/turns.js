@@ -1,5 +1,3 @@
-import { CloakroomError } from "./errors.js";
-
 /** How long a tab waits for one that hangs, in milliseconds. */
 const PATIENCE = 15_000;
 
@@ -8,7 +6,7 @@ const PATIENCE = 15_000;
  * wait. Then no answer to an older ticket arrives after the one that brings the newer.
  *
  * Among the tabs of an origin the browser's own locks do the same. Where they are refused, or another tab hangs, a tab
- * goes on by itself. What `work` sends fails with a CloakroomError, if at all.
+ * goes on by itself.
  * @param {string} name  the same in every tab
  */
 export function takeTurns(name) {
@@ -17,17 +15,18 @@ export function takeTurns(name) {
 
   /** @template T @param {boolean | number} alone @param {() => Promise<T>} work @returns {Promise<T>} */
   const acrossTabs = async (alone, work) => {
+    let began;
     try {
       // Elsewhere than in a page, visitors would wait for each other.
       if (globalThis.location)
         return await navigator.locks.request(
           name,
           { mode: alone ? "exclusive" : "shared", signal: AbortSignal.timeout(PATIENCE) },
-          work,
+          () => ((began = 1), work()),
         );
     } catch (error) {
-      // Any other is of the lock.
-      if (error instanceof CloakroomError) throw error;
+      // Otherwise it is of the lock.
+      if (began) throw error;
     }
     return work();
   };

@@ -21,12 +21,17 @@ const write = async (/** @type {object} */ application) => {
 };
 
 show(cloakroom, async (session) => {
+  const wasUser = isUser;
   isUser = Boolean(session?.user);
+  // What a user has just typed is not saved for whoever comes next here.
+  if (wasUser && !isUser) clearTimeout(timer);
   const begun = session?.data.application;
   if (isUser && begun) {
-    // Begun before the login. In this order nothing is lost when the second
-    // request fails: both are made again.
-    await cloakroom.updateProfile({ application: begun });
+    // Begun before the login; what was sent stays as it is. In this order
+    // nothing is lost when the last request fails: all are made again.
+    const { application } = await cloakroom.profile();
+    if (!application?.sent)
+      await cloakroom.updateProfile({ application: begun });
     await cloakroom.merge({ application: null });
   }
   draw(await read(session));

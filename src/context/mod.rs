@@ -96,12 +96,17 @@ impl<'a, H: Host> Context<'a, H> {
     pub(crate) fn check_transport(&self) -> Result<(), Problem> {
         let (config, request) = (&self.app.config, &self.request);
         let has_both = config.has_bearer
-            && config.cookie.values(request.cookie()).next().is_some()
+            && self.has_ticket_cookie()
             && request.bearer().is_some_and(|text| Ticket::has_form(&text));
         if !has_both {
             return Ok(());
         }
         Err(Problem::bad_request("the ticket is both in the cookie and in Authorization: send one of them"))
+    }
+
+    fn has_ticket_cookie(&self) -> bool {
+        let (cookie, header) = (&self.app.config.cookie, self.request.cookie());
+        cookie.values(header).chain(cookie.values_of_joined_lines(header)).next().is_some()
     }
 
     /// A cookie that holds no ticket for a session is removed.
