@@ -183,6 +183,10 @@ test("a ticket in both places is refused, another credential is not", async () =
     assert.equal(both.json.code, "bad_request");
     assert.deepEqual(both.headers.getSetCookie(), []);
   }
+  const joined = await new Program().visitor.send("GET", "/auth/session", {
+    headers: { Cookie: `a=1, __Host-session=${visitor.ticket}`, Authorization: `Bearer ${program.token}` },
+  });
+  assert.equal(joined.status, 400, "in a Cookie line that a proxy has joined, too");
   for (const credential of ["Bearer an-api-key", "Basic YTpi", "Bearer "]) {
     const read = await visitor.send("GET", "/auth/session", { headers: { Authorization: credential } });
     assert.deepEqual(read.json.session.data, { views: 1 }, credential);

@@ -115,6 +115,32 @@ describe("bearer tickets", () => {
     assert.notEqual(await storage.get(), before);
   });
 
+  test("that are ignored are no success, and stay where they are", async () => {
+    const storage = keychain();
+    await app({ storage }).merge({ a: 1 });
+    const kept = await storage.get();
+    const client = app({ storage, baseUrl: `${withoutBearer.url}/auth` });
+    for (const call of [() => client.session(), () => client.merge({ a: 2 }), () => client.logout()])
+      assert.equal((await failure(call())).code, "not_cloakroom");
+    assert.equal(await storage.get(), kept);
+    assert.deepEqual((await app({ storage }).session())?.data, { a: 1 });
+  });
+
+  test("are forgotten with a logout, also if what takes them away is lost on the way", async () => {
+    const storage = keychain();
+    const client = app({
+      storage,
+      async fetch(url, init) {
+        const { status, headers, body } = await fetch(url, init);
+        const others = [...headers].filter(([, value]) => value !== "");
+        return new Response(body, { status, headers: others });
+      },
+    });
+    await client.merge({ a: 1 });
+    await client.logout();
+    assert.equal(await storage.get(), null);
+  });
+
   test("that the Worker does not give are missed, with the setting to change", async () => {
     const client = app({ baseUrl: `${withoutBearer.url}/auth` });
     const error = await failure(client.merge({ a: 1 }));

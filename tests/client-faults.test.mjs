@@ -246,3 +246,49 @@ test("a failure of the Worker says what is unclear, and what is safe is made aga
   });
   assert.equal((await failure(client.session())).retryAfter, 3600, "that is not waited for");
 });
+
+describe("what somebody else answers", () => {
+  /** @param {() => Response} answer */
+  const elsewhere = (answer) => {
+    let requests = 0;
+    const client = page(proxy.url, {
+      async fetch() {
+        requests += 1;
+        return answer();
+      },
+    });
+    return { client, requests: () => requests };
+  };
+  const json = (/** @type {unknown} */ value) => () => Response.json(value);
+
+  for (const [what, answer] of /** @type {[string, () => Response][]} */ ([
+    ["204", () => new Response(null, { status: 204 })],
+    ["a session that is a text", json({ session: "abc" })],
+    ["JSON without a session", json({ ok: true })],
+  ])) {
+    test(`${what} is not Cloakroom's, and a change is sent once`, async () => {
+      const { client, requests } = elsewhere(answer);
+      assert.equal((await failure(client.increment("/n"))).code, "not_cloakroom");
+      assert.equal(requests(), 1);
+    });
+  }
+
+  test("200 to a logout has ended nothing", async () => {
+    const { client } = elsewhere(json({ ok: true }));
+    assert.equal((await failure(client.logout())).code, "not_cloakroom");
+    assert.equal(client.current, undefined);
+  });
+});
+
+test("a call that was given up is not tried again, however many retries there are", async () => {
+  const controller = new AbortController();
+  const client = page(proxy.url, {
+    retries: Infinity,
+    async fetch() {
+      throw new TypeError("no network");
+    },
+  });
+  const call = failure(client.session({ signal: controller.signal }));
+  setTimeout(() => controller.abort(), 20);
+  assert.equal((await call).code, "aborted");
+});

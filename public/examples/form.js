@@ -29,6 +29,7 @@ show(cloakroom, async (session) => {
   if (isUser && begun) {
     // Begun before the login; what was sent stays as it is. In this order
     // nothing is lost when the last request fails: all are made again.
+    /** @type {{ application?: any }} */
     const { application } = await cloakroom.profile();
     if (!application?.sent)
       await cloakroom.updateProfile({ application: begun });
