@@ -3,7 +3,7 @@
 use crate::{
     account::name::Name,
     config::Config,
-    context::{Context, DEADLINE_IN_TIMEOUTS},
+    context::Context,
     host::Host,
     http::{Method, Problem, Request, Response, cors, cross_site, path_of},
     isolate::Isolate,
@@ -11,7 +11,11 @@ use crate::{
     routes::{self, Found},
     session::Sessions,
     stats,
+    time::Time,
 };
+
+/// How many times `store.timeout` a change is re-applied while others change the same session.
+const DEADLINE_IN_TIMEOUTS: u32 = 5;
 
 /// A deployment in one isolate: its configuration, the machine, and what the isolate remembers.
 pub struct App<H> {
@@ -72,14 +76,19 @@ impl<H: Host> App<H> {
 
     /// Does the work that may wait until after the response.
     pub async fn run_background(&self) {
-        let timeout = self.config.store_timeout;
-        let (Self { config, host, isolate, .. }, now) = (self, self.host.now());
+        let Self { config, host, isolate, .. } = self;
+        let timeout = config.store_timeout;
         let store = CountingStore::without_limits(host, isolate, timeout);
-        let rules = &config.session;
-        let deadline = now + timeout * DEADLINE_IN_TIMEOUTS;
-        Sessions { host, store: &store, isolate, rules, began: now, deadline }.run_background().await;
+        self.sessions(&store, host.now()).run_background().await;
         limit::apply_corrections(host, &isolate.limits, timeout).await;
-        stats::write(host, isolate, timeout, &rules.key_prefix).await;
+        stats::write(host, isolate, timeout, &config.session.key_prefix).await;
+    }
+
+    /// The sessions, as an operation that begins at this time reads and changes them through this store.
+    pub(crate) fn sessions<'a>(&'a self, store: &'a CountingStore<'a, H>, began: Time) -> Sessions<'a, H> {
+        let Self { config, host, isolate, .. } = self;
+        let deadline = began + config.store_timeout * DEADLINE_IN_TIMEOUTS;
+        Sessions { host, store, isolate, rules: &config.session, began, deadline }
     }
 }
 

@@ -27,9 +27,6 @@ use crate::{
     time::Time,
 };
 
-/// How many times `store.timeout` a change is re-applied while others change the same session.
-pub(crate) const DEADLINE_IN_TIMEOUTS: u32 = 5;
-
 /// A request on its way through its handler.
 pub struct Context<'a, H> {
     /// The deployment.
@@ -96,7 +93,8 @@ impl<'a, H: Host> Context<'a, H> {
     pub(crate) fn check_transport(&self) -> Result<(), Problem> {
         let (config, request) = (&self.app.config, &self.request);
         let has_both = config.has_bearer
-            && self.has_ticket_cookie()
+            && !self.is_bearer
+            && (self.has_own_ticket() || self.tickets.has_unknown_key)
             && request.bearer().is_some_and(|text| Ticket::has_form(&text));
         if !has_both {
             return Ok(());
@@ -104,9 +102,9 @@ impl<'a, H: Host> Context<'a, H> {
         Err(Problem::bad_request("the ticket is both in the cookie and in Authorization: send one of them"))
     }
 
-    fn has_ticket_cookie(&self) -> bool {
-        let (cookie, header) = (&self.app.config.cookie, self.request.cookie());
-        cookie.values(header).chain(cookie.values_of_joined_lines(header)).next().is_some()
+    /// Whether there is a ticket, good or not, that is not under an unknown key.
+    fn has_own_ticket(&self) -> bool {
+        self.tickets.has_useless || !self.tickets.verified.is_empty()
     }
 
     /// A cookie that holds no ticket for a session is removed.
@@ -117,13 +115,11 @@ impl<'a, H: Host> Context<'a, H> {
     }
 
     /// Whether the answer may remove the cookie: that to a safe request may arrive after the one that has set a newer, unless
-    /// it was a logout. One under an unknown key may be good at another isolate, where a new
-    /// secret is known already.
+    /// it was a logout. One under an unknown key may be good at another isolate, where a new secret is known already.
     pub(crate) fn may_remove_cookie(&self) -> bool {
-        let has_cookie = self.tickets.has_useless || !self.tickets.verified.is_empty();
         let is_useless = !self.tickets.has_unknown_key && !self.has_unread_tickets();
         let is_change = self.has_logged_out.get() || !self.request.method.is_safe();
-        has_cookie && is_useless && is_change
+        self.has_own_ticket() && is_useless && is_change
     }
 
     /// Another operation of an application's handler begins: time has passed.
@@ -133,10 +129,7 @@ impl<'a, H: Host> Context<'a, H> {
 
     /// The sessions.
     pub fn sessions(&self) -> Sessions<'_, H> {
-        let App { config, host, isolate, .. } = self.app;
-        let began = self.began.get();
-        let deadline = began + config.store_timeout * DEADLINE_IN_TIMEOUTS;
-        Sessions { host, store: &self.store, isolate, rules: &config.session, began, deadline }
+        self.app.sessions(&self.store, self.began.get())
     }
 
     /// The accounts.

@@ -12,7 +12,6 @@ use super::{
 };
 use crate::{
     document,
-    http::Problem,
     session::{
         self,
         change::{ApplyError, empty_data, to_data},
@@ -153,7 +152,7 @@ fn read_member<T: DeserializeOwned>(json: &str, place: Place) -> Result<Option<T
     match serde_json::from_str(json) {
         Ok(value) => Ok(Some(value)),
         Err(_) if json == "null" => Ok(None),
-        Err(_) => Err(mistake(format!(
+        Err(_) => Err(Error::mistake(format!(
             "a member of the session's data is no {}{}: it was written as another type",
             std::any::type_name::<T>(),
             asked_at(place),
@@ -169,7 +168,7 @@ fn parse(data: &RawValue) -> Result<(Value, usize), session::Error> {
 /// A value as JSON. Errors: it cannot be.
 pub(super) fn to_json(value: impl Serialize) -> Result<Value, Error> {
     serde_json::to_value(value).map_err(|_| {
-        mistake("a value cannot be JSON: a map's keys must be strings, a number at most 64 bits".to_owned())
+        Error::mistake("a value cannot be JSON: a map's keys must be strings, a number at most 64 bits")
     })
 }
 
@@ -177,7 +176,7 @@ pub(super) fn to_json(value: impl Serialize) -> Result<Value, Error> {
 fn members(value: &impl Serialize) -> Result<Map<String, Value>, Error> {
     match to_json(value)? {
         Value::Object(members) => Ok(members),
-        _ => Err(mistake("the data of a session must be a struct or a map".to_owned())),
+        _ => Err(Error::mistake("the data of a session must be a struct or a map")),
     }
 }
 
@@ -192,7 +191,7 @@ fn asked_at(place: Place) -> String {
 fn read<T: DeserializeOwned>(json: &str, place: Place) -> Result<T, Error> {
     serde_json::from_str(json).map_err(|_| {
         let (name, asked_at) = (std::any::type_name::<T>(), asked_at(place));
-        mistake(format!(
+        Error::mistake(format!(
             "what the session holds cannot be read as {name}{asked_at}: if members may be missing, \
              as in a new session, give it #[serde(default)]"
         ))
@@ -200,12 +199,7 @@ fn read<T: DeserializeOwned>(json: &str, place: Place) -> Result<T, Error> {
 }
 
 fn unreadable() -> Error {
-    mistake("the data of the session is not a JSON object".to_owned())
-}
-
-/// 500: the client learns nothing of a mistake in the handler, the log does.
-fn mistake(what: String) -> Error {
-    Problem::internal("something went wrong here").logged(what).into()
+    Error::mistake("the data of the session is not a JSON object")
 }
 
 #[cfg(test)]

@@ -39,6 +39,11 @@ impl Error {
         Kind::Misconfigured(faults).into()
     }
 
+    /// 500: the client learns nothing of a mistake in the handler, the log does.
+    pub(super) fn mistake(what: impl Into<String>) -> Self {
+        Problem::internal("something went wrong here").logged(what.into()).into()
+    }
+
     pub(super) fn answered(problem: Problem, response: Response) -> Self {
         Kind::Answered(problem, response).into()
     }

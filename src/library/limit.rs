@@ -7,10 +7,7 @@ use std::{
 };
 
 use super::{Error, Session};
-use crate::{
-    http::Problem,
-    limit::{OwnName, Quota, Subject},
-};
+use crate::limit::{OwnName, Quota, Subject};
 
 /// A limit that is about to be asked: await it. See [`Session::limit`].
 #[must_use = "it is asked when it is awaited"]
@@ -68,8 +65,7 @@ impl<'s> Limit<'s> {
     }
 
     async fn ask(self) -> Result<Allowance, Error> {
-        let mistake =
-            |fault| Problem::internal("something went wrong here").logged(format!("Session::limit: {fault}"));
+        let mistake = |fault| Error::mistake(format!("Session::limit: {fault}"));
         let (name, quota) = self.policy.map_err(mistake)?;
         self.session.ask_limit(name, quota, self.subject, self.cost).await
     }

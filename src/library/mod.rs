@@ -22,7 +22,6 @@ use crate::{
     app::App,
     cache::Cache,
     config::{Config, Faults},
-    context::DEADLINE_IN_TIMEOUTS,
     host::Host,
     http::{Body, Problem, Request, Response, cross_site},
     limit::CountingStore,
@@ -124,9 +123,7 @@ impl Sessions {
         };
         let request = Request::new(&request.method(), url, RequestHeaders::new(request), body);
         let response = app.respond(request).await;
-        if app.has_background_work() {
-            context.wait_until(app.run_background());
-        }
+        run_background(app, context);
         into_platform(&response)
     }
 
@@ -170,10 +167,8 @@ impl Sessions {
     ) -> Result<T, crate::session::Error> {
         let App { config, host, isolate, .. } = self.app;
         host.refresh_clock();
-        let (timeout, began) = (config.store_timeout, host.now());
-        let store = &CountingStore::without_limits(host, isolate, timeout);
-        let deadline = began + timeout * DEADLINE_IN_TIMEOUTS;
-        work(crate::session::Sessions { host, store, isolate, rules: &config.session, began, deadline }).await
+        let store = CountingStore::without_limits(host, isolate, config.store_timeout);
+        work(self.app.sessions(&store, host.now())).await
     }
 }
 
@@ -191,6 +186,13 @@ fn start(env: &Env) -> Result<&'static App<Platform>, Faults> {
             console_error!("cloakroom: every request is answered 500 misconfigured, because of{list}");
             Err(faults)
         }
+    }
+}
+
+/// What may wait is done after the response.
+fn run_background(app: &'static App<Platform>, context: &Context) {
+    if app.has_background_work() {
+        context.wait_until(app.run_background());
     }
 }
 

@@ -6,7 +6,7 @@ use super::Session;
 use crate::{
     context::TOKEN,
     http::Response,
-    library::{Error, ResponseHead},
+    library::{Error, ResponseHead, run_background},
 };
 
 impl Session {
@@ -45,7 +45,7 @@ impl Session {
                 R::from_response(&answer)
             }
             Err(error) => {
-                self.run_background(context);
+                run_background(self.cx.app, context);
                 Err(error)
             }
         }
@@ -54,14 +54,7 @@ impl Session {
     /// The answer is made. What may wait is done after it.
     fn leave(&mut self, context: &WorkerContext) {
         self.needs_cookie = false;
-        self.run_background(context);
-    }
-
-    fn run_background(&self, context: &WorkerContext) {
-        let app = self.cx.app;
-        if app.has_background_work() {
-            context.wait_until(app.run_background());
-        }
+        run_background(self.cx.app, context);
     }
 }
 

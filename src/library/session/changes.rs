@@ -40,6 +40,7 @@ impl Session {
     pub fn data<T: DeserializeOwned>(&self) -> Result<T, Error> {
         self.data.all()
     }
+
     // Changes, to be written by `respond` or `save`.
 
     /// Gives a member of the data this value. Errors: 413 `too_large` if the data would be larger than `session.max_bytes`,

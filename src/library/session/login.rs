@@ -49,8 +49,9 @@ impl Session {
     /// Begins a session for a user whom the handler has authenticated, in exchange for the present one, whose id is dead at
     /// once. What an anonymous session holds is carried over, and what one of the same user holds. `remember`: it lasts
     /// `session.remember`, and its cookie outlives the browser. What makes the user theirs (a password, an account that is not
-    /// disabled) must hold when this is called: it begins after all that ended sessions before. Subject to `session.max_per_user`. Changes that are not written
-    /// are made to what is carried over, in the same moment. One call; more if sessions of this user were ended lately, or have to make room.
+    /// disabled) must hold when this is called: it begins after all that ended sessions before. Subject to
+    /// `session.max_per_user`. Changes that are not written are made to what is carried over, in the same moment. One call;
+    /// more if sessions of this user were ended lately, or have to make room.
     ///
     /// Errors: 409 `conflict` if all sessions of the user were ended meanwhile; 422 if the user cannot be (an empty id, a role
     /// with a comma); 413, 422 if the changes do not fit the newest data any more; 503.

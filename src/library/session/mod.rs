@@ -68,12 +68,10 @@ impl Session {
         }
     }
 
-    // Limits.
-
     /// A rate limit of the application's own: so many in so long, exactly, over all isolates; `"20/1m"`, with `s`, `m`, `h` or
-    /// `d`. Await it: one call. By the session that the request came with or, without one, by the client's address; see [`Limit`] for other subjects, costs,
-    /// and looking without taking. The answer's rate-limit fields tell its state, under this name: 1 to 64 characters of letters,
-    /// digits and `-_./`, and none of ours.
+    /// `d`. Await it: one call. By the session that the request came with or, without one, by the client's address; see
+    /// [`Limit`] for other subjects, costs, and looking without taking. The answer's rate-limit fields tell its state, under
+    /// this name: 1 to 64 characters of letters, digits and `-_./`, and none of ours.
     ///
     /// Errors: 429 `rate_limited`; 503 if the store is away, unless `store.on_failure` is `open`; 500 for a name or a quota that
     /// is none.
@@ -123,6 +121,7 @@ impl Session {
         self.cx.app.host.refresh_clock();
         self.cx.begin_operation();
     }
+
     /// The session as it is after an operation. Errors: that of the operation; the session may have ended.
     fn take_over(&mut self, outcome: Result<session::Session, session::Error>) -> Result<(), Error> {
         let session = match outcome {
@@ -153,6 +152,7 @@ impl Session {
     fn max_bytes(&self) -> usize {
         self.cx.app.config.session.max_bytes
     }
+
     /// What the client is told: that the request is over a limit, if that is why.
     fn problem(&self, error: session::Error) -> Error {
         refusal(&self.cx, error.into()).into()
