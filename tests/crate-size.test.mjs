@@ -8,14 +8,14 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { gzipSync } from "node:zlib";
-import { bundleRustWorker, useOwnVersions } from "../tools/rust-worker.mjs";
+import { bundleRustWorker, useVersions } from "../tools/rust-worker.mjs";
 
 const folder = fileURLToPath(new URL("fixtures/minimal-worker", import.meta.url));
 /** There to notice an accident, as the service's own guard is. */
 const GUARD = 250_000;
 
 test(`a Worker of ten lines has at most ${GUARD} bytes: the sum of each file's gzip -9`, async (t) => {
-  await useOwnVersions(folder);
+  await useVersions(folder);
   const bundle = await bundleRustWorker({ folder, name: "minimal" });
   const files = await readdir(bundle);
   const contents = await Promise.all(files.map((file) => readFile(join(bundle, file))));

@@ -1,26 +1,24 @@
 /** A Worker that uses Cloakroom as a library inherits nothing from it: no entry, no export, no allocator. */
 import assert from "node:assert/strict";
-import { copyFile, readFile } from "node:fs/promises";
+import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { Log, LogLevel, Miniflare } from "miniflare";
-import { buildRustWorker } from "./support/rust-worker.mjs";
+import { buildFixture } from "./support/rust-worker.mjs";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
 const folder = join(root, "tests/fixtures/foreign-worker");
 
-/** @type {Record<"alone" | "withCloakroom", Awaited<ReturnType<typeof buildRustWorker>>>} */
+/** @type {Record<"alone" | "withCloakroom", Awaited<ReturnType<typeof buildFixture>>>} */
 let built;
 /** @type {Miniflare} */
 let miniflare;
 before(async () => {
-  // The versions that Cloakroom itself is built with, without a look at a registry.
-  await copyFile(join(root, "Cargo.lock"), join(folder, "Cargo.lock"));
   const entry = await readFile(join(folder, "entry.mjs"), "utf8");
   built = {
-    alone: await buildRustWorker({ folder, name: "alone", args: ["--no-default-features"], entry }),
-    withCloakroom: await buildRustWorker({ folder, name: "cloakroom", entry }),
+    alone: await buildFixture({ folder, name: "alone", args: ["--no-default-features"], entry }),
+    withCloakroom: await buildFixture({ folder, name: "cloakroom", entry }),
   };
   miniflare = new Miniflare({
     modulesRoot: built.withCloakroom.folder,

@@ -4,11 +4,11 @@
  * tests/fixtures/tower-sessions-worker.
  */
 import assert from "node:assert/strict";
-import { copyFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, beforeEach, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { startLocalStore } from "../tools/local-store/index.mjs";
+import { useVersions } from "../tools/rust-worker.mjs";
 import { buildRustWorker, startRustWorker } from "./support/rust-worker.mjs";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
@@ -22,7 +22,7 @@ let store;
 let worker;
 before(async () => {
   // The versions that the example is built with, whose dependencies are the same.
-  await copyFile(join(root, "examples/axum/Cargo.lock"), join(folder, "Cargo.lock"));
+  await useVersions(folder, join(root, "examples/axum"));
   const built = await buildRustWorker({ folder, name: "tower-sessions" });
   store = await startLocalStore();
   worker = await startRustWorker(built, { store, settings: { key_prefix: "test:" } });

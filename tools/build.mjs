@@ -10,6 +10,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { gzipSync } from "node:zlib";
 import { takeLock } from "./lock.mjs";
+import { FEATURES } from "./rust-worker.mjs";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
 const out = join(root, "build");
@@ -56,39 +57,33 @@ once(
 
 const wasm = join(out, "cloakroom_bg.wasm");
 const { default: binaryen } = await import("binaryen");
-once("optimised", [join(parts, "cloakroom_bg.wasm"), wasm, "tools/build.mjs"], "optimising wasm", () => {
-  const lean = join(parts, "lean.wasm");
-  writeFileSync(lean, withoutClasses(readFileSync(join(parts, "cloakroom_bg.wasm"))));
-  const features = [
-    "--enable-simd",
-    "--enable-bulk-memory",
-    "--enable-nontrapping-float-to-int",
-    "--enable-sign-ext",
-  ];
-  const optimise = [
-    ...features,
-    "--enable-mutable-globals",
-    "--enable-multivalue",
-    "--enable-reference-types",
-  ];
-  const partial = `${wasm}.partial`;
-  node("binaryen/bin/wasm-opt", [
-    ...optimise,
-    // What can reach where in the whole program, and until nothing becomes smaller: 0.5 KB of the bundle.
-    "--gufa",
-    "-O3",
-    "--converge",
-    // Nothing of ours is in the first KB of memory: that is the end of the stack.
-    "--low-memory-unused",
-    "--strip-debug",
-    "--strip-producers",
-    "--strip-target-features",
-    lean,
-    "-o",
-    partial,
-  ]);
-  renameSync(partial, wasm);
-});
+once(
+  "optimised",
+  [join(parts, "cloakroom_bg.wasm"), wasm, "tools/build.mjs", "tools/rust-worker.mjs"],
+  "optimising wasm",
+  () => {
+    const lean = join(parts, "lean.wasm");
+    writeFileSync(lean, withoutClasses(readFileSync(join(parts, "cloakroom_bg.wasm"))));
+    const partial = `${wasm}.partial`;
+    node("binaryen/bin/wasm-opt", [
+      ...FEATURES,
+      "--enable-simd",
+      // What can reach where in the whole program, and until nothing becomes smaller: 0.5 KB of the bundle.
+      "--gufa",
+      "-O3",
+      "--converge",
+      // Nothing of ours is in the first KB of memory: that is the end of the stack.
+      "--low-memory-unused",
+      "--strip-debug",
+      "--strip-producers",
+      "--strip-target-features",
+      lean,
+      "-o",
+      partial,
+    ]);
+    renameSync(partial, wasm);
+  },
+);
 
 const { build } = await import("esbuild");
 const { outputFiles } = await build({

@@ -14,7 +14,7 @@ const root = fileURLToPath(new URL("..", import.meta.url));
 export const TARGET = join(root, "target/foreign");
 
 /** What is compiled may use these without asking. */
-const FEATURES = [
+export const FEATURES = [
   "--enable-bulk-memory",
   "--enable-nontrapping-float-to-int",
   "--enable-sign-ext",
@@ -70,13 +70,14 @@ export async function writeBorder(wasm, out) {
 }
 
 /**
- * Gives a Worker of this project's own the versions that Cloakroom itself is built with, without a look at a registry.
+ * Gives a Worker of this project's own the versions that another is built with, without a look at a registry.
  * @param {string} folder  where its Cargo.toml is
+ * @param {string} [other]  the other's; if it is missing, Cloakroom's own
  */
-export async function useOwnVersions(folder) {
+export async function useVersions(folder, other = root) {
   const lock = join(folder, "Cargo.lock");
   // Another build may be reading it: never half a file.
-  await copyFile(join(root, "Cargo.lock"), `${lock}.${process.pid}`);
+  await copyFile(join(other, "Cargo.lock"), `${lock}.${process.pid}`);
   await rename(`${lock}.${process.pid}`, lock);
 }
 

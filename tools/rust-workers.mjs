@@ -1,19 +1,18 @@
 /**
  * Compiles the Rust Workers that the tests start, so that no test waits for a compiler, or shares its cores with one.
  */
-import { copyFile } from "node:fs/promises";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { compile, useOwnVersions } from "./rust-worker.mjs";
+import { compile, useVersions } from "./rust-worker.mjs";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
 const [examples, fixtures] = [join(root, "examples"), join(root, "tests/fixtures")];
 const [axum, tower] = [join(examples, "axum"), join(fixtures, "tower-sessions-worker")];
 
 // The versions that the example is built with, whose dependencies are the same.
-await copyFile(join(axum, "Cargo.lock"), join(tower, "Cargo.lock"));
+await useVersions(tower, axum);
 for (const name of ["foreign-worker", "crate-worker", "minimal-worker"])
-  await useOwnVersions(join(fixtures, name));
+  await useVersions(join(fixtures, name));
 
 for (const [folder, ...args] of [
   [join(fixtures, "foreign-worker")],

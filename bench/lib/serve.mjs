@@ -7,7 +7,7 @@ import { gzipSync } from "node:zlib";
 import { build } from "esbuild";
 import * as workerd from "workerd";
 import { freePort } from "../../tools/port.mjs";
-import { bundleRustWorker, useOwnVersions } from "../../tools/rust-worker.mjs";
+import { bundleRustWorker, useVersions } from "../../tools/rust-worker.mjs";
 import { killPrograms, launch } from "../../tools/say.mjs";
 
 /** @typedef {import("../candidates.mjs").Candidate} Candidate */
@@ -112,7 +112,7 @@ const main :Workerd.Worker = (
 
 /** @param {string} name @param {string} folder */
 async function buildRust(name, folder) {
-  await useOwnVersions(folder);
+  await useVersions(folder);
   return bundleRustWorker({ folder, name: `bench-${name}` });
 }
 

@@ -2,7 +2,7 @@
 import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { Log, LogLevel, Miniflare } from "miniflare";
-import { compile, TARGET, useOwnVersions, writeBorder } from "../../tools/rust-worker.mjs";
+import { compile, TARGET, useVersions, writeBorder } from "../../tools/rust-worker.mjs";
 import { Visitor } from "./visitor.mjs";
 import { randomSecret } from "./worker.mjs";
 
@@ -67,7 +67,7 @@ export async function buildRustWorker({ folder, name, args = [], entry = ENTRY }
  * @param {Parameters<typeof buildRustWorker>[0]} options
  */
 export async function buildFixture(options) {
-  await useOwnVersions(options.folder);
+  await useVersions(options.folder);
   return buildRustWorker(options);
 }
 
