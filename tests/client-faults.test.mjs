@@ -1,19 +1,12 @@
 /** The client and a network that loses, cuts and replaces answers: what is repeated, and what is said of the rest. */
 import assert from "node:assert/strict";
-import { after, beforeEach, describe, test } from "node:test";
-import { cookieJar, failure, page, startProxy } from "./support/client.mjs";
-import { FAST_HASH, startBoth } from "./support/worker.mjs";
+import { describe, test } from "node:test";
+import { cookieJar, failure, page, startBehindProxy } from "./support/client.mjs";
 
 /** @import { Client } from "../client/index.d.ts" */
 /** @import { Fault } from "./support/client.mjs" */
 
-const { worker, stop } = await startBoth({ settings: { password: FAST_HASH } });
-const proxy = await startProxy(worker.url);
-after(async () => {
-  proxy.stop();
-  await stop();
-});
-beforeEach(() => proxy.clear());
+const { proxy } = await startBehindProxy();
 
 const PASSWORD = "correct horse";
 const NEW = "battery staple";

@@ -1,17 +1,10 @@
 /** The client's requests in their order: who goes alone, who waits for whom, for how long, and who stops it. */
 import assert from "node:assert/strict";
-import { after, beforeEach, describe, mock, test } from "node:test";
+import { describe, mock, test } from "node:test";
 import { createClient } from "../client/src/index.js";
-import { cookieJar, failure, page, startProxy } from "./support/client.mjs";
-import { FAST_HASH, startBoth } from "./support/worker.mjs";
+import { cookieJar, failure, page, startBehindProxy } from "./support/client.mjs";
 
-const { store, worker, stop } = await startBoth({ settings: { password: FAST_HASH } });
-const proxy = await startProxy(worker.url);
-after(async () => {
-  proxy.stop();
-  await stop();
-});
-beforeEach(() => proxy.clear());
+const { store, worker, proxy } = await startBehindProxy();
 
 const PASSWORD = "correct horse";
 let number = 0;

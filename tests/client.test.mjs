@@ -1,18 +1,11 @@
 /** The client against the Worker: what each call does, what it costs, and what it weighs. */
 import assert from "node:assert/strict";
-import { after, beforeEach, describe, test } from "node:test";
+import { describe, test } from "node:test";
 import { gzipSync } from "node:zlib";
 import { CloakroomError } from "../client/src/index.js";
-import { bundle, cookieJar, failure, page, startProxy } from "./support/client.mjs";
-import { FAST_HASH, startBoth } from "./support/worker.mjs";
+import { bundle, cookieJar, failure, page, startBehindProxy } from "./support/client.mjs";
 
-const { worker, stop } = await startBoth({ settings: { password: FAST_HASH } });
-const proxy = await startProxy(worker.url);
-after(async () => {
-  proxy.stop();
-  await stop();
-});
-beforeEach(() => proxy.clear());
+const { proxy } = await startBehindProxy();
 
 const PASSWORD = "correct horse";
 let number = 0;

@@ -1,9 +1,11 @@
 /** What the client's tests share: a proxy that loses and cuts answers, a `fetch` with a cookie jar, and the bundle. */
 import { once } from "node:events";
 import { createServer, request } from "node:http";
+import { after, beforeEach } from "node:test";
 import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
 import { createClient } from "../../client/src/index.js";
+import { FAST_HASH, startBoth } from "./worker.mjs";
 
 /** @import { IncomingMessage, ServerResponse } from "node:http" */
 /** @import { Client, ClientOptions } from "../../client/index.d.ts" */
@@ -18,6 +20,21 @@ import { createClient } from "../../client/src/index.js";
  *   | { kind: "late", until: Promise<unknown> }} Fault
  * @typedef {{ method: string, path: string, headers: IncomingMessage["headers"], body: string }} Seen
  */
+
+/**
+ * A Worker behind such a proxy, for the tests of one file: each begins with a network that does nothing.
+ * @param {Parameters<typeof startBoth>[0]} [options]
+ */
+export async function startBehindProxy(options = { settings: { password: FAST_HASH } }) {
+  const both = await startBoth(options);
+  const proxy = await startProxy(both.worker.url);
+  after(async () => {
+    proxy.stop();
+    await both.stop();
+  });
+  beforeEach(() => proxy.clear());
+  return { ...both, proxy };
+}
 
 /** Stands before a Worker, and does to its requests what a network does. @param {string} target */
 export async function startProxy(target) {
