@@ -122,18 +122,18 @@
 //! The service and the handlers of others run through the same code.
 //!
 //! ```text
-//! service   a request arrives; the configuration is read once per isolate   service, platform
+//! service   a request arrives; the configuration is read once per isolate   service, library, platform
 //! app       ticket verified (no I/O) → route → preflight? → cross-site?     app, context, http, ticket
 //!           → over a limit that is known here? → handler
 //! handler   asks for what it needs: the session, a user, a recent login     routes
 //!           → the first call to the store counts the request, too           limit, store
 //!           → reads and changes sessions and accounts by compare-and-set    session, account
-//! app       what was not counted yet is counted → cookie, if it changed     app
+//! app       what was not counted yet is counted → cookie, if it changed     app, context
 //!           → rate-limit fields, CORS, problem+json
 //! service   the response; then, in the background, what may wait            session, limit, stats
 //! ```
 //!
-//! Start reading at [`app::App::respond`]. Everything but `service` and `platform` is pure: what it needs of the machine (time,
+//! Start reading at [`app::App::respond`]. Everything but `service`, `library`, `tower_sessions` and `platform` is pure: what it needs of the machine (time,
 //! randomness, one call to the store) it asks of a [`host::Host`]. Dependencies point inwards: `service → app → routes →
 //! context → account → session → limit → {store, ticket, http} → {host, id, time}`. [`config`] and [`isolate`] hold values of
 //! any of them: what was set, and what is remembered.
