@@ -136,7 +136,7 @@ test("four calls and six commands for a rotation, two calls for an old id, and a
   await held.arrived;
   const noted = await store.counters.during(async () => {
     held.release();
-    await both.worker.moveClock(0);
+    await both.worker.idle();
   });
   assert.deepEqual(noted.byName, { SET: 1, GETEX: 2, PEXPIRE: 1 });
   assert.deepEqual(await costOf(() => visitor.look()), read, "once");
@@ -229,7 +229,7 @@ describe("with the limits that are set by default", () => {
     });
     assert.deepEqual({ calls: calls - 1, ...first }, { calls: 1, ...found });
     held.release();
-    await limited.worker.moveClock(0);
+    await limited.worker.idle();
     assert.deepEqual(await cost(() => late.look()), NOTHING);
     assert.deepEqual(await cost(() => late.send("GET", "/auth/sessions"), 401), NOTHING);
     assert.deepEqual(await cost(() => late.logout(), 204), NOTHING);

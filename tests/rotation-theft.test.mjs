@@ -132,7 +132,7 @@ test("a note of an older first use that comes late hides no reuse", async () => 
     await present(visitor);
     const head = await headOf(visitor);
     held.release();
-    await workers[0].moveClock(0);
+    await workers[0].idle();
     assert.deepEqual(await headOf(visitor), head, `the later head stays when ${delayed} was late`);
     assert.equal(await isNoted(visitor), true);
     await moveClocks(GRACE);
@@ -151,7 +151,7 @@ test("a first use noted twice at once, at two isolates, is noted once", async ()
   await until(() => isNoted(visitor));
   const head = await headOf(visitor);
   held[1].release();
-  await Promise.all(workers.map((worker) => worker.moveClock(0)));
+  await Promise.all(workers.map((worker) => worker.idle()));
   assert.deepEqual(await headOf(visitor), head);
 });
 
