@@ -144,3 +144,9 @@ export async function refused(sent, status, code) {
   assert.deepEqual([answer.status, answer.json?.code], [status, code], answer.text);
   return answer;
 }
+
+/** A request with this body. @param {unknown} body */
+export const json = (body) => ({
+  headers: { "Content-Type": "application/json" },
+  body: JSON.stringify(body),
+});
