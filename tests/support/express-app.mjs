@@ -179,6 +179,7 @@ export async function startExpressApp({
       return { arrived, release };
     },
     async stop() {
+      if (!server.listening) return;
       server.close();
       server.closeAllConnections();
       await once(server, "close");

@@ -28,12 +28,14 @@ export const DAY = 24 * HOUR;
  * @param {object} [options.cookie]  more of `cookie`
  * @param {object} [options.settings]  other tables
  * @param {string[]} [options.secrets]  `FORMAT_SECRETS`
+ * @param {Record<string, string | undefined>} [options.environment]  more of the environment, or other values
  */
 export const beside = ({
   user = "/userId",
   cookie = {},
   settings = {},
   secrets: format = [SECRET],
+  environment = {},
 } = {}) => ({
   settings: {
     // The application answers without TLS here.
@@ -42,7 +44,7 @@ export const beside = ({
     limits: NO_LIMITS,
     ...settings,
   },
-  secrets: { ADMIN_TOKEN, FORMAT_SECRETS: JSON.stringify(format) },
+  secrets: { ADMIN_TOKEN, FORMAT_SECRETS: JSON.stringify(format), ...environment },
 });
 
 /**
