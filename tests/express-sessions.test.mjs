@@ -251,6 +251,46 @@ for (const [client, version] of /** @type {["redis" | "ioredis", string][]} */ (
       assert.equal((await ok(atExpress.send("GET", "/dashboard"))).user, user.id);
     });
 
+    test("a session that a back end makes at the Worker, for a user authenticated elsewhere, is logged in at Express", async () => {
+      const user = { id: "from-elsewhere", name: "Ann", roles: ["editor"] };
+      const made = await both.worker
+        .visitor()
+        .tell("POST", "/admin/sessions", { user, data: { a: 1 } }, admin);
+      assert.equal(made.status, 201, made.text);
+      const { atExpress, atWorker } = both.someone();
+      atWorker.accept(made.json.set_cookie);
+      assert.equal((await ok(atExpress.send("GET", "/dashboard"))).user, "from-elsewhere");
+      const seen = await ok(atWorker.look());
+      // At /userId there is room for the id alone.
+      assert.deepEqual([seen.user, seen.data.a], [{ ...user, name: user.id, roles: [] }, 1]);
+    });
+
+    test("operators are told what a cookie is, without a trace", async () => {
+      const { atExpress, atWorker } = await loggedIn();
+      const inspect = async (/** @type {string} */ cookie) =>
+        ok(both.worker.visitor().tell("POST", "/admin/inspect", { cookie }, admin));
+      const cookie = String(atExpress.cookies.get("connect.sid"));
+      const { handle } = await ok(atWorker.look());
+      const { alive, reason, handle: named } = await inspect(`connect.sid=${cookie}`);
+      assert.deepEqual([alive, reason, named], [true, null, handle]);
+      assert.equal((await inspect(cookie)).alive, true);
+      const forged = await inspect(cookie.replace("s%3A", "s%3AA"));
+      assert.equal(forged.alive, false);
+      assert.ok(["forged", "unknown_key"].includes(forged.reason), forged.reason);
+      await ok(atExpress.send("POST", "/logout"), 204);
+      const { alive: still, reason: why } = await inspect(cookie);
+      assert.deepEqual([still, why], [false, "ended"]);
+    });
+
+    test("the profile of an account is there for a visitor whose session Express began", async () => {
+      const { atExpress, atWorker } = both.someone();
+      await ok(atExpress.send("GET", "/"));
+      await ok(atWorker.register(`Profile ${client}`, PASSWORD), 201);
+      const merged = await atWorker.tell("PATCH", "/profile", { colour: "green" });
+      assert.equal(merged.status, 200, merged.text);
+      assert.deepEqual((await atWorker.send("GET", "/auth/profile")).json, { colour: "green" });
+    });
+
     test("redis-cli shows Express' records under Express' keys alone", async () => {
       await both.store.redis.flushDb();
       const { atExpress } = await visited();
@@ -295,6 +335,18 @@ describe("what the Worker says and refuses in this format", () => {
     assert.ok(calls <= 1);
     await ok(other.atWorker.look());
     assert.equal((await ok(one.atExpress.send("GET", "/"))).views, 2, "the application is not limited");
+  });
+
+  test("a user of Express' is limited over all sessions", async () => {
+    const limits = { session: "", user: "4/1m", mint: "", login: "" };
+    const worker = await both.startWorker({ settings: { limits } });
+    const ann = [both.someone({ app: both.app, worker }), both.someone({ app: both.app, worker })];
+    const bob = both.someone({ app: both.app, worker });
+    for (const { atExpress } of ann) await ok(atExpress.send("POST", "/login", json({ name: "ann" })));
+    await ok(bob.atExpress.send("POST", "/login", json({ name: "bob" })));
+    for (let count = 0; count < 4; count += 1) await ok(ann[count % 2].atWorker.look());
+    for (const { atWorker } of ann) await refused(atWorker.look(), 429, "rate_limited");
+    await ok(bob.atWorker.look());
   });
 
   for (const [method, path, body] of /** @type {[string, string, unknown?][]} */ ([
