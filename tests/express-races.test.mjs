@@ -51,7 +51,7 @@ describe("changes", () => {
       (index % 2 ? atWorker : elsewhere).increment("/n"),
     );
     for (const answer of await Promise.all(changes)) await ok(answer);
-    assert.equal((await ok(atExpress.send("GET", "/session"))).session.n, 50);
+    assert.equal((await ok(atExpress.send("GET", "/session"))).data.n, 50);
   });
 
   test("requests at Express that only look take none of them back", async () => {
@@ -72,7 +72,7 @@ describe("changes", () => {
     writing.release();
     const { data } = await ok(change);
     assert.deepEqual([data.n, data.views], [1, 1]);
-    const { session } = await ok(atExpress.send("GET", "/session"));
+    const { data: session } = await ok(atExpress.send("GET", "/session"));
     assert.deepEqual([session.n, session.views], [1, 1]);
   });
 
@@ -90,7 +90,7 @@ describe("changes", () => {
     assert.deepEqual([data.kept, data.n, data.slow], [1, 1, true]);
     // And nothing before or after it.
     assert.equal((await ok(atWorker.increment("/n"))).data.n, 2);
-    assert.equal((await ok(atExpress.send("GET", "/session"))).session.n, 2);
+    assert.equal((await ok(atExpress.send("GET", "/session"))).data.n, 2);
   });
 
   test("with reload, an application keeps the Worker's change too", async () => {
@@ -115,11 +115,11 @@ describe("changes", () => {
     both.store.faults.next("lostAnswer", { when: isWrite });
     const { status } = await atWorker.increment("/n");
     assert.ok([200, 503].includes(status), String(status));
-    assert.equal((await ok(atExpress.send("GET", "/session"))).session.n, 1);
+    assert.equal((await ok(atExpress.send("GET", "/session"))).data.n, 1);
     both.store.faults.always("refuse", { when: isWrite });
     await refused(atWorker.increment("/n"), 503, "store_unavailable");
     both.store.faults.clear();
-    assert.equal((await ok(atExpress.send("GET", "/session"))).session.n, 1);
+    assert.equal((await ok(atExpress.send("GET", "/session"))).data.n, 1);
   });
 });
 
@@ -236,6 +236,6 @@ test("an application that restarts loses no session, of its own or of the Worker
   const again = await both.startApp({ port });
   assert.equal(again.url, app.url);
   assert.equal((await ok(one.atExpress.send("GET", "/dashboard"))).user, "ann");
-  assert.equal((await ok(one.atExpress.send("GET", "/session"))).session.meanwhile, true);
+  assert.equal((await ok(one.atExpress.send("GET", "/session"))).data.meanwhile, true);
   assert.equal((await ok(two.atExpress.send("GET", "/"))).views, 6);
 });

@@ -50,16 +50,23 @@ for (const [client, version] of /** @type {["redis" | "ioredis", string][]} */ (
       return who;
     }
 
+    /** After the first answer to a session the Worker touches it. @param {import("./support/visitor.mjs").Visitor} visitor */
+    async function firstLook(visitor) {
+      await ok(visitor.look());
+      await both.worker.idle();
+    }
+
     describe("a session that Express began", () => {
       test("is read, in one call, and its cookie stays as it is", async () => {
         const { atExpress, atWorker } = await visited(2);
-        const { value: answer, calls } = await both.store.counters.during(() => atWorker.look());
+        await firstLook(atWorker);
+        const { value: answer, calls, byName } = await both.store.counters.during(() => atWorker.look());
         const { user, data, authenticated_at: authenticated } = await ok(answer);
         assert.deepEqual(
           { user, data, authenticated },
           { user: null, data: { views: 2 }, authenticated: null },
         );
-        assert.deepEqual([answer.setCookies, calls], [[], 1]);
+        assert.deepEqual([answer.setCookies, calls, byName], [[], 1, { MGET: 1 }]);
         assert.equal((await ok(atExpress.send("GET", "/"))).views, 3);
       });
 
@@ -97,6 +104,7 @@ for (const [client, version] of /** @type {["redis" | "ioredis", string][]} */ (
 
       test("keeps its time to live when it is changed", async () => {
         const { atExpress, atWorker } = await visited();
+        await firstLook(atWorker);
         const key = keyOf(both, atExpress);
         await both.store.redis.expire(key, 1000);
         await ok(atWorker.merge({ colour: "green" }));
@@ -173,7 +181,7 @@ for (const [client, version] of /** @type {["redis" | "ioredis", string][]} */ (
         const seen = await operator.send("GET", path, { headers: admin });
         assert.equal(seen.status, 200, seen.text);
         assert.equal(seen.json.session.user.id, "ann");
-        near(seen.json.ttl_seconds * 1000, DAY);
+        near(seen.json.session.ttl_seconds * 1000, DAY);
         assert.ok(!seen.text.includes(sidOf(atExpress)), "never the id");
         assert.equal((await operator.send("DELETE", path, { headers: admin })).status, 204);
         await ok(atExpress.send("GET", "/dashboard"), 401);
@@ -233,7 +241,7 @@ for (const [client, version] of /** @type {["redis" | "ioredis", string][]} */ (
       const [thief, oldKey] = [copyOf(who), keyOf(both, atExpress)];
       const name = `Émile 🧥 ${client}`;
       const { user, data } = await ok(atWorker.register(name, PASSWORD), 201);
-      assert.deepEqual([user.name, data], [name, { views: 3 }]);
+      assert.deepEqual([user.name, data], [name, { views: 3, userId: user.id }]);
       assert.equal((await ok(atExpress.send("GET", "/dashboard"))).user, user.id);
       assert.equal((await ok(atExpress.send("GET", "/"))).views, 4);
       assert.equal(await recordAt(both, oldKey), null);
@@ -261,25 +269,8 @@ for (const [client, version] of /** @type {["redis" | "ioredis", string][]} */ (
       atWorker.accept(made.json.set_cookie);
       assert.equal((await ok(atExpress.send("GET", "/dashboard"))).user, "from-elsewhere");
       const seen = await ok(atWorker.look());
-      // At /userId there is room for the id alone.
-      assert.deepEqual([seen.user, seen.data.a], [{ ...user, name: user.id, roles: [] }, 1]);
-    });
-
-    test("operators are told what a cookie is, without a trace", async () => {
-      const { atExpress, atWorker } = await loggedIn();
-      const inspect = async (/** @type {string} */ cookie) =>
-        ok(both.worker.visitor().tell("POST", "/admin/inspect", { cookie }, admin));
-      const cookie = String(atExpress.cookies.get("connect.sid"));
-      const { handle } = await ok(atWorker.look());
-      const { alive, reason, handle: named } = await inspect(`connect.sid=${cookie}`);
-      assert.deepEqual([alive, reason, named], [true, null, handle]);
-      assert.equal((await inspect(cookie)).alive, true);
-      const forged = await inspect(cookie.replace("s%3A", "s%3AA"));
-      assert.equal(forged.alive, false);
-      assert.ok(["forged", "unknown_key"].includes(forged.reason), forged.reason);
-      await ok(atExpress.send("POST", "/logout"), 204);
-      const { alive: still, reason: why } = await inspect(cookie);
-      assert.deepEqual([still, why], [false, "ended"]);
+      // At /userId there is room for the id alone: the rest is kept beside the record.
+      assert.deepEqual([seen.user, seen.data.a], [user, 1]);
     });
 
     test("the profile of an account is there for a visitor whose session Express began", async () => {
@@ -330,9 +321,11 @@ describe("what the Worker says and refuses in this format", () => {
       assert.equal(answer.status, 200);
       assert.match(String(answer.headers.get("ratelimit")), new RegExp(`^"session";r=${left};`));
     }
+    await refused(one.atWorker.look(), 429, "rate_limited");
+    await both.worker.idle();
     const { calls, value } = await both.store.counters.during(() => one.atWorker.look());
     await refused(value, 429, "rate_limited");
-    assert.ok(calls <= 1);
+    assert.equal(calls, 0);
     await ok(other.atWorker.look());
     assert.equal((await ok(one.atExpress.send("GET", "/"))).views, 2, "the application is not limited");
   });

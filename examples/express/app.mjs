@@ -84,8 +84,8 @@ app.listen(Number(PORT), "127.0.0.1", (error) => {
 });
 
 /**
- * What we have of it. At Cloakroom a visitor may change each member of the session but those that its configuration
- * protects (wrangler.toml: userId and views), so that the cart is the visitor's own words, like a form.
+ * What we have of it. The Worker's configuration lets visitors change the cart (`writable`), so that it is their own words,
+ * like a form; nothing else in the session is.
  */
 function cartOf({ cart = [] }) {
   return [cart].flat().filter((item) => GOODS.includes(item));

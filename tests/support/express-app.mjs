@@ -115,7 +115,7 @@ export async function startExpressApp({
 
   /** The session, as the application sees it, and its id; looking changes nothing. */
   app.get("/session", (request, response) => {
-    response.json({ id: request.sessionID, session: request.session });
+    response.json({ id: request.sessionID, data: request.session });
   });
   /** Sets members of the session. */
   app.put("/session", (request, response) => {

@@ -39,13 +39,16 @@ export const beside = ({
 } = {}) => ({
   settings: {
     // The application answers without TLS here.
-    cookie: { format: "express", user_pointer: user, secure: false, ...cookie },
+    cookie: defined({ format: "express", user_pointer: user, secure: false, ...cookie }),
     password: FAST_HASH,
     limits: NO_LIMITS,
     ...settings,
   },
   secrets: { ADMIN_TOKEN, FORMAT_SECRETS: JSON.stringify(format), ...environment },
 });
+
+/** Without members that are undefined. @param {object} members */
+const defined = (members) => JSON.parse(JSON.stringify(members));
 
 /**
  * An application and the Worker, with the same user pointer and the same secrets unless told otherwise.
