@@ -50,7 +50,11 @@ before(
       "--config",
       config,
     ];
-    child = spawn("npm", ["start", "--", ...places], { cwd: example, stdio: ["pipe", "pipe", "pipe"] });
+    child = spawn("npm", ["start", "--", ...places], {
+      cwd: example,
+      stdio: ["pipe", "pipe", "pipe"],
+      detached: true, // so that Ctrl-C reaches all of its group, as it does in a terminal
+    });
     for (const stream of [child.stdout, child.stderr]) stream?.on("data", (chunk) => (said += chunk));
     const ended = once(child, "exit").then(() => assert.fail(said));
     await Promise.race([says(/Express is at +http/), ended]);
@@ -58,13 +62,15 @@ before(
   { timeout: PATIENCE_MS },
 );
 after(async () => {
-  if (child?.exitCode === null) {
-    const ended = once(child, "exit");
-    child.kill("SIGINT");
-    await ended;
-  }
+  if (child?.exitCode === null && child.signalCode === null) await pressCtrlC();
   await rm(state, { recursive: true, force: true, maxRetries: 5, retryDelay: 200 });
 });
+
+async function pressCtrlC() {
+  const ended = once(child, "close");
+  process.kill(-Number(child.pid), "SIGINT");
+  await ended;
+}
 
 /** When it has said this, as often as that. @param {RegExp} pattern */
 async function says(pattern, times = 1) {
@@ -176,9 +182,7 @@ test("it has the versions of the packages that are tried here", async () => {
 });
 
 test("Ctrl-C stops all of it", async () => {
-  const ended = once(child, "exit");
-  child.kill("SIGINT");
-  await ended;
+  await pressCtrlC();
   const isAnswered = (/** @type {{ url: string }} */ { url }) =>
     fetch(url).then(
       () => true,

@@ -71,7 +71,7 @@ async function main() {
     for (const stream of [worker.stdout, worker.stderr]) {
       createInterface({ input: stream }).on("line", (line) => {
         say(line);
-        if (line.includes("Cloakroom is at")) ready();
+        if (line.includes("is taken up at once")) ready(); // its last line
       });
     }
     worker.exited.then(() => failed(new Error("Cloakroom could not be started: see above.")));
