@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { once } from "node:events";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
+import { RESP_TYPES } from "@redis/client";
 import { launchFlask } from "../../tools/flask.mjs";
 import { Visitor } from "./visitor.mjs";
 import { startDeployment, randomSecret } from "./worker.mjs";
@@ -139,6 +140,7 @@ export async function startBeside({ flask = {}, isolates = 1, cookie, settings, 
     await deployment.stop();
     throw error;
   });
+  const bytes = store.redis.withTypeMapping({ [RESP_TYPES.BLOB_STRING]: Buffer });
   const prefix = flask.SESSION_KEY_PREFIX ?? "session:";
   const name = flask.SESSION_COOKIE_NAME ?? "session";
   return {
@@ -159,10 +161,13 @@ export async function startBeside({ flask = {}, isolates = 1, cookie, settings, 
       const edge = workers[0].visitor();
       return { edge, app: app.at(edge), ...looks(edge) };
     },
-    /** The key of the session of these cookies. @param {Visitor} visitor */
-    keyOf: (visitor) => prefix + sidOf(visitor),
+    prefix,
     /** The stored bytes of a key. @param {string} key @returns {Promise<Buffer | null>} */
-    bytesOf: async (key) => store.redis.withTypeMapping({ 36: Buffer }).get(key).then(toBuffer),
+    bytesOf: (key) => bytes.get(key),
+    /** Writes a record, with an hour to live. @param {string} key @param {Buffer | string} record */
+    write: (key, record) => store.redis.set(key, record, { expiration: { type: "EX", value: 3600 } }),
+    /** Seconds that a key has to live yet. @param {string} key */
+    secondsOf: (key) => store.redis.ttl(key),
     /** All keys of records. */
     records: () => store.redis.keys(`${prefix}*`),
     async stop() {
@@ -183,6 +188,8 @@ export async function startBeside({ flask = {}, isolates = 1, cookie, settings, 
     return {
       /** The id of the session. */
       sid: () => sidOf(visitor),
+      /** The key of its record. */
+      key: () => prefix + sidOf(visitor),
       /** What the Worker shows. */
       data: async () => (await visitor.session())?.data ?? null,
       /** What Flask sees: `found`, and `data` as Python writes it. */
@@ -190,6 +197,3 @@ export async function startBeside({ flask = {}, isolates = 1, cookie, settings, 
     };
   }
 }
-
-/** @param {unknown} value */
-const toBuffer = (value) => (value === null ? null : Buffer.from(/** @type {Buffer} */ (value)));
