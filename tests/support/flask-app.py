@@ -12,6 +12,7 @@ import decimal
 import json
 import logging
 import os
+import pickle
 import random
 import threading
 import uuid
@@ -385,6 +386,14 @@ def cookie_of(sid):
 def make_cookies():
     """Signs ids."""
     return jsonify([cookie_of(sid) for sid in request.get_json()])
+
+
+@app.get("/test/pickles")
+def pickles():
+    """A session as versions of Flask-Session before 0.7 wrote it, in every protocol of pickle, as base64."""
+    record = {"views": 1, "_permanent": True}
+    dumped = [pickle.dumps(record, protocol) for protocol in range(pickle.HIGHEST_PROTOCOL + 1)]
+    return jsonify([base64.b64encode(one).decode() for one in dumped])
 
 
 if __name__ == "__main__":
