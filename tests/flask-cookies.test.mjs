@@ -251,6 +251,14 @@ describe("an id without a signature", () => {
     assert.equal(await both.bytesOf(`session:${sid}`), null);
   });
 
+  test("that nobody has leaves nothing in the store when it is logged out", async () => {
+    const visitor = both.worker.visitor();
+    visitor.cookies.set("session", "D".repeat(43));
+    const before = await both.store.redis.dbSize();
+    assert.equal((await visitor.logout()).status, 204);
+    assert.equal(await both.store.redis.dbSize(), before);
+  });
+
   test("of another form is none, and costs nothing", async () => {
     for (const sid of [
       "../account:root",
