@@ -36,7 +36,6 @@ const RECORDS = {
     "cut off in a number": member(0xcf, 1, 2, 3),
     "cut off in a list": member(0x93, 1, 2),
     "followed by something else": bytes(0x80, 0x80),
-    "with text that is no UTF-8": member(0xa2, 0xc3, 0x28),
     "with a name that is no UTF-8": bytes(0x81, 0xa1, 0xff, 0x01),
     "with bytes of 2 GB, as it says": member(0xc6, 0x7f, 0xff, 0xff, 0xff),
     "with bytes of 4 GB, as it says": member(0xc6, 0xff, 0xff, 0xff, 0xff, "abc"),
@@ -192,16 +191,15 @@ for (const serializer of /** @type {const} */ (["msgpack", "json"])) {
       assert.equal((await edge.increment("/views")).json.session.data.views, 4);
     });
 
-    test("no text at all, but a list of Redis', is an error that stays", async () => {
+    test("no text at all, but a list of Redis', is no session, and stays", async () => {
       const { edge, key } = await visitorWith("x");
       await both.store.redis.del(key);
       await both.store.redis.lPush(key, "1");
-      for (const act of [() => edge.look(), () => edge.merge({ a: 1 })]) {
-        const { status, setCookies } = await act();
-        assert.ok([500, 503].includes(status), String(status));
-        assert.deepEqual(setCookies, []);
-        assert.equal(await both.store.redis.lLen(key), 1);
-      }
+      assert.equal(await edge.session(), null);
+      assert.equal((await edge.merge({ a: 1 }, { "If-Match": "*" })).status, 412);
+      assert.equal((await edge.merge({ a: 1 })).status, 200);
+      assert.notEqual(both.prefix + edge.cookies.get(both.name), key);
+      assert.equal(await both.store.redis.lLen(key), 1);
     });
 
     test("good is read as well as ever after all of these", async () => {
@@ -237,6 +235,7 @@ describe("records of another writer than msgspec", () => {
     "a date that there is not": bytes(0xd7, 0xff, many(0xff, 8)),
     "not a number, with a payload": bytes(0xcb, 0x7f, 0xf8, 0, 0, 0, 0, 0, 1),
     "an extension of another type": bytes(0xc7, 3, 0x2a, "abc"),
+    "text that is no UTF-8": bytes(0xa2, 0xc3, 0x28),
   };
 
   /** @param {string} what @param {Buffer} value */
@@ -245,8 +244,9 @@ describe("records of another writer than msgspec", () => {
     const sid = what.replaceAll(/\W/g, "-").padEnd(43, "x");
     visitor.cookies.set("session", sid);
     await both.write(`session:${sid}`, bytes(0x82, 0xa3, "odd", value, 0xa5, "views", 1));
-    const looks = async () =>
-      value === KEPT["a date that there is not"] ? [] : both.flask.decodeRecords([sid]);
+    // Flask itself cannot read these two.
+    const isReadable = !/that there is not|no UTF-8/.test(what);
+    const looks = async () => (isReadable ? both.flask.decodeRecords([sid]) : []);
     const before = await looks();
     const { status, text } = await visitor.increment("/views");
     assert.equal(status, 200, text);

@@ -21,15 +21,12 @@ const beside = (user_pointer, flask, cookie) =>
   });
 
 let accounts = 0;
-/** An account of the Worker's. @param {Beside} both */
+/** An account of the Worker's, of somebody who is not there any more. @param {Beside} both */
 async function account(both) {
   const username = `user-${(accounts += 1)}`;
-  const headers = { Authorization: `Bearer ${ADMIN_TOKEN}` };
-  const { status, json } = await both.worker
-    .visitor()
-    .tell("POST", "/admin/users", { username, password: PASSWORD }, headers);
+  const { status, json } = await both.worker.visitor().register(username, PASSWORD);
   assert.equal(status, 201);
-  return { username, id: json.id };
+  return { username, id: json.session.user.id };
 }
 
 /** @param {Visitor} visitor @param {string} path @param {unknown} body */
@@ -301,12 +298,11 @@ describe("without a place for the user", () => {
   after(() => both?.stop());
 
   test("nobody can log in or register at the Worker, and sessions are nobody's", async () => {
-    const { username } = await account(both);
     const visitor = both.visitor();
     await post(visitor.app, "/login", { user_id: "ada" });
     assert.equal((await visitor.edge.session()).user, null);
     for (const answer of [
-      await visitor.edge.login(username, PASSWORD),
+      await visitor.edge.login("somebody", PASSWORD),
       await visitor.edge.register("somebody", PASSWORD),
     ]) {
       assert.deepEqual([answer.status, answer.json.code, answer.setCookies], [422, "unprocessable", []]);
