@@ -235,7 +235,6 @@ describe("records of another writer than msgspec", () => {
     "a date that there is not": bytes(0xd7, 0xff, many(0xff, 8)),
     "not a number, with a payload": bytes(0xcb, 0x7f, 0xf8, 0, 0, 0, 0, 0, 1),
     "an extension of another type": bytes(0xc7, 3, 0x2a, "abc"),
-    "text that is no UTF-8": bytes(0xa2, 0xc3, 0x28),
   };
 
   /** @param {string} what @param {Buffer} value */
@@ -244,8 +243,8 @@ describe("records of another writer than msgspec", () => {
     const sid = what.replaceAll(/\W/g, "-").padEnd(43, "x");
     visitor.cookies.set("session", sid);
     await both.write(`session:${sid}`, bytes(0x82, 0xa3, "odd", value, 0xa5, "views", 1));
-    // Flask itself cannot read these two.
-    const isReadable = !/that there is not|no UTF-8/.test(what);
+    // Flask itself cannot read it.
+    const isReadable = !/that there is not/.test(what);
     const looks = async () => (isReadable ? both.flask.decodeRecords([sid]) : []);
     const before = await looks();
     const { status, text } = await visitor.increment("/views");

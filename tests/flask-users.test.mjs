@@ -88,8 +88,8 @@ for (const serializer of /** @type {const} */ (["msgpack", "json"])) {
       const visitor = both.visitor();
       await visitor.app.send("POST", "/cart/coat");
       const [old, oldKey] = [visitor.edge.clone(), visitor.key()];
-      const { status, json, setCookies } = await visitor.edge.login(username, PASSWORD);
-      assert.deepEqual([status, setCookies.length], [200, 1]);
+      const { status, json } = await visitor.edge.login(username, PASSWORD);
+      assert.equal(status, 200);
       assert.deepEqual([json.session.user.id, json.session.data.cart], [id, { coat: 1 }]);
       assert.ok(json.session.authenticated_at);
       assert.notEqual(visitor.key(), oldKey);
@@ -115,7 +115,8 @@ for (const serializer of /** @type {const} */ (["msgpack", "json"])) {
       ]) {
         const visitor = both.visitor();
         const { setCookies } = await visitor.edge.login(username, PASSWORD, { remember });
-        assert.equal(/; Max-Age=\d/.test(setCookies[0]), expected);
+        const [cookie] = setCookies.filter((line) => line.startsWith("session="));
+        assert.equal(/; Max-Age=\d/.test(cookie), expected);
         if (remember) assert.equal((await visitor.python()).permanent, true);
       }
     });
@@ -222,16 +223,15 @@ for (const serializer of /** @type {const} */ (["msgpack", "json"])) {
       assert.equal((await both.flask.at(visitor.edge).send("GET", "/dashboard")).status, 401);
     });
 
-    const body = JSON.stringify({ current: PASSWORD, new: `${PASSWORD} 2`, password: PASSWORD, roles: [] });
-    for (const [method, path] of [
+    for (const [method, path, body] of /** @type {[string, string, unknown?][]} */ ([
       ["GET", "/auth/sessions"],
       ["DELETE", "/auth/sessions"],
-      ["POST", "/auth/password"],
-      ["DELETE", "/auth/account"],
+      ["POST", "/auth/password", { current: PASSWORD, new: `${PASSWORD} 2` }],
+      ["DELETE", "/auth/account", { password: PASSWORD }],
       ["GET", "/auth/admin/users/ada/sessions"],
       ["DELETE", "/auth/admin/users/ada/sessions"],
-      ["PUT", "/auth/admin/users/ada/roles"],
-    ]) {
+      ["PUT", "/auth/admin/users/ada/roles", { roles: [] }],
+    ])) {
       test(`what the format cannot do is 422 and changes nothing: ${method} ${path}`, async () => {
         const { username } = await account(both);
         const visitor = both.visitor();
@@ -240,7 +240,7 @@ for (const serializer of /** @type {const} */ (["msgpack", "json"])) {
           "Content-Type": "application/json",
           ...(path.includes("admin") && { Authorization: `Bearer ${ADMIN_TOKEN}` }),
         };
-        const sent = method === "GET" ? { headers } : { headers, body };
+        const sent = body ? { headers, body: JSON.stringify(body) } : { headers };
         const { status, json, setCookies } = await visitor.edge.send(method, path, sent);
         assert.deepEqual([status, json?.code, setCookies], [422, "unprocessable", []]);
         assert.equal((await verify(visitor.edge)).status, 200);

@@ -267,8 +267,20 @@ def has_odd_names(value):
 
 
 def shown(value):
-    """A value as JSON can show it, which is msgspec's own way; nothing if it has names that JSON lacks."""
-    return None if has_odd_names(value) else json.loads(msgspec.json.encode(value))
+    """A value as JSON can show it: msgspec's own way. Nothing if it has names that JSON lacks."""
+    return None if has_odd_names(value) else json.loads(msgspec.json.encode(without_zeros(value)))
+
+
+def without_zeros(value):
+    """Dates as texts without zeros at the end of their seconds, so that texts can be compared."""
+    if isinstance(value, dict):
+        return {name: without_zeros(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [without_zeros(one) for one in value]
+    if isinstance(value, datetime.datetime):
+        text = value.isoformat().removesuffix("+00:00")
+        return (text.rstrip("0") if "." in text else text) + "Z"
+    return value
 
 
 @app.get("/test/arrived/<name>")
