@@ -6,7 +6,7 @@ import { after, before, describe, test } from "node:test";
 import { freePort } from "../tools/port.mjs";
 import { launch, skip } from "./support/browser.mjs";
 import { sharing } from "./support/flask-app.mjs";
-import { endsAll, READY, root, run, startScript, temp } from "./support/start.mjs";
+import { endsAll, root, run, startScript, temp } from "./support/start.mjs";
 import { Visitor } from "./support/visitor.mjs";
 
 /** @import { Start } from "./support/start.mjs" */
@@ -31,21 +31,31 @@ describe("examples/flask", () => {
     const ours = text.replace("http://localhost:8000", urls.shop).replace("../../build", join(root, "build"));
     assert.notEqual(ours, text);
     await writeFile(config, ours);
-    const env = { SHOP_PORT: String(shop), PORT: String(cloakroom) };
+    const places = [
+      "--state",
+      state,
+      "--config",
+      config,
+      "--port",
+      `${shop}`,
+      "--worker-port",
+      `${cloakroom}`,
+    ];
     start = async () => {
-      const started = startScript(join(folder, "start.mjs"), ["--state", state, "--config", config], { env });
-      await started.until(READY);
-      await started.when(() =>
-        fetch(urls.shop).then(
-          () => true,
-          () => false,
-        ),
-      );
+      const started = startScript(join(folder, "start.mjs"), places);
+      await started.until("Enter restarts the shop");
+      await started.when(shopAnswers);
       return started;
     };
     running = await start();
   });
   after(() => running?.kill("SIGTERM"));
+
+  const shopAnswers = () =>
+    fetch(`${urls.shop}/dashboard`, { redirect: "manual" }).then(
+      () => true,
+      () => false,
+    );
 
   /** A visitor of both. */
   function both() {
@@ -122,6 +132,17 @@ describe("examples/flask", () => {
     } finally {
       await browser.close();
     }
+  });
+
+  test("loses no session when the shop alone is started again", async () => {
+    const { shop, edge } = both();
+    await shop.send("GET", "/");
+    const before = running.output().length;
+    running.type("\n");
+    await running.when(() => running.output().slice(before).includes("Running on"));
+    await running.when(shopAnswers);
+    assert.match((await shop.send("GET", "/")).text, /Visits: 2</);
+    assert.equal((await edge.session()).data.views, 2);
   });
 
   test("loses no session when it is stopped and started again", async () => {

@@ -59,7 +59,7 @@ export function startScript(script, options, { cwd = root, env = {} } = {}) {
   const child = spawn(process.execPath, [script, ...options], {
     cwd,
     env: { ...others, ...env },
-    stdio: ["ignore", "pipe", "pipe"],
+    stdio: ["pipe", "pipe", "pipe"],
   });
   started.add(child);
   let said = "";
@@ -79,6 +79,8 @@ export function startScript(script, options, { cwd = root, env = {} } = {}) {
     ended,
     /** @param {NodeJS.Signals} signal */
     kill: (signal) => child.kill(signal),
+    /** What is typed at its terminal. @param {string} text */
+    type: (text) => child.stdin.write(text),
     /** @param {string | RegExp} text */
     async until(text) {
       await this.when(() => (typeof text === "string" ? said.includes(text) : text.test(said)));
