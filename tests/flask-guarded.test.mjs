@@ -12,8 +12,8 @@ const OF_PATCHES = "application/json-patch+json";
 const add = (path, value) => ({ op: "add", path, value });
 
 /**
- * The places that are guarded, what is in the record, and patches of which each is to be refused. @type {{ name: string,
- * user_pointer: string, read_only?: string[], record: object, merges: unknown[], patches: unknown[][], allowed: [string, unknown][] }[]}
+ * What visitors may not write (`writable`: all else but this), what is in the record, and patches of which each is to be refused. @type {{ name: string,
+ * user_pointer: string, writable?: string[], record: object, merges: unknown[], patches: unknown[][], allowed: [string, unknown][] }[]}
  */
 const SITES = [
   {
@@ -65,7 +65,7 @@ const SITES = [
   {
     name: "a place inside of another",
     user_pointer: "/auth/user/id",
-    read_only: ["/auth/role", "/csrf_token"],
+    writable: ["/auth/theme", "/auth/user/name", "/a~1b", "/cart"],
     record: {
       auth: { user: { id: "ada" }, role: "reader", theme: "dark" },
       csrf_token: "t",
@@ -77,8 +77,10 @@ const SITES = [
       { auth: { user: null } },
       { auth: { user: { id: "root" } } },
       { auth: { role: "admin" } },
+      { auth: { user: { name: "Ada", id: "root" } } },
       { csrf_token: "known" },
       { csrf_token: null },
+      { cart: { coat: 1 }, is_admin: true },
     ],
     patches: [
       [add("/auth", { user: { id: "root" }, role: "admin" })],
@@ -89,11 +91,18 @@ const SITES = [
       [{ op: "copy", from: "/spare", path: "/auth/user" }],
       [{ op: "move", from: "/auth", path: "/elsewhere" }],
       [{ op: "replace", path: "/auth/role", value: "admin" }],
+      [{ op: "increment", path: "/level", value: 1 }],
+      [{ op: "move", from: "/csrf_token", path: "/cart" }],
+      [{ op: "move", from: "/auth/role", path: "/auth/theme" }],
+      [{ op: "copy", from: "/spare", path: "/auth/spare" }],
       [add("/csrf_token", "known")],
       [{ op: "remove", path: "/auth" }, add("/auth", { user: { id: "root" } })],
     ],
     allowed: [
       [OF_MERGES, { auth: { theme: "light" } }],
+      [OF_MERGES, { auth: { role: "reader", theme: null }, csrf_token: "t" }],
+      [OF_MERGES, { cart: { coat: 1, is_admin: true }, "a/b": [1] }],
+      [OF_PATCHES, [{ op: "increment", path: "/cart/coat", value: 1 }]],
       [OF_PATCHES, [add("/auth/user/name", "Ada")]],
     ],
   },
@@ -108,14 +117,14 @@ const SITES = [
 ];
 
 for (const serializer of /** @type {const} */ (["msgpack", "json"])) {
-  for (const { name, user_pointer, read_only, record, merges, patches, allowed } of SITES) {
+  for (const { name, user_pointer, writable, record, merges, patches, allowed } of SITES) {
     describe(`${name}, with ${serializer},`, () => {
       /** @type {Beside} */
       let both;
       before(async () => {
         both = await startBeside({
           flask: { SESSION_SERIALIZATION_FORMAT: serializer },
-          cookie: { user_pointer, ...(read_only && { read_only }) },
+          cookie: { user_pointer, ...(writable && { writable }) },
         });
       });
       after(() => both?.stop());
@@ -152,7 +161,7 @@ for (const serializer of /** @type {const} */ (["msgpack", "json"])) {
 
       test("is not for a visitor to begin a session with", async () => {
         const keys = (await both.records()).length;
-        for (const merge of merges.filter((merge) => !/null|^{"auth":"root"}$/.test(JSON.stringify(merge)))) {
+        for (const merge of merges.filter((merge) => !/null/.test(JSON.stringify(merge)))) {
           const visitor = both.visitor();
           const { status, setCookies } = await send(visitor.edge, OF_MERGES, merge);
           assert.deepEqual([status, setCookies], [422, []], JSON.stringify(merge));
@@ -166,7 +175,7 @@ for (const serializer of /** @type {const} */ (["msgpack", "json"])) {
         for (const [type, body] of allowed) {
           const answer = await send(visitor.edge, type, body);
           assert.equal(answer.status, 200, `${JSON.stringify(body)} ${answer.text}`);
-          assert.deepEqual(answer.json.session.user, user);
+          assert.equal(answer.json.session.user?.id, user?.id);
         }
         assert.equal((await visitor.python()).found, true);
       });

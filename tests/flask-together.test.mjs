@@ -195,9 +195,9 @@ describe("a record's time to live", () => {
     both = await startBeside({ settings: { session: { idle: "1m", absolute: "2m", touch_every: "5m" } } });
   });
   after(() => both?.stop());
-  /** Another isolate for each test, which has touched nothing yet. */
-  async function guest() {
-    worker = await both.start();
+  /** Another isolate for each test, which has touched nothing yet. @param {object} [settings] */
+  async function guest(settings) {
+    worker = await both.start({ settings });
     const edge = worker.visitor();
     const app = both.flask.at(edge);
     assert.equal((await app.send("GET", "/")).text, "Views: 1");
@@ -253,6 +253,17 @@ describe("a record's time to live", () => {
       await worker.idle();
       const left = await visitor.seconds();
       assert.ok(expected < 0 ? left === -1 : near(left, expected), `${left}`);
+    }
+  });
+
+  test("is left alone with touch = false, for an application that does not refresh it by each request either", async () => {
+    const cookie = { format: "flask", record_ttl: LIFETIME, touch: false };
+    const { edge, key, seconds } = await guest({ cookie });
+    await cut(key, 2000);
+    for (const act of [() => edge.look(), () => edge.increment("/views"), () => edge.look()]) {
+      assert.equal((await act()).status, 200);
+      await worker.moveClock(6 * 60_000);
+      assert.ok(near(await seconds(), 2000));
     }
   });
 
