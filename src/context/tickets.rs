@@ -76,8 +76,11 @@ pub(super) fn find_tickets<'a, H: Host>(
         tickets.add(app, cookie.values_of_joined_lines(header));
     }
     if tickets.has_unknown_key && app.isolate.is_first_unknown_key() {
-        app.host.log(&"a ticket is signed with a secret that SESSION_SECRET does not hold: if one is being replaced, add the \
-            new one behind the old one in every isolate first, and only then put it in front");
+        let secrets = if app.config.session.foreign.is_some() { "FORMAT_SECRETS" } else { "SESSION_SECRET" };
+        app.host.log(&format_args!(
+            "a ticket is signed with a secret that {secrets} does not hold: if one is being replaced, add the new one behind \
+             the old one in every isolate first, and only then put it in front"
+        ));
     }
     tickets
 }
@@ -87,7 +90,7 @@ impl<'a> Tickets<'a> {
     fn add<'v, H: Host>(&mut self, app: &'a App<H>, values: impl Iterator<Item = &'v str>) {
         let (now, first) = (app.host.now(), self.verified.len());
         for value in values {
-            match Ticket::open(value, &app.config.keyring, now) {
+            match app.config.open_ticket(value, now) {
                 Ok(found) if app.isolate.is_dead(&found.ticket.id.handle()) => self.has_useless = true,
                 Ok(found) => {
                     let is_later = |other: &Verified<'_>| other.ticket.issued >= found.ticket.issued;

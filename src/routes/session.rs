@@ -24,7 +24,12 @@ pub(super) async fn change<H: Host>(cx: &Context<'_, H>) -> Result<Response, Pro
     let preconditions = Preconditions::of(&cx.request);
     let max_bytes = cx.app.config.session.max_bytes;
     let session = cx.session().await?;
-    let apply = |data: &RawValue| Ok(change.apply(data, max_bytes)?);
+    let format = cx.app.config.session.foreign.as_ref();
+    let apply = |data: &RawValue| {
+        let changed = change.apply(data, max_bytes)?;
+        format.map_or(Ok(()), |format| format.check_visitors_change(data, &changed))?;
+        Ok(changed)
+    };
     Ok(cx.show(&cx.change(session, &apply, &preconditions).await?))
 }
 
