@@ -28,7 +28,6 @@ const SHOWN = {
 const DATES = {
   aware: "2026-01-02T03:04:05.678901Z",
   "aware elsewhere": "2026-01-01T21:34:05Z",
-  far: "9999-12-31T23:59:59.999999Z",
 };
 
 /** Makes the numbers of a JSON text into text, so that none is rounded. @param {string} text */
@@ -67,6 +66,8 @@ for (const serializer of /** @type {const} */ (["msgpack", "json"])) {
         [numbers.large, numbers.largest, numbers.smallest],
         ["9007199254740993", "18446744073709551615", "-9223372036854775808"],
       );
+      // The last day that Python has is one too many, and shown as its bytes.
+      assert.match(values.far, serializer === "json" ? /^9999-12-31T23:59:59.999999Z$/ : /^[\w+/]{16}$/);
       if (serializer === "json") assert.deepEqual(Object.values(floats), [null, null, null]);
       assert.deepEqual(Object.keys(floats), ["infinity", "minus infinity", "not a number"]);
     });
@@ -168,9 +169,6 @@ describe("what msgpack has and JSON lacks", () => {
     ["an extension replaced", replace("/extension", 1)],
     ["bytes in a list replaced", replace("/special/nested/list/2/deep/0", "x")],
     ["a list with bytes replaced", replace("/special/nested/list", [1])],
-    ["bytes copied", [{ op: "copy", from: "/special/bytes", path: "/copy" }]],
-    ["bytes moved", [{ op: "move", from: "/special/bytes", path: "/moved" }]],
-    ["a member with bytes moved", [{ op: "move", from: "/special", path: "/moved" }]],
     ["a name that is no text", [{ op: "add", path: "/keys/whole/1", value: "x" }]],
     ["a name put beside names that are no text", [{ op: "add", path: "/keys/whole/new", value: "x" }]],
   ])) {
@@ -179,21 +177,30 @@ describe("what msgpack has and JSON lacks", () => {
       await visitor.app.send("POST", "/test/special");
       const [record, { data }] = [await both.bytesOf(visitor.key()), await visitor.python()];
       const { status, json } = await visitor.edge.patch(patch);
-      if (status === 200) {
-        // The copy is the text that it is shown as.
-        assert.match(what, /copied/, `${what}: 200`);
-        const after = (await visitor.python()).data;
-        for (const part of ["b'\\x00\\xff\\xfe'", "datetime.datetime(2026, 1, 2, 3, 4, 5, 678901"]) {
-          assert.ok(after.includes(part), part);
-        }
-      } else {
-        assert.deepEqual([status, json.code], [422, "unprocessable"], what);
-        // Flask itself writes the record again when asked what it sees.
-        assert.deepEqual(await both.bytesOf(visitor.key()), record);
-        assert.equal((await visitor.python()).data, data);
-      }
+      assert.deepEqual([status, json.code], [422, "unprocessable"], what);
+      assert.deepEqual(await both.bytesOf(visitor.key()), record);
+      assert.equal((await visitor.python()).data, data);
     });
   }
+
+  test("is copied and moved by a JSON Patch as the text that it is shown as", async () => {
+    const visitor = both.visitor();
+    await visitor.app.send("POST", "/test/special");
+    const { status } = await visitor.edge.patch([
+      { op: "copy", from: "/special/bytes", path: "/copy" },
+      { op: "move", from: "/special/aware", path: "/moved" },
+    ]);
+    assert.equal(status, 200);
+    const { data } = await visitor.python();
+    for (const part of [
+      "'bytes': b'\\x00\\xff\\xfe'",
+      "'copy': 'AP/+'",
+      "'moved': '2026-01-02T03:04:05.678901Z'",
+    ]) {
+      assert.ok(data.includes(part), part);
+    }
+    assert.ok(!data.includes("'aware':"));
+  });
 
   test("may be replaced by what it is shown as, which changes nothing", async () => {
     const visitor = both.visitor();
