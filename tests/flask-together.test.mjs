@@ -1,7 +1,7 @@
 /** A Flask application and the Worker at the same session in the same moment, and how long its record lives. */
 import assert from "node:assert/strict";
 import { after, afterEach, before, describe, test } from "node:test";
-import { LIFETIME, startBeside } from "./support/flask-app.mjs";
+import { LIFETIME, startBeside, startFlask } from "./support/flask-app.mjs";
 import { FAST_HASH, until } from "./support/worker.mjs";
 
 /** @typedef {import("./support/flask-app.mjs").Beside} Beside */
@@ -119,6 +119,25 @@ for (const serializer of /** @type {const} */ (["msgpack", "json"])) {
       await finish();
       assert.equal((await visitor.data()).views, 2, "Flask had read 1");
       assert.equal((await visitor.edge.increment("/views", 10)).json.session.data.views, 12);
+    });
+
+    test("a request that only reads writes over a change where Flask refreshes each request, which is its default", async () => {
+      for (const [SESSION_REFRESH_EACH_REQUEST, views] of /** @type {[boolean, number][]} */ ([
+        [true, 1],
+        [false, 11],
+      ])) {
+        const settings = { SESSION_SERIALIZATION_FORMAT: serializer, SESSION_REFRESH_EACH_REQUEST };
+        const flask = await startFlask(both.store, settings);
+        try {
+          const visitor = await guest();
+          const finish = await flask.slow(visitor.edge, "GET");
+          assert.equal((await visitor.edge.increment("/views", 10)).status, 200);
+          assert.equal((await finish()).text, "1");
+          assert.equal((await visitor.data()).views, views, `refreshing: ${SESSION_REFRESH_EACH_REQUEST}`);
+        } finally {
+          await flask.stop();
+        }
+      }
     });
 
     test("changes at both at once never leave a record that one of them cannot read", async () => {

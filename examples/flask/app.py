@@ -1,6 +1,6 @@
 """
-A small shop with the sessions of Flask's tutorials: a visit counter, a login with a dashboard, a cart. Flask-Session keeps
-them in Redis, and nothing in here knows of Cloakroom, which uses the same sessions at the same time.
+A small shop with the sessions of Flask's tutorials: a visit counter, a login with a dashboard, a cart. Flask-Session
+keeps them in Redis, and nothing in here knows of Cloakroom, which uses the same sessions at the same time.
 """
 
 import os

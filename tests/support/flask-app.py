@@ -1,6 +1,6 @@
 """
-A Flask application with Flask-Session, as its tutorials write them, for the tests: started by flask-app.mjs, which puts
-where its Redis is and its configuration into the environment, and reads where it listens from the first line of its output.
+A Flask application with Flask-Session, as its tutorials write them, for the tests. flask-app.mjs starts it, puts where its
+Redis is and its configuration into the environment, and reads where it listens from the first line of its output.
 
 What a test cannot know of Python it asks for: routes under /test say how a session looks in here, and write and read
 records with msgspec.
@@ -303,10 +303,12 @@ class Values:
 
     def text(self):
         alphabet = "abz059 _-./~\"\\\n\u0000äß€🧥"
-        return "".join(self.random.choice(alphabet) for _ in range(self.random.choice([0, 1, 3, 8, 31, 32])))
+        length = self.random.choice([0, 1, 3, 8, 31, 32])
+        return "".join(self.random.choice(alphabet) for _ in range(length))
 
     def moment(self):
-        seconds = self.random.choice([0, 1, 2**32 - 1, 2**32, 2**34 - 1, 2**34, -1, -(2**31), self.random.getrandbits(35)])
+        borders = [0, 1, 2**32 - 1, 2**32, 2**34 - 1, 2**34, -1, -(2**31)]
+        seconds = self.random.choice([*borders, self.random.getrandbits(35)])
         start = datetime.datetime(1970, 1, 1, tzinfo=datetime.timezone.utc)
         return start + datetime.timedelta(seconds=seconds, microseconds=self.random.choice([0, 1, 500000, 999999]))
 
