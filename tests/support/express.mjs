@@ -15,6 +15,8 @@ import { FAST_HASH, NO_LIMITS, randomSecret, startWorker } from "./worker.mjs";
 /** @typedef {ReturnType<typeof someone>} Someone */
 
 const ADMIN_TOKEN = randomSecret();
+/** All isolates have the same. */
+const SESSION_SECRET = randomSecret();
 export const admin = { Authorization: `Bearer ${ADMIN_TOKEN}` };
 export const PASSWORD = "correct horse";
 export const MINUTE = 60_000;
@@ -44,7 +46,7 @@ export const beside = ({
     limits: NO_LIMITS,
     ...settings,
   },
-  secrets: { ADMIN_TOKEN, FORMAT_SECRETS: JSON.stringify(format), ...environment },
+  secrets: { ADMIN_TOKEN, SESSION_SECRET, FORMAT_SECRETS: JSON.stringify(format), ...environment },
 });
 
 /** Without members that are undefined. @param {object} members */
