@@ -9,6 +9,7 @@ import { after, before, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { freePort } from "../tools/port.mjs";
+import { launch, skip } from "./support/browser.mjs";
 import { someone } from "./support/express.mjs";
 
 /** @typedef {import("./support/visitor.mjs").Visitor} Visitor */
@@ -142,6 +143,38 @@ test("the page's script may call Cloakroom from the application's address", asyn
   assert.equal(answer.status, 200, answer.text);
   assert.equal(answer.headers.get("access-control-allow-origin"), app.url);
   assert.equal(answer.headers.get("access-control-allow-credentials"), "true");
+});
+
+test("in a browser, the page's buttons act on the application's session at Cloakroom", { skip }, async () => {
+  const browser = await launch();
+  try {
+    const page = await browser.newPage();
+    /** @type {string[]} */
+    const complaints = [];
+    page.on("console", (message) => message.type() === "error" && complaints.push(message.text()));
+    page.on("pageerror", (error) => complaints.push(error.message));
+    await page.goto(app.url);
+    const shown = page.locator("#session", { hasText: '"views": 1' });
+    await shown.waitFor();
+    await page.getByRole("button", { name: "Add a hat there" }).click();
+    await page.locator("#session", { hasText: "hat" }).waitFor();
+    await page.getByRole("button", { name: "Add a coat" }).click();
+    await page.getByText("In your cart: hat, coat").waitFor();
+    await page.getByRole("button", { name: "Log in" }).click();
+    await page.getByText("Hello ann!").waitFor();
+    await page.getByRole("link", { name: "Back" }).click();
+    await page.locator("#session", { hasText: '"id": "ann"' }).waitFor();
+    await page.getByRole("button", { name: "Log out there" }).click();
+    await page.getByRole("button", { name: "Log in" }).waitFor();
+    assert.equal((await page.goto(`${app.url}/dashboard`))?.status(), 401);
+    // Chromium asks for it by itself.
+    assert.deepEqual(
+      complaints.filter((line) => !/404|401/.test(line)),
+      [],
+    );
+  } finally {
+    await browser.close();
+  }
 });
 
 test("redis-cli shows what the tutorials show", async () => {

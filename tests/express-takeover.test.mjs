@@ -7,6 +7,7 @@ import {
   DAY,
   json,
   keyOf,
+  MINUTE,
   ok,
   PASSWORD,
   recordAt,
@@ -99,6 +100,22 @@ describe("it becomes one session", () => {
       handles.add(session.handle);
     }
     assert.equal(handles.size, 1);
+  });
+
+  test("across rotations, of which a client with the old cookie alone is no thief", async () => {
+    const worker = await both.startWorker({
+      ...moving(),
+      settings: { session: { rotate_every: "1h", idle: "10h" } },
+    });
+    const { atWorker } = await loggedIn(both.app, worker);
+    const old = at(worker, atWorker);
+    const { handle } = await ok(atWorker.look());
+    await worker.moveClock(61 * MINUTE);
+    assert.notEqual((await ok(atWorker.look())).handle, handle, "it has rotated");
+    await worker.moveClock(2 * MINUTE);
+    const { handle: latest, user } = await ok(atWorker.look());
+    assert.deepEqual((await ok(old.look())).handle, latest);
+    assert.deepEqual([(await ok(atWorker.look())).handle, user.id], [latest, "ann"]);
   });
 
   for (const fault of /** @type {const} */ (["lostAnswer", "cut", "refuse"])) {
