@@ -151,7 +151,8 @@ impl<'a, H: Host> Context<'a, H> {
 
     async fn session_from(&self, source: Source) -> Result<Option<Session>, Problem> {
         let Some(session) = self.load_from(source).await? else { return Ok(None) };
-        let Some(presented) = self.presented() else { return Ok(None) };
+        // One of an old cookie alone keeps its id: a client that does not keep the new cookie would lose it.
+        let Some(presented) = self.presented() else { return Ok(Some(session)) };
         if !session.is_rotation_due(self.app.config.session.rotate_every, self.app.host.now()) {
             return Ok(Some(session));
         }
@@ -185,6 +186,18 @@ impl<'a, H: Host> Context<'a, H> {
             self.dismiss_ticket();
             self.remove_cookie();
         }
+        self.take_over().await
+    }
+
+    /// The session of a cookie of the application that is being replaced, if one came along.
+    async fn take_over(&self) -> Result<Option<Session>, Error> {
+        for old in self.old_cookies() {
+            if let Some(session) = boxed(self.sessions().take_over(old, &self.app.config.keyring)).await? {
+                self.apply_user_limits(&session);
+                self.issue_ticket(&session);
+                return Ok(Some(session));
+            }
+        }
         Ok(None)
     }
 
@@ -193,13 +206,16 @@ impl<'a, H: Host> Context<'a, H> {
         loop {
             let ticket = self.presented().map(|presented| &presented.ticket);
             let (session, value) = self.sessions().load_with(ticket, key).await?;
-            if session.is_some() || ticket.is_none() {
+            if session.is_none() && ticket.is_none() {
+                return Ok((self.take_over().await?, value));
+            }
+            if session.is_some() {
                 session.iter().for_each(|session| self.apply_user_limits(session));
                 return Ok((session, value));
             }
             self.dismiss_ticket();
             if self.presented().is_none() {
-                return Ok((None, value));
+                return Ok((self.take_over().await?, value));
             }
         }
     }

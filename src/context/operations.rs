@@ -31,8 +31,7 @@ impl<H: Host> Context<'_, H> {
             }
         }
         if !self.is_foreign_read {
-            let ticket = self.presented().map(|presented| &presented.ticket);
-            app.config.limits.apply(&self.store.limiter, request, ticket);
+            app.config.limits.apply(&self.store.limiter, request, self.counted_ticket());
         }
         Ok(self.store.limiter.check_blocked(app.host.now())?)
     }
@@ -128,6 +127,9 @@ impl<H: Host> Context<'_, H> {
             }
             has_ended = true;
             self.pass_ticket();
+        }
+        for old in self.old_cookies() {
+            self.sessions().end_old(old).await?;
         }
         if has_ended {
             self.app.isolate.count("logouts", self.app.host.now());

@@ -214,3 +214,6 @@ impl Format {
         self.user_pointer.as_ref()
     }
 }
+
+#[cfg(test)]
+mod tests;

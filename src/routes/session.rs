@@ -36,9 +36,9 @@ pub(super) async fn change<H: Host>(cx: &Context<'_, H>) -> Result<Response, Pro
 /// `POST /auth/session/rotate`
 pub(super) async fn rotate<H: Host>(cx: &Context<'_, H>) -> Result<Response, Problem> {
     let session = cx.require_session().await?;
-    let Some(presented) = cx.presented() else { return Err(Problem::no_session()) };
-    // If its rotation was due, it has a new id already.
-    let session = cx.sessions().rotate(session, &presented.ticket.id).await?;
+    // If its rotation was due, it has a new id already. An old cookie carries none of ours.
+    let carried = cx.presented().map_or(&session.ticket.id, |presented| &presented.ticket.id).clone();
+    let session = cx.sessions().rotate(session, &carried).await?;
     Ok(cx.show(&session))
 }
 

@@ -180,7 +180,8 @@ impl<H: Host> Sessions<'_, H> {
                     let is_primary = loaded.is_primary;
                     // The head read here may be newer than the one that led here.
                     let is_over = |head: &FamilyHead| head.is_grace_over(carried.generation, now);
-                    let stolen = loaded.head().filter(|head| !is_in_grace && is_over(head));
+                    let is_ticket = carried.foreign.is_none();
+                    let stolen = loaded.head().filter(|head| is_ticket && !is_in_grace && is_over(head));
                     let session = match stolen {
                         Some(head) => self.end_stolen(&head).await?,
                         None => self.session_of(ticket, loaded),
@@ -215,6 +216,8 @@ impl<H: Host> Sessions<'_, H> {
                     self.isolate.remember_dead(carried.id.handle());
                     return Ok(None);
                 }
+                // An old cookie that was taken over knows of no rotation.
+                Step::GraceOver(_) if carried.foreign.is_some() => return Ok(None),
                 Step::GraceOver(head) => {
                     self.isolate.defer(Task::Delete(vec![self.key(&ticket.id.handle())]));
                     self.end_stolen(&head).await?;

@@ -18,6 +18,7 @@ mod login;
 mod record;
 mod revoke;
 mod rotate;
+mod take_over;
 mod update;
 pub mod user;
 mod user_state;
@@ -40,6 +41,7 @@ pub use self::{
     list::ListedSession,
     load::Source,
     record::{Entry, Record, Redirect, Replaced},
+    take_over::OldCookie,
     user::User,
     user_state::UserState,
     view::no_session,

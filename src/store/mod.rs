@@ -155,7 +155,7 @@ impl<'a, H: Host> Store<'a, H> {
         self.has_written.set(self.has_written.get() || batch.writes());
         let mut replies = reply::parse(&answer.body)?;
         if batch.is_binary() {
-            replies = replies.into_iter().map(|reply| reply.map(Reply::decoded).flatten()).collect();
+            replies = replies.into_iter().map(|reply| reply.and_then(Reply::decoded)).collect();
         }
         if replies.len() == batch.len() { Ok(replies) } else { Err(Failure::Garbled) }
     }
