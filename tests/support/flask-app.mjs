@@ -138,7 +138,11 @@ export async function startBeside({ flask = {}, isolates = 1, accept, cookie, se
           : { ...cookieSettings(flask), ...cookie },
         ...settings,
       },
-      secrets: { ...(keys.length && { FORMAT_SECRETS: JSON.stringify(keys) }), ...secrets },
+      secrets: {
+        SESSION_SECRET: randomSecret(),
+        ...(keys.length && { FORMAT_SECRETS: JSON.stringify(keys) }),
+        ...secrets,
+      },
     },
   );
   const { store, workers } = deployment;
