@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { startBeside } from "./support/flask-app.mjs";
-import { startWorker, NO_LIMITS, until } from "./support/worker.mjs";
+import { moveToWindow, NO_LIMITS, startWorker, until } from "./support/worker.mjs";
 
 /** @typedef {import("./support/flask-app.mjs").Beside} Beside */
 /** @typedef {import("./support/flask-app.mjs").FlaskSettings} FlaskSettings */
@@ -164,6 +164,19 @@ for (const [what, flask] of Object.entries(APPLICATIONS)) {
       }
     });
 
+    test("an ETag holds as long as the session is the same, whoever writes it", async () => {
+      const visitor = await guest();
+      const first = (await visitor.edge.look()).headers.get("etag") ?? "";
+      await visitor.python();
+      const unchanged = { headers: { "If-None-Match": first } };
+      assert.equal((await visitor.edge.send("GET", "/auth/session", unchanged)).status, 304);
+      await visitor.app.send("GET", "/");
+      assert.equal((await visitor.edge.merge({ a: 1 }, { "If-Match": first })).status, 412);
+      const second = (await visitor.edge.look()).headers.get("etag") ?? "";
+      assert.notEqual(second, first);
+      assert.equal((await visitor.edge.merge({ a: 1 }, { "If-Match": second })).status, 200);
+    });
+
     test("of two sessions in one browser the one that lives is meant", async () => {
       const [dead, living] = [await guest(), await guest()];
       const name = both.name;
@@ -207,6 +220,53 @@ describe("the limit of a session", () => {
       assert.deepEqual([status, json.session], [200, null]);
     }
   });
+});
+
+describe("the limit of a user", () => {
+  test("counts the requests of a user of Flask's over all sessions", async () => {
+    const both = await startBeside({
+      cookie: { user_pointer: "/user_id" },
+      settings: { limits: { ...NO_LIMITS, user: "4/1m" } },
+    });
+    try {
+      /** @param {string} user_id */
+      const login = async (user_id) => {
+        const visitor = both.visitor();
+        const headers = { "Content-Type": "application/json" };
+        await visitor.app.send("POST", "/login", { headers, body: JSON.stringify({ user_id }) });
+        return visitor.edge;
+      };
+      const [phone, laptop, other] = [await login("ada"), await login("ada"), await login("bob")];
+      await moveToWindow(both.store, both.workers);
+      const statuses = [];
+      for (let time = 0; time < 3; time += 1) {
+        for (const one of [phone, laptop]) statuses.push((await one.look()).status);
+      }
+      assert.deepEqual(statuses, [200, 200, 200, 200, 429, 429]);
+      assert.equal((await other.look()).status, 200);
+    } finally {
+      await both.stop();
+    }
+  });
+});
+
+test("an application that shares the database with others has the Worker's key_prefix in its own", async () => {
+  const both = await startBeside({
+    flask: { SESSION_KEY_PREFIX: "shop:session:" },
+    cookie: { record_prefix: "session:" },
+    settings: { key_prefix: "shop:" },
+  });
+  try {
+    const visitor = both.visitor();
+    await visitor.app.send("GET", "/");
+    assert.equal((await visitor.edge.increment("/views")).json.session.data.views, 2);
+    await visitor.edge.rotate();
+    assert.equal((await visitor.app.send("GET", "/")).text, "Views: 3");
+    await both.worker.idle();
+    for (const key of await both.store.redis.keys("*")) assert.match(key, /^shop:/);
+  } finally {
+    await both.stop();
+  }
 });
 
 test("at its start the Worker says once what is weaker beside an application, and no secret", async () => {

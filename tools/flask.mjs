@@ -17,7 +17,7 @@ const REQUIREMENTS = join(ROOT, "examples/flask/requirements.txt");
 export async function launchFlask(script, { env = {}, capture = false, log } = {}) {
   const required = (await readFile(REQUIREMENTS, "utf8")).split("\n").filter(Boolean);
   const home = await packagesFromPyPI([...required, "Flask-Login==0.6.3"], {
-    missing: "Flask is missing: install Python 3.9 or newer with pip, which then fetches it from PyPI",
+    missing: "Flask is missing: install Python 3.10 or newer with pip, which then fetches it from PyPI",
     log,
   });
   return launch("python3", ["-u", script], { env: { ...pythonWith(home), ...env }, capture });

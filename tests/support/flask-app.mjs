@@ -118,21 +118,31 @@ export function cookieSettings(flask) {
 /**
  * A Flask application and isolates of the Worker on one store, all stopped together.
  * @param {object} [options]
+ * @param {object} [options.accept]  the Worker has its own format, and takes Flask's sessions over: more settings of that
  * @param {FlaskSettings} [options.flask]
  * @param {number} [options.isolates]
  * @param {object} [options.cookie]  more settings of the cookie, or other ones
  * @param {object} [options.settings]  more settings
  * @param {Record<string, unknown>} [options.secrets]
  */
-export async function startBeside({ flask = {}, isolates = 1, cookie, settings, secrets } = {}) {
+export async function startBeside({ flask = {}, isolates = 1, accept, cookie, settings, secrets } = {}) {
   const { SECRET_KEY = [] } = flask;
   // itsdangerous signs with the last one, the Worker with the first.
   const keys = Array.isArray(SECRET_KEY) ? SECRET_KEY.toReversed() : [SECRET_KEY];
   const deployment = await startDeployment(
     Array.from({ length: isolates }, () => ({})),
     {
-      settings: { cookie: { ...cookieSettings(flask), ...cookie }, ...settings },
-      secrets: { ...(keys.length && { FORMAT_SECRETS: JSON.stringify(keys) }), ...secrets },
+      settings: {
+        cookie: accept
+          ? { accept: [{ ...cookieSettings(flask), ...accept }], ...cookie }
+          : { ...cookieSettings(flask), ...cookie },
+        ...settings,
+      },
+      secrets: {
+        SESSION_SECRET: randomSecret(),
+        ...(keys.length && { FORMAT_SECRETS: JSON.stringify(keys) }),
+        ...secrets,
+      },
     },
   );
   const { store, workers } = deployment;
