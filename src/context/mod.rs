@@ -122,7 +122,7 @@ impl<'a, H: Host> Context<'a, H> {
     pub(crate) fn may_remove_cookie(&self) -> bool {
         // The cookie is the application's, too: a session that has ended here may have been moved by a request beside this one.
         if self.app.config.session.foreign.is_some() {
-            return self.has_logged_out.get();
+            return self.has_logged_out.get() && self.has_own_ticket() && !self.tickets.has_unknown_key;
         }
         let is_useless = !self.tickets.has_unknown_key && !self.has_unread_tickets();
         let is_change = self.has_logged_out.get() || !self.request.method.is_safe();

@@ -97,6 +97,7 @@ pub(super) async fn reauthenticate<H: Host>(cx: &Context<'_, H>) -> Result<Respo
 /// `POST /auth/password`: another password; a new id; every other session of the user ends.
 pub(super) async fn change_password<H: Host>(cx: &Context<'_, H>) -> Result<Response, Problem> {
     let PasswordChange { current, new } = cx.request.json()?;
+    cx.sessions().check_can_end_all()?;
     let (session, user) = cx.require_fresh_user().await?;
     let name = Name::parse(&user.name, &cx.app.host).map_err(|_| Error::NoAccount)?;
     check_new_password("new", &new, &name)?;
@@ -115,6 +116,7 @@ pub(super) async fn change_password<H: Host>(cx: &Context<'_, H>) -> Result<Resp
 /// `DELETE /auth/account`: the account, its profile and all its sessions.
 pub(super) async fn delete<H: Host>(cx: &Context<'_, H>) -> Result<Response, Problem> {
     let Confirmation { password } = cx.request.json()?;
+    cx.sessions().check_can_end_all()?;
     let (session, user) = cx.require_fresh_user().await?;
     let stored = confirm(cx, &session, &user, &password).await?;
     // Sessions end before it and after it, as with a change of the password.

@@ -52,6 +52,7 @@ pub(super) async fn end_all<H: Host>(cx: &Context<'_, H>) -> Result<Response, Pr
         Some("current") => true,
         Some(_) => return Err(unknown_query(KEEP)),
     };
+    cx.sessions().check_can_end_all()?;
     let (session, user) = cx.require_fresh_user().await?;
     if keep_current {
         let session = cx.sessions().end_others(&user.tag(), session).await?;

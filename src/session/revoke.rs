@@ -29,9 +29,14 @@ struct Revoked {
 }
 
 impl<H: Host> Sessions<'_, H> {
+    /// 422 if not all sessions of a user can be ended, as those in another application's format.
+    pub fn check_can_end_all(&self) -> Result<(), Error> {
+        self.check_native(NOT_ALL_KNOWN)
+    }
+
     /// Ends all sessions of a user but the caller's, which survives the mark.
     pub async fn end_others(&self, user: &UserTag, mut session: Session) -> Result<Session, Error> {
-        self.check_native(NOT_ALL_KNOWN)?;
+        self.check_can_end_all()?;
         loop {
             let mark = self.new_mark();
             // The session knows the mark before the mark is set: no request in between finds it dead.
@@ -50,7 +55,7 @@ impl<H: Host> Sessions<'_, H> {
     /// Ends all sessions of a user: those in the list, others, and those whose login is under way. `caller`: the session
     /// that asks for it, if one does.
     pub async fn end_all(&self, user: &UserTag, mut caller: Option<Session>) -> Result<(), Error> {
-        self.check_native(NOT_ALL_KNOWN)?;
+        self.check_can_end_all()?;
         loop {
             let record = caller.as_ref().map(|caller| &*caller.record);
             match (self.revoke(user, &self.new_mark(), record, None).await, caller) {
@@ -67,7 +72,7 @@ impl<H: Host> Sessions<'_, H> {
     /// The same for an operator. Returns how many sessions it has ended: those in the list that lived until then. One call
     /// more. Error: also if all are ended and could not be counted.
     pub async fn end_all_counted(&self, user: &UserTag) -> Result<usize, Error> {
-        self.check_native(NOT_ALL_KNOWN)?;
+        self.check_can_end_all()?;
         let mark = self.new_mark();
         let Revoked { listed, before } = self.set_mark(user, &mark, None).await?;
         let Some(listed) = listed else {

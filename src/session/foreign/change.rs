@@ -5,6 +5,7 @@ use serde_json::value::RawValue;
 
 use super::{MARGIN, Session, Sessions, scripts};
 use crate::{
+    document,
     foreign::{Format, Sid},
     host::Host,
     http::Preconditions,
@@ -94,7 +95,7 @@ impl<H: Host> Sessions<'_, H> {
                 preconditions.check(Some(&session.etag()))?;
             }
             let data = apply(&session.record.data)?;
-            if data.get() == session.record.data.get() {
+            if is_same(&data, &session.record.data) {
                 return Ok(session);
             }
             let before = session.foreign.as_ref().map(|foreign| foreign.stored.clone()).unwrap_or_default();
@@ -114,8 +115,7 @@ impl<H: Host> Sessions<'_, H> {
                 outcome => outcome?,
             };
             let is_the_same = session.foreign.as_ref().is_some_and(|foreign| foreign.stored == before);
-            if is_in_doubt && !is_the_same && apply(&session.record.data)?.get() != session.record.data.get()
-            {
+            if is_in_doubt && !is_the_same && !is_same(&apply(&session.record.data)?, &session.record.data) {
                 return Err(Error::Unknown);
             }
         }
@@ -141,4 +141,10 @@ impl<H: Host> Sessions<'_, H> {
         let [replaced] = self.store.run(batch).await?;
         replaced.is_made()
     }
+}
+
+/// Whether both are the same data, however they are written: the application has its own order of members.
+fn is_same(one: &RawValue, other: &RawValue) -> bool {
+    let value = |data: &RawValue| document::from_stored(data.get()).map(|(value, _)| value);
+    one.get() == other.get() || matches!((value(one), value(other)), (Ok(one), Ok(other)) if one == other)
 }
