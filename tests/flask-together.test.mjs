@@ -94,21 +94,17 @@ for (const serializer of /** @type {const} */ (["msgpack", "json"])) {
       ["a logout", async (edge) => (await edge.logout()).status],
       ["a login", async (edge) => (await edge.login("somebody", "correct horse battery")).status],
     ])) {
-      test(
-        `${what} at the Worker is final for a session that Flask has ended a moment before, too`,
-        { todo: "the Worker notes the end of an id only if something is stored" },
-        async () => {
-          await both.worker.visitor().register("somebody", "correct horse battery");
-          const visitor = await guest();
-          const [old, key] = [visitor.edge.clone(), visitor.key()];
-          const finish = await both.flask.slow(visitor.edge.clone(), "POST");
-          await both.flask.at(visitor.edge.clone()).send("POST", "/logout");
-          assert.ok([200, 204].includes(await act(visitor.edge)));
-          assert.equal((await finish()).status, 200);
-          assert.notEqual(await both.bytesOf(key), null, "Flask has written its record back");
-          assert.equal(await old.session(), null);
-        },
-      );
+      test(`${what} at the Worker is final for a session that Flask has ended a moment before, too`, async () => {
+        await both.worker.visitor().register("somebody", "correct horse battery");
+        const visitor = await guest();
+        const [old, key] = [visitor.edge.clone(), visitor.key()];
+        const finish = await both.flask.slow(visitor.edge.clone(), "POST");
+        await both.flask.at(visitor.edge.clone()).send("POST", "/logout");
+        assert.ok([200, 204].includes(await act(visitor.edge)));
+        assert.equal((await finish()).status, 200);
+        assert.notEqual(await both.bytesOf(key), null, "Flask has written its record back");
+        assert.equal(await old.session(), null);
+      });
     }
 
     test("a change that Flask's came before is made to what Flask wrote", async () => {
@@ -176,23 +172,19 @@ for (const serializer of /** @type {const} */ (["msgpack", "json"])) {
       assert.equal((await visitor.app.send("GET", "/")).text, `Views: ${views + 1}`);
     });
 
-    test(
-      "a change is made once, however often its answer is lost, and is said to be made only if that is known",
-      { todo: "changes are compared as texts" },
-      async () => {
-        const visitor = await guest();
-        for (const times of [1, 2]) {
-          both.store.faults.next("lostAnswer", { times, when: writes });
-          const merged = await visitor.edge.merge({ note: times });
-          assert.deepEqual([merged.status, merged.json.session?.data.note], [200, times]);
-        }
-        both.store.faults.next("lostAnswer", { when: writes });
-        // Flask may have counted to the same number.
-        const { status, json, setCookies } = await visitor.edge.increment("/views", 10);
-        assert.deepEqual([status, json.code, setCookies], [503, "store_unavailable", []]);
-        assert.equal((await visitor.app.send("GET", "/")).text, "Views: 12");
-      },
-    );
+    test("a change is made once, however often its answer is lost, and is said to be made only if that is known", async () => {
+      const visitor = await guest();
+      for (const times of [1, 2]) {
+        both.store.faults.next("lostAnswer", { times, when: writes });
+        const merged = await visitor.edge.merge({ note: times });
+        assert.deepEqual([merged.status, merged.json.session?.data.note], [200, times]);
+      }
+      both.store.faults.next("lostAnswer", { when: writes });
+      // Flask may have counted to the same number.
+      const { status, json, setCookies } = await visitor.edge.increment("/views", 10);
+      assert.deepEqual([status, json.code, setCookies], [503, "store_unavailable", []]);
+      assert.equal((await visitor.app.send("GET", "/")).text, "Views: 12");
+    });
 
     test("a change whose answer is lost, and that Flask has written over, is 503 and not said to be lost", async () => {
       const visitor = await guest();

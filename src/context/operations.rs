@@ -89,7 +89,7 @@ impl<H: Host> Context<'_, H> {
             };
             Ok(sessions.new_session(Some(user.clone()), data, remember, client.clone(), marks))
         };
-        let (session, mut counts) = sessions.log_in(old, &make).await?;
+        let (session, mut counts) = sessions.log_in(old, &self.carried_tickets(), &make).await?;
         if counts && !session.record.marks.is_empty() {
             counts = is_valid().await?;
         }

@@ -46,6 +46,12 @@ impl<'a, H: Host> Context<'a, H> {
         presented.or_else(|| self.tickets.old.first().map(|old| &old.name))
     }
 
+    /// The ticket that counts, and those before it, which have turned out to be dead.
+    pub(super) fn carried_tickets(&self) -> Vec<Ticket> {
+        let looked_at = self.tickets.verified.iter().take(self.tickets.current.get() + 1);
+        looked_at.map(|verified| verified.ticket.clone()).collect()
+    }
+
     /// The old cookies that came along.
     pub(super) fn old_cookies(&self) -> &[OldCookie<'a>] {
         &self.tickets.old

@@ -98,7 +98,7 @@ impl<H: Host> Sessions<'_, H> {
     /// newest of its family, for one call more, until its grace is over; after that its use ends the session.
     pub async fn load(&self, ticket: &Ticket, source: Source) -> Result<Option<Session>, Error> {
         if let Some((format, sid)) = self.foreign(ticket) {
-            return self.load_foreign(format, ticket, sid, None, source).await?.0;
+            return self.load_foreign(format, ticket, sid, None).await?.0;
         }
         let mut read = ticket.clone();
         let (loaded, _) = self.read(&mut read, None, source).await?;
@@ -118,7 +118,7 @@ impl<H: Host> Sessions<'_, H> {
             return Ok((None, values.values(1)?.pop().flatten()));
         };
         if let Some((format, sid)) = self.foreign(ticket) {
-            let (session, value) = self.load_foreign(format, ticket, sid, Some(key), Source::Primary).await?;
+            let (session, value) = self.load_foreign(format, ticket, sid, Some(key)).await?;
             return Ok((self.or_none_if_unreadable(session)?, value));
         }
         let mut read = ticket.clone();

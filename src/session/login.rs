@@ -7,7 +7,7 @@ use crate::{
     host::{Host, random},
     id::{Id, Nonce},
     store::Batch,
-    ticket::UserTag,
+    ticket::{Ticket, UserTag},
 };
 
 impl<H: Host> Sessions<'_, H> {
@@ -25,7 +25,7 @@ impl<H: Host> Sessions<'_, H> {
                 let session = self.new_foreign(format, Some(user.clone()), data.clone(), remember);
                 self.with_user(format, &session, None)
             };
-            return self.insert_foreign(format, &make).await;
+            return self.insert_foreign(format, &[], &make).await;
         }
         // 1. The revocation mark under which this login begins, from the primary: a replica may have the previous one.
         let tag = user.tag();
@@ -46,15 +46,17 @@ impl<H: Host> Sessions<'_, H> {
     }
 
     /// Begins a session for a user who has just proved who they are, in exchange for the one they had, whose id is dead at
-    /// once. `make` makes the new one from the last state of the old one. One call. False: all sessions of the user were
+    /// once. `make` makes the new one from the last state of the old one. `carried`: the tickets that came along, none of which
+    /// counts any more. One call. False: all sessions of the user were
     /// ended after this login began, so that it does not count; see [`Self::renounce`] and [`Self::discard`].
     pub async fn log_in(
         &self,
         old: Option<Session>,
+        carried: &[Ticket],
         make: &dyn Fn(Option<&Session>) -> Result<Session, Error>,
     ) -> Result<(Session, bool), Error> {
         if let Some(format) = &self.rules.foreign {
-            let session = self.log_in_foreign(format, old, make).await?;
+            let session = self.log_in_foreign(format, old, carried, make).await?;
             self.isolate.count("sessions_created", self.host.now());
             return Ok((session, true));
         }

@@ -15,7 +15,7 @@ impl<H: Host> Sessions<'_, H> {
     pub async fn create(&self, data: Box<RawValue>) -> Result<Session, Error> {
         if let Some(format) = &self.rules.foreign {
             let make = || self.with_user(format, &self.new_foreign(format, None, data.clone(), false), None);
-            let session = self.insert_foreign(format, &make).await?;
+            let session = self.insert_foreign(format, &[], &make).await?;
             self.isolate.count("sessions_created", self.host.now());
             return Ok(session);
         }

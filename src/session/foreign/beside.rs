@@ -18,6 +18,9 @@ use crate::{
 /// How much longer than a record is kept what stands beside it.
 pub(super) const MARGIN: Duration = Duration::from_secs(3600);
 
+/// Longer than a request of the application's is under way, which may write back a record that is gone already.
+pub(super) const UNDER_WAY: Duration = Duration::from_secs(15 * 60);
+
 /// Of a session that lives.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Companion {
@@ -69,6 +72,13 @@ impl Beside {
             .map(Self::Ended)
             .or_else(|_| serde_json::from_slice(stored).map(Self::Companion))
             .ok()
+    }
+}
+
+impl Ended {
+    /// The stored form of an id that ends now.
+    pub(super) fn now(now: Time, by: Option<Handle>, next: Option<String>) -> String {
+        json::to_string(&Self { v: Version, ended_at: now, by, next })
     }
 }
 

@@ -3,7 +3,7 @@
 
 use serde_json::value::RawValue;
 
-use super::{MARGIN, Session, Sessions, scripts};
+use super::{Ended, MARGIN, Session, Sessions, beside::UNDER_WAY, scripts};
 use crate::{
     document,
     foreign::{Format, Sid},
@@ -11,6 +11,7 @@ use crate::{
     http::Preconditions,
     session::{Error, Retry},
     store::{Batch, Failure},
+    ticket::Ticket,
     time::milliseconds,
 };
 
@@ -30,17 +31,18 @@ impl<H: Host> Sessions<'_, H> {
         self.session_of_record(format, &session.ticket, stored, foreign.companion.clone())
     }
 
-    /// Writes a session under its new id. If the answer is lost, another one is made under another id: a late one belongs to
+    /// Writes a session under its new id, and notes that those of other tickets have ended, which are gone already. If the answer is lost, another one is made under another id: a late one belongs to
     /// nobody.
     pub(in super::super) async fn insert_foreign(
         &self,
         format: &Format,
+        replaced: &[Ticket],
         make: &dyn Fn() -> Result<Session, Error>,
     ) -> Result<Session, Error> {
         let mut retry = Retry::default();
         loop {
             let session = make()?;
-            match self.write_new_foreign(format, &session).await {
+            match self.write_new_foreign(format, &session, replaced).await {
                 Ok(true) => {
                     self.isolate.touch(session.ticket.id.handle(), self.host.now());
                     return Ok(session);
@@ -52,7 +54,12 @@ impl<H: Host> Sessions<'_, H> {
         }
     }
 
-    async fn write_new_foreign(&self, format: &Format, session: &Session) -> Result<bool, Failure> {
+    async fn write_new_foreign(
+        &self,
+        format: &Format,
+        session: &Session,
+        replaced: &[Ticket],
+    ) -> Result<bool, Failure> {
         let (Some(foreign), Some(sid)) = (&session.foreign, &session.ticket.foreign) else {
             return Err(Failure::Garbled);
         };
@@ -70,9 +77,15 @@ impl<H: Host> Sessions<'_, H> {
                 )
             }
         };
-        let batch = batch.set(&beside_key, &companion, foreign.lifetime + MARGIN).atomic();
-        let [created, noted] = self.store.run(batch).await?;
-        noted.is_ok()?;
+        let mut batch = batch.set(&beside_key, &companion, foreign.lifetime + MARGIN);
+        let ended = Ended::now(self.host.now(), Some(session.ticket.id.handle()), None);
+        let ended_keys: Vec<String> =
+            replaced.iter().map(|ticket| self.beside_key(&ticket.id.handle())).collect();
+        for key in &ended_keys {
+            batch = batch.set(key, &ended, UNDER_WAY);
+        }
+        let replies = self.store.run_all(batch.atomic()).await?;
+        let created = replies.into_iter().next().ok_or(Failure::Garbled)?;
         created.is_made()
     }
 

@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
-use super::{Ended, MARGIN, Sessions, beside, scripts};
+use super::{
+    Ended, MARGIN, Sessions,
+    beside::{self, UNDER_WAY},
+    scripts,
+};
 use crate::{
     foreign::{Format, Sid},
     host::Host,
-    json::{self, Version},
     session::{Error, Retry},
     store::{Batch, Failure, Reply},
     ticket::Ticket,
@@ -45,10 +48,10 @@ impl<H: Host> Sessions<'_, H> {
     async fn end_record(&self, format: &Format, ticket: &Ticket, sid: &Sid) -> Result<Option<End>, Error> {
         let record_key = format.record_key(&self.rules.key_prefix, sid);
         let keys = [record_key, self.beside_key(&ticket.id.handle())];
-        let ended = Ended { v: Version, ended_at: self.host.now(), by: None, next: None };
+        let ended = Ended::now(self.host.now(), None, None);
         // As long as a record that is written back may last.
         let ttl = ticket.ends - self.host.now() + MARGIN;
-        let arguments = [json::to_string(&ended), milliseconds(ttl).to_string()];
+        let arguments = [ended, milliseconds(ttl).to_string(), milliseconds(UNDER_WAY).to_string()];
         let mut retry = Retry::default();
         let mut is_in_doubt = false;
         loop {

@@ -6,7 +6,7 @@ use crate::{
     host::Host,
     id::Handle,
     json::Version,
-    session::{Error, Source, StoredSession, Task, change::ApplyError},
+    session::{Error, StoredSession, Task, change::ApplyError},
     store::{Batch, Failure, Reply},
     ticket::Ticket,
 };
@@ -26,7 +26,6 @@ pub struct Touch {
 struct Stored {
     record: Option<Vec<u8>>,
     beside: Beside,
-    is_primary: bool,
 }
 
 impl<H: Host> Sessions<'_, H> {
@@ -38,13 +37,8 @@ impl<H: Host> Sessions<'_, H> {
         ticket: &Ticket,
         sid: &Sid,
         other_key: Option<&str>,
-        source: Source,
     ) -> Result<(Result<Option<Session>, Error>, Option<String>), Error> {
-        let (mut stored, other) = self.read_foreign(format, ticket, sid, other_key, source).await?;
-        // It has ended, or this replica does not know it yet. The primary knows.
-        if stored.record.is_none() && !stored.is_primary {
-            (stored, _) = self.read_foreign(format, ticket, sid, None, Source::Primary).await?;
-        }
+        let (stored, other) = self.read_foreign(format, ticket, sid, other_key).await?;
         let session = self.session_behind(format, ticket, stored);
         if let Ok(Some(session)) = &session {
             self.touch_foreign(format, sid, session);
@@ -59,28 +53,23 @@ impl<H: Host> Sessions<'_, H> {
         ticket: &Ticket,
         sid: &Sid,
     ) -> Result<Option<Session>, Error> {
-        let (stored, _) = self.read_foreign(format, ticket, sid, None, Source::Primary).await?;
+        let (stored, _) = self.read_foreign(format, ticket, sid, None).await?;
         self.session_behind(format, ticket, stored)
     }
 
+    /// As the primary has it: what the application has just written comes with no token for a replica.
     async fn read_foreign(
         &self,
         format: &Format,
         ticket: &Ticket,
         sid: &Sid,
         other_key: Option<&str>,
-        source: Source,
     ) -> Result<(Stored, Option<String>), Error> {
         let record_key = format.record_key(&self.rules.key_prefix, sid);
         let beside_key = self.beside_key(&ticket.id.handle());
         let batch = Batch::default().get([&*record_key, &beside_key].into_iter().chain(other_key));
-        let mut batch = beside::batch(format, batch);
-        if source == Source::Primary {
-            batch = batch.at_primary(&*record_key);
-        }
-        let is_counting = self.store.counts_next();
+        let batch = beside::batch(format, batch).at_primary(&*record_key);
         let replies = self.store.read_all(batch).await?;
-        let is_primary = source == Source::Primary || (is_counting && self.store.uncounted().is_none());
         let Some(Reply::List(values)) = replies.into_iter().next() else {
             return Err(Failure::Garbled.into());
         };
@@ -91,7 +80,7 @@ impl<H: Host> Sessions<'_, H> {
         let beside = beside.ok_or_else(|| {
             Error::Unreadable(ticket.id.handle(), "what stands beside it is of another version")
         })?;
-        let stored = Stored { record, beside, is_primary };
+        let stored = Stored { record, beside };
         if self.store.check().is_err() {
             // A dead ticket is over nobody's limit.
             if stored.record.is_none() {

@@ -4,12 +4,12 @@ use super::{Companion, Ended, Foreign, Login, MARGIN, Session, Sessions, beside,
 use crate::{
     foreign::Format,
     host::{Host, random},
-    json::{self, Version},
     session::{
         Error, Retry,
         rotate::{MAX_ROTATIONS, MINUTE},
     },
     store::{Batch, Failure},
+    ticket::Ticket,
     time::milliseconds,
 };
 
@@ -80,11 +80,12 @@ impl<H: Host> Sessions<'_, H> {
     }
 
     /// A session of a user who has just proved who they are, in exchange for the one they had. `make` makes it from the last
-    /// state of the old one. One call.
+    /// state of the old one. `carried`: the tickets that came along, which all are dead then. One call.
     pub(in super::super) async fn log_in_foreign(
         &self,
         format: &Format,
         old: Option<Session>,
+        carried: &[Ticket],
         make: &dyn Fn(Option<&Session>) -> Result<Session, Error>,
     ) -> Result<Session, Error> {
         if let Some(old) = old {
@@ -93,7 +94,7 @@ impl<H: Host> Sessions<'_, H> {
                 return Ok(session);
             }
         }
-        self.insert_foreign(format, &|| self.with_user(format, &make(None)?, None)).await
+        self.insert_foreign(format, carried, &|| self.with_user(format, &make(None)?, None)).await
     }
 
     /// Puts the session that `make` makes in the place of another, whose id is dead once this has returned. `None` if that has
@@ -181,18 +182,14 @@ impl<H: Host> Sessions<'_, H> {
             self.beside_key(&next.ticket.id.handle()),
         ];
         let is_replaced = kind == Kind::Replaced;
-        let ended = Ended {
-            v: Version,
-            ended_at: self.host.now(),
-            by: Some(next.ticket.id.handle()),
-            next: (!is_replaced).then(|| to.as_str().to_owned()),
-        };
+        let handle = next.ticket.id.handle();
+        let ended = Ended::now(self.host.now(), Some(handle), (!is_replaced).then(|| to.as_str().to_owned()));
         let arguments = [
             scripts::hex(&before.stored),
             if is_replaced { scripts::hex(&after.stored) } else { String::new() },
             if is_replaced { milliseconds(after.lifetime).to_string() } else { String::new() },
-            json::to_string(&ended),
-            json::to_string(&after.companion),
+            ended,
+            after.companion.to_json(),
             milliseconds(before.lifetime.max(after.lifetime) + MARGIN).to_string(),
         ];
         let [moved] = self.store.run(Batch::default().script(scripts::MOVE, keys, arguments)).await?;

@@ -29,13 +29,15 @@ redis.call('SET', KEYS[3], ARGV[4], 'PX', ARGV[6])
 redis.call('SET', KEYS[4], ARGV[5], 'PX', ARGV[6])
 return 1";
 
-/// Deletes a record and notes beside it that it has ended: 1, 0 if there was none; or what stands beside it, if that leads on
+/// Deletes a record and notes beside it that it has ended, for a shorter time if nothing was stored: 1, 0 if there was none; or what stands beside it, if that leads on
 /// to another id.
 pub(super) const END: &str = "#!lua flags=allow-key-locking
 local beside = redis.call('GET', KEYS[2])
 if beside and string.find(beside, '\"next\":', 1, true) then return beside end
 local deleted = redis.call('DEL', KEYS[1])
-if beside or deleted == 1 then redis.call('SET', KEYS[2], ARGV[1], 'PX', ARGV[2]) end
+local ttl = ARGV[3]
+if beside or deleted == 1 then ttl = ARGV[2] end
+redis.call('SET', KEYS[2], ARGV[1], 'PX', ttl)
 return deleted";
 
 /// Bytes as hexadecimal.
