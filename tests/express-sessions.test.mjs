@@ -66,7 +66,7 @@ for (const [client, version] of /** @type {["redis" | "ioredis", string][]} */ (
           { user, data, authenticated },
           { user: null, data: { views: 2 }, authenticated: null },
         );
-        assert.deepEqual([answer.setCookies, calls, byName], [[], 1, { MGET: 1 }]);
+        assert.deepEqual([answer.setCookies, calls, byName], [[], 1, { MGET: 1, GETEX: 1 }]);
         assert.equal((await ok(atExpress.send("GET", "/"))).views, 3);
       });
 
