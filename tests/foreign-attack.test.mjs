@@ -431,6 +431,17 @@ describe("taking over", () => {
   });
 
   test(
+    "one that was to end after ten minutes does not become one of thirty days",
+    { todo: "whatever has a maxAge is remembered" },
+    async () => {
+      const app = await both.startApp({ session: { cookie: { maxAge: 10 * 60_000 } } });
+      const { atWorker } = await loggedIn({ ...both, app }, both.worker);
+      const { expires_at } = await ok(atWorker.look());
+      assert.ok(Date.parse(expires_at) - Date.now() <= DAY, expires_at);
+    },
+  );
+
+  test(
     "a session that Express ends while it is being taken over is not",
     { todo: "the record is not looked at again" },
     async () => {
