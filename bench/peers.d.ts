@@ -1,6 +1,6 @@
 /**
  * What is needed of the types of the packages that only this folder has, so that `npx tsc` does without them: they are
- * installed by the first `npm run bench`.
+ * installed by the first `npm run bench`. The tests have some of them too (Express and its sessions).
  */
 declare module "@upstash/redis/cloudflare";
 declare module "cloudflare:workers";
@@ -28,12 +28,15 @@ declare module "hono/factory" {
 }
 
 declare module "express" {
-  type Handler = (request: any, response: any, next: () => void) => unknown;
+  export type Handler = (request: any, response: any, next: (error?: unknown) => void) => unknown;
+  export type ErrorHandler = (error: Error, ...others: Parameters<Handler>) => unknown;
   interface App {
     use(handler: Handler): void;
+    use(handler: ErrorHandler): void;
     get(path: string, ...handlers: Handler[]): void;
     post(path: string, ...handlers: Handler[]): void;
-    listen(port: number, address: string): void;
+    put(path: string, ...handlers: Handler[]): void;
+    listen(port: number, address: string): import("node:http").Server;
   }
   const express: { (): App; json(): Handler };
   export default express;

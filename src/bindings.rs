@@ -6,8 +6,14 @@ use serde_json::{Map, Value};
 use crate::spelling;
 
 /// The bindings that are settings.
-pub(crate) const SETTINGS: [&str; 5] =
-    [TABLE, "SESSION_SECRET", "ADMIN_TOKEN", "UPSTASH_REDIS_REST_URL", "UPSTASH_REDIS_REST_TOKEN"];
+pub(crate) const SETTINGS: [&str; 6] = [
+    TABLE,
+    "SESSION_SECRET",
+    "ADMIN_TOKEN",
+    "FORMAT_SECRETS",
+    "UPSTASH_REDIS_REST_URL",
+    "UPSTASH_REDIS_REST_TOKEN",
+];
 
 /// The binding that holds all settings but the secrets.
 const TABLE: &str = "CLOAKROOM";

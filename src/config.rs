@@ -14,11 +14,12 @@ use crate::{
     bindings::{Defaults, misspelt},
     document,
     fields::Table,
+    foreign::{self, Accepted, Application, Format},
     http::cors::{self, AllowedOrigin, is_origin},
     limit::{By, Limits, Pattern, Quota, RouteLimit},
     session::{Lifetimes, RecordIp, Rules},
     ticket::{
-        Keyring, Ticket,
+        Keyring, Rejected, Ticket, Verified,
         cookie::{Cookie, SameSite, Settings},
     },
     time::Time,
@@ -35,6 +36,8 @@ pub struct Config {
     pub keyring: Keyring,
     /// The cookie of read-your-writes, and its keys.
     pub sync: (Cookie, Keyring),
+    /// The formats of other applications whose cookies begin a session of ours.
+    pub accepted: Vec<Accepted>,
     /// The session rules.
     pub session: Rules,
     /// The rate limits.
@@ -58,10 +61,26 @@ pub struct Config {
 }
 
 impl Config {
+    /// Verifies the value of a cookie of ours, or of the application's.
+    pub fn open_ticket(&self, value: &str, now: Time) -> Result<Verified<'_>, Rejected> {
+        match &self.session.foreign {
+            None => Ticket::open(value, &self.keyring, now),
+            // A secret of the application's that is not known here, perhaps.
+            Some(format) => match format.open(value, now) {
+                Some(ticket) => Ok(Verified { ticket, outdated: false, key: "application" }),
+                None => Err(Rejected::UnknownKey),
+            },
+        }
+    }
+
     /// The `Set-Cookie` line of a ticket: for a "remember me" session persistent until its end.
     pub fn set_ticket(&self, ticket: &Ticket, now: Time) -> String {
         let lifetime = ticket.remember.then(|| ticket.ends - now);
-        self.cookie.set(&ticket.seal(&self.keyring), lifetime)
+        let value = match (&self.session.foreign, &ticket.foreign) {
+            (Some(format), Some(sid)) => format.seal(sid),
+            _ => ticket.seal(&self.keyring),
+        };
+        self.cookie.set(&value, lifetime)
     }
 }
 
@@ -106,8 +125,8 @@ impl Config {
         let mut table = Table::new("CLOAKROOM", parsed.as_ref().or(environment.get("CLOAKROOM")));
         let base_path = base_path(&mut table);
         let key_prefix = table.text("key_prefix", "");
-        let cookie = cookie(&mut table, &base_path);
-        let session = session(&mut table, key_prefix);
+        let (cookie, foreign, accepted) = cookie(&mut table, &base_path, &environment, &signing, &mut faults);
+        let session = session(&mut table, key_prefix, foreign);
         let limits = limits(&mut table);
         let passwords = password(&mut table);
         let reserved_names = accounts(&mut table);
@@ -115,6 +134,12 @@ impl Config {
         let cors = cors(&mut table);
         let (store_timeout, fails_open) = store(&mut table);
         let limits = Limits { fails_open, ..limits };
+        if has_bearer && session.foreign.is_some() {
+            faults.push(
+                "CLOAKROOM.bearer.enabled: only with cookie.format = \"cloakroom\": an application's ids are for its cookie"
+                    .to_owned(),
+            );
+        }
         let known = table.known().to_vec();
         faults.extend(table.finish());
 
@@ -132,13 +157,15 @@ impl Config {
         let token = token.map(|other| format!("ADMIN_TOKEN is not bound: there is no service API; {other}"));
         let defaults = Defaults::new(&environment, &known);
         let defaults = defaults.filter(|defaults| faults.is_empty() || defaults.has_hint());
-        let notices: Vec<_> = token.into_iter().chain(defaults.map(|defaults| defaults.notice())).collect();
+        let notices = token.into_iter().chain(defaults.map(|defaults| defaults.notice()));
+        let mut notices: Vec<_> = notices.collect();
 
         // 5. All or nothing.
         if !faults.is_empty() {
             faults.extend(notices);
             return Err(faults);
         }
+        notices.extend(foreign::notices(session.foreign.as_ref(), &accepted));
         let keyring = Keyring::new(&signing, &cookie.name);
         let admin_token = environment.get("ADMIN_TOKEN").and_then(Value::as_str).map(Secret::new);
         let beside = |name: &str| {
@@ -152,6 +179,7 @@ impl Config {
             cookie: Cookie::new(cookie),
             keyring,
             sync,
+            accepted,
             session,
             limits,
             passwords,
@@ -237,15 +265,20 @@ fn base_path(table: &mut Table<'_>) -> String {
     path
 }
 
-fn cookie(table: &mut Table<'_>, base_path: &str) -> Settings {
+/// The cookie, whose format it has if that is another application's, and which others are accepted.
+fn cookie(
+    table: &mut Table<'_>,
+    base_path: &str,
+    environment: &Value,
+    signing: &[&str],
+    faults: &mut Faults,
+) -> (Settings, Option<Format>, Vec<Accepted>) {
     let mut inner = table.table("cookie");
-    let format = inner.text("format", "cloakroom");
-    if format != "cloakroom" {
-        inner.fault("format", "only \"cloakroom\" is built yet; \"express\" and \"flask\" are planned");
-    }
+    let application = foreign::application(&mut inner);
+    let name = application.map_or("__Host-session", Application::cookie_name);
     let same_site = [("Strict", SameSite::Strict), ("Lax", SameSite::Lax), ("None", SameSite::None)];
     let settings = Settings {
-        name: inner.text("name", "__Host-session"),
+        name: inner.text("name", name),
         same_site: inner.choice("same_site", &same_site, SameSite::Lax),
         secure: inner.flag("secure", true),
         domain: inner.text("domain", ""),
@@ -263,14 +296,17 @@ fn cookie(table: &mut Table<'_>, base_path: &str) -> Settings {
             "does not cover base_path: browsers would not send the cookie to this Worker's routes",
         );
     }
+    let format_secrets = environment.get("FORMAT_SECRETS");
+    let beside = foreign::Environment { format_secrets, signing, cookie: &settings };
+    let (format, accepted) = foreign::settings(&mut inner, application, &beside, faults);
     table.include(inner);
-    settings
+    (settings, format, accepted)
 }
 
 /// What browsers shorten every cookie's lifetime to.
 const LONGEST_COOKIE: Duration = Duration::from_secs(400 * 86_400);
 
-fn session(table: &mut Table<'_>, key_prefix: String) -> Rules {
+fn session(table: &mut Table<'_>, key_prefix: String, foreign: Option<Format>) -> Rules {
     let mut inner = table.table("session");
     let lifetimes = Lifetimes {
         idle: inner.duration("idle", "30m"),
@@ -293,7 +329,17 @@ fn session(table: &mut Table<'_>, key_prefix: String) -> Rules {
     let record_ip = [("full", RecordIp::Full), ("prefix", RecordIp::Prefix), ("none", RecordIp::None)];
     let record_ip = inner.choice("record_ip", &record_ip, RecordIp::Prefix);
     table.include(inner);
-    Rules { lifetimes, rotate_every, end_on_reuse, fresh_for, max_bytes, max_per_user, record_ip, key_prefix }
+    Rules {
+        lifetimes,
+        rotate_every,
+        end_on_reuse,
+        fresh_for,
+        max_bytes,
+        max_per_user,
+        record_ip,
+        key_prefix,
+        foreign,
+    }
 }
 
 fn size(number: u32) -> usize {
@@ -558,7 +604,50 @@ mod tests {
             ),
             (json!({"cookie": {"secure": "true"}}), "CLOAKROOM.cookie.secure: true or false"),
             (json!({"cookie": {"secure": false}}), "CLOAKROOM.cookie.name: browsers drop"),
-            (json!({"cookie": {"format": "express"}}), "CLOAKROOM.cookie.format: only \"cloakroom\""),
+            (
+                json!({"cookie": {"format": "php"}}),
+                "CLOAKROOM.cookie.format: one of \"cloakroom\", \"express\"",
+            ),
+            (json!({"cookie": {"record_ttl": "1h"}}), "CLOAKROOM.cookie.record_ttl: only with format"),
+            (json!({"cookie": {"accept": "express"}}), "CLOAKROOM.cookie.accept: a list like"),
+            (json!({"cookie": {"accept": ["php"]}}), "CLOAKROOM.cookie.accept[0].format: one of"),
+            (
+                json!({"cookie": {"accept": ["express", "express"]}}),
+                "CLOAKROOM.cookie.accept[1].name: another",
+            ),
+            (
+                json!({"cookie": {"accept": [{"format": "express", "until": "2027-13-01"}]}}),
+                "CLOAKROOM.cookie.accept[0].until: a date",
+            ),
+            (
+                json!({"cookie": {"format": "express", "accept": ["flask"]}}),
+                "CLOAKROOM.cookie.accept: only beside",
+            ),
+            (json!({"cookie": {"format": "express", "signer": true}}), "CLOAKROOM.cookie.signer: only with"),
+            (
+                json!({"cookie": {"format": "express", "user_pointer": "userId"}}),
+                "CLOAKROOM.cookie.user_pointer: a JSON",
+            ),
+            (
+                json!({"cookie": {"format": "express", "writable": ["/~2"]}}),
+                "CLOAKROOM.cookie.writable: a JSON",
+            ),
+            (
+                json!({"cookie": {"format": "flask", "record_ttl": 0}}),
+                "CLOAKROOM.cookie.record_ttl: a duration",
+            ),
+            (
+                json!({"cookie": {"format": "flask", "record_prefix": ""}}),
+                "CLOAKROOM.cookie.record_prefix: cannot be",
+            ),
+            (
+                json!({"cookie": {"format": "flask", "serializer": "pickle"}}),
+                "CLOAKROOM.cookie.serializer: one of",
+            ),
+            (
+                json!({"cookie": {"format": "flask"}, "bearer": {"enabled": true}}),
+                "CLOAKROOM.bearer.enabled: only with",
+            ),
             (
                 json!({"cookie": {"same_site": "lax"}}),
                 "CLOAKROOM.cookie.same_site: one of \"Strict\", \"Lax\", \"None\"",

@@ -65,7 +65,9 @@ impl<'a> Table<'a> {
 
     /// A setting's value, as it stands.
     pub(crate) fn get(&mut self, name: &'static str) -> Option<&'a Value> {
-        self.known.push(name);
+        if !self.known.contains(&name) {
+            self.known.push(name);
+        }
         self.fields?.get(name)
     }
 
@@ -124,6 +126,17 @@ impl<'a> Table<'a> {
         const WHAT: &str = "a duration like \"90s\", \"30m\", \"24h\" or \"30d\"";
         self.read(name, WHAT, parse_duration(default), |value| {
             value.as_str().and_then(parse_duration_or_none)
+        })
+    }
+
+    /// A duration longer than nothing, or a whole number of seconds.
+    pub(crate) fn duration_or_seconds(&mut self, name: &'static str, default: &str) -> Duration {
+        const WHAT: &str = "a duration like \"24h\", or a whole number of seconds";
+        let default = parse_duration(default).unwrap_or(Duration::MAX);
+        self.read(name, WHAT, default, |value| match value.as_u64() {
+            Some(seconds) => Some(Duration::from_secs(seconds))
+                .filter(|duration| !duration.is_zero() && *duration <= LONGEST),
+            None => value.as_str().and_then(parse_duration),
         })
     }
 

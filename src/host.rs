@@ -46,6 +46,8 @@ pub struct Call {
     pub path: &'static str,
     /// The body.
     pub body: String,
+    /// Whether the strings of the answer are to come as base64 (`Upstash-Encoding`).
+    pub is_base64: bool,
     /// The read-your-writes token of an earlier answer; empty if there is none.
     pub sync_token: String,
     /// How long to wait for the whole answer.

@@ -229,8 +229,16 @@ mod tests {
     fn the_first_use_of_an_id_for_which_there_was_no_room_is_noted_at_its_next_use() {
         let (isolate, now) = (Isolate::default(), Time(1_767_225_600_000));
         let (id, family) = (Id::from_bytes([1; 32]), Family([7; 9]));
-        let ticket =
-            Ticket { id, issued: now, ends: now, remember: false, user: None, family, generation: 1 };
+        let ticket = Ticket {
+            id,
+            issued: now,
+            ends: now,
+            remember: false,
+            user: None,
+            family,
+            generation: 1,
+            foreign: None,
+        };
         for _ in 0..MAX_TASKS {
             assert!(isolate.defer(Task::Delete(Vec::new())));
         }

@@ -211,6 +211,7 @@ pub mod config;
 pub mod context;
 mod document;
 mod fields;
+pub mod foreign;
 pub mod host;
 pub mod http;
 pub mod id;

@@ -35,6 +35,12 @@ impl Time {
         self.timestamp().to_string()
     }
 
+    /// The same to the millisecond, as JavaScript writes dates: `2026-01-01T00:00:00.000Z`.
+    pub fn rfc3339_milliseconds(self) -> String {
+        let milliseconds = i64::try_from(self.0).unwrap_or(i64::MAX).min(Timestamp::MAX.as_millisecond());
+        format!("{:.3}", Timestamp::from_millisecond(milliseconds).unwrap_or_default())
+    }
+
     fn timestamp(self) -> Timestamp {
         let seconds = i64::try_from(self.0 / 1000).unwrap_or(i64::MAX);
         Timestamp::from_second(seconds.min(Timestamp::MAX.as_second())).unwrap_or_default()
@@ -148,6 +154,7 @@ mod tests {
             assert_eq!(Time(milliseconds).date(), text[..10]);
         }
         assert!(Time(u64::MAX).rfc3339().starts_with("9999-12-"));
+        assert_eq!(Time(1_767_225_600_020).rfc3339_milliseconds(), "2026-01-01T00:00:00.020Z");
     }
 
     #[test]

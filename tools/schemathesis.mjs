@@ -3,16 +3,13 @@
  * everything they need, and by nobody else's Python packages.
  */
 import { execFile } from "node:child_process";
-import { stat } from "node:fs/promises";
-import path from "node:path";
 import { promisify } from "node:util";
-import { installFromPyPI } from "./pip.mjs";
+import { packagesFromPyPI, pythonWith } from "./pip.mjs";
 import { ROOT } from "./say.mjs";
 
 const run = promisify(execFile);
 
 const PACKAGES = ["schemathesis==4.32.5", "openapi-spec-validator==0.9.0"];
-const HOME = path.join(ROOT, ".local", PACKAGES.join("+").replaceAll("==", "-"));
 
 /**
  * Runs a module of theirs.
@@ -24,8 +21,12 @@ const HOME = path.join(ROOT, ".local", PACKAGES.join("+").replaceAll("==", "-"))
  * @throws when there is no Python; the message is one sentence for the person at the terminal
  */
 export async function runPython(module, args, { cwd = ROOT, log = console.error } = {}) {
-  await install(log);
-  const env = { ...process.env, PYTHONPATH: HOME, PYTHONNOUSERSITE: "1", PYTHONDONTWRITEBYTECODE: "1" };
+  const home = await packagesFromPyPI(PACKAGES, {
+    missing:
+      "Schemathesis is missing: install Python 3.10 or newer with pip, which then fetches it from PyPI",
+    log,
+  });
+  const env = { ...process.env, ...pythonWith(home) };
   const options = { cwd, env, timeout: 120_000, maxBuffer: 64 * 1024 * 1024 };
   const { stdout, stderr, code } = await run("python3", ["-m", module, ...args], options).then(
     (said) => ({ ...said, code: 0 }),
@@ -33,22 +34,3 @@ export async function runPython(module, args, { cwd = ROOT, log = console.error 
   );
   return { ok: code === 0, output: `${stdout ?? ""}${stderr ?? ""}` };
 }
-
-/** @param {(line: string) => void} log */
-async function install(log) {
-  if (await isThere(HOME)) return;
-  log(
-    `installing ${PACKAGES.join(" and ")} from PyPI into ${path.relative(ROOT, HOME)} (once, under a minute)`,
-  );
-  await installFromPyPI(HOME, PACKAGES, {
-    missing:
-      "Schemathesis is missing: install Python 3.10 or newer with pip, which then fetches it from PyPI",
-  });
-}
-
-/** @param {string} folder */
-const isThere = (folder) =>
-  stat(folder).then(
-    () => true,
-    () => false,
-  );

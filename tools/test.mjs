@@ -21,7 +21,7 @@ const AT_ONCE = 2;
 /** A file that takes longer hangs. */
 const PATIENCE_MS = 300_000;
 /** These build the Worker that the other files load, so they run after them, one by one. */
-const ALONE = /^start\b/;
+const ALONE = /^(start|example-express)\b/;
 
 const QUIET = {
   WRANGLER_SEND_METRICS: "false",

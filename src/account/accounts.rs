@@ -158,6 +158,7 @@ impl<H: Host> Accounts<'_, H> {
 
     /// Gives a user other roles, from the next request on.
     pub async fn set_roles(&self, id: &str, roles: &[String]) -> Result<(), Error> {
+        self.sessions.check_native("roles are read from the application's record (cookie.format)")?;
         let tag = User::tag_of(id);
         let change = |account: &mut Account| {
             account.roles = roles.to_vec();

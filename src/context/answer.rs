@@ -58,6 +58,12 @@ impl<H: Host> Context<'_, H> {
         if self.is_forward_auth() {
             return response;
         }
+        if self.has_logged_out.get() {
+            let removed = config.accepted.iter().map(|accepted| &accepted.cookie);
+            let removed = removed.filter(|cookie| cookie.values(self.request.cookie()).next().is_some());
+            response =
+                removed.fold(response, |response, cookie| response.header("Set-Cookie", cookie.remove()));
+        }
         let (sync_cookie, _) = &config.sync;
         let change = if has_ended { CookieChange::Remove } else { self.take_cookie_change() };
         let is_removed = matches!(change, CookieChange::Remove);

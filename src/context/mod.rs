@@ -45,6 +45,8 @@ pub struct Context<'a, H> {
     cookie_change: RefCell<CookieChange>,
     /// Whether the visitor has logged out in this request.
     has_logged_out: Cell<bool>,
+    /// Whether the limits that depend on the user were added, after the session was read.
+    has_user_limits: Cell<bool>,
     /// When what is under way began: the request, or a later operation of an application's handler.
     began: Cell<Time>,
 }
@@ -85,6 +87,7 @@ impl<'a, H: Host> Context<'a, H> {
             store: CountingStore::new(store, limiter, config.limits.fails_open),
             cookie_change: RefCell::new(CookieChange::Unchanged),
             has_logged_out: Cell::new(false),
+            has_user_limits: Cell::new(false),
             began: Cell::new(now),
         }
     }
@@ -117,6 +120,10 @@ impl<'a, H: Host> Context<'a, H> {
     /// Whether the answer may remove the cookie: that to a safe request may arrive after the one that has set a newer, unless
     /// it was a logout. One under an unknown key may be good at another isolate, where a new secret is known already.
     pub(crate) fn may_remove_cookie(&self) -> bool {
+        // The cookie is the application's, too: a session that has ended here may have been moved by a request beside this one.
+        if self.app.config.session.foreign.is_some() {
+            return self.has_logged_out.get();
+        }
         let is_useless = !self.tickets.has_unknown_key && !self.has_unread_tickets();
         let is_change = self.has_logged_out.get() || !self.request.method.is_safe();
         self.has_own_ticket() && is_useless && is_change
@@ -144,7 +151,8 @@ impl<'a, H: Host> Context<'a, H> {
 
     async fn session_from(&self, source: Source) -> Result<Option<Session>, Problem> {
         let Some(session) = self.load_from(source).await? else { return Ok(None) };
-        let Some(presented) = self.presented() else { return Ok(None) };
+        // One of an old cookie alone keeps its id: a client that does not keep the new cookie would lose it.
+        let Some(presented) = self.presented() else { return Ok(Some(session)) };
         if !session.is_rotation_due(self.app.config.session.rotate_every, self.app.host.now()) {
             return Ok(Some(session));
         }
@@ -171,11 +179,24 @@ impl<'a, H: Host> Context<'a, H> {
     async fn load_from(&self, source: Source) -> Result<Option<Session>, Error> {
         while let Some(presented) = self.presented() {
             if let Some(session) = self.sessions().load(&presented.ticket, source).await? {
+                self.apply_user_limits(&session);
                 self.issue_ticket(&session);
                 return Ok(Some(session));
             }
             self.dismiss_ticket();
             self.remove_cookie();
+        }
+        self.take_over().await
+    }
+
+    /// The session of a cookie of the application that is being replaced, if one came along.
+    async fn take_over(&self) -> Result<Option<Session>, Error> {
+        for old in self.old_cookies() {
+            if let Some(session) = boxed(self.sessions().take_over(old, &self.app.config.keyring)).await? {
+                self.apply_user_limits(&session);
+                self.issue_ticket(&session);
+                return Ok(Some(session));
+            }
         }
         Ok(None)
     }
@@ -185,13 +206,25 @@ impl<'a, H: Host> Context<'a, H> {
         loop {
             let ticket = self.presented().map(|presented| &presented.ticket);
             let (session, value) = self.sessions().load_with(ticket, key).await?;
-            if session.is_some() || ticket.is_none() {
+            if session.is_none() && ticket.is_none() {
+                return Ok((self.take_over().await?, value));
+            }
+            if session.is_some() {
+                session.iter().for_each(|session| self.apply_user_limits(session));
                 return Ok((session, value));
             }
             self.dismiss_ticket();
             if self.presented().is_none() {
-                return Ok((None, value));
+                return Ok((self.take_over().await?, value));
             }
+        }
+    }
+
+    /// Adds the limits that depend on the user, if the ticket does not tell who that is.
+    fn apply_user_limits(&self, session: &Session) {
+        if session.ticket.foreign.is_some() && !self.has_user_limits.replace(true) {
+            let user = session.record.user.as_ref().map(User::tag);
+            self.app.config.limits.apply_user(&self.store.limiter, &self.request, &session.ticket, user);
         }
     }
 

@@ -31,8 +31,7 @@ impl<H: Host> Context<'_, H> {
             }
         }
         if !self.is_foreign_read {
-            let ticket = self.presented().map(|presented| &presented.ticket);
-            app.config.limits.apply(&self.store.limiter, request, ticket);
+            app.config.limits.apply(&self.store.limiter, request, self.counted_ticket());
         }
         Ok(self.store.limiter.check_blocked(app.host.now())?)
     }
@@ -111,6 +110,9 @@ impl<H: Host> Context<'_, H> {
     /// Logs out: ends the session of every ticket that came along. Without a session there is nothing to do. `loaded`: the
     /// session, if it was loaded already.
     pub(crate) async fn log_out(&self, loaded: Option<Session>) -> Result<(), Error> {
+        if self.app.config.session.foreign.is_some() {
+            return self.log_out_foreign().await;
+        }
         let (mut loaded, mut has_ended) = (loaded, false);
         loop {
             let session = match loaded.take() {
@@ -120,10 +122,27 @@ impl<H: Host> Context<'_, H> {
             match session {
                 Ok(None) => break,
                 Ok(Some(session)) => self.sessions().end(session).await?,
-                Err(Error::Unreadable(handle)) => self.sessions().delete_unreadable(&handle).await?,
+                Err(Error::Unreadable(handle, _)) => self.sessions().delete_unreadable(&handle).await?,
                 Err(error) => return Err(error),
             }
             has_ended = true;
+            self.pass_ticket();
+        }
+        for old in self.old_cookies() {
+            self.sessions().end_old(old).await?;
+        }
+        if has_ended {
+            self.app.isolate.count("logouts", self.app.host.now());
+        }
+        self.forget_session();
+        Ok(())
+    }
+
+    /// The same for sessions in another application's format. They are not read: one that cannot be read ends, too.
+    async fn log_out_foreign(&self) -> Result<(), Error> {
+        let mut has_ended = false;
+        while let Some(presented) = self.presented() {
+            has_ended |= self.sessions().end_ticket(&presented.ticket).await?;
             self.pass_ticket();
         }
         if has_ended {

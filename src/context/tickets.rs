@@ -5,8 +5,10 @@ use std::cell::Cell;
 use super::Context;
 use crate::{
     app::App,
+    foreign::Accepted,
     host::Host,
     http::Request,
+    session::OldCookie,
     ticket::{Rejected, Ticket, Verified},
 };
 
@@ -23,6 +25,8 @@ pub(super) struct Tickets<'a> {
     pub(super) has_useless: bool,
     /// Whether one is under an unknown key.
     pub(super) has_unknown_key: bool,
+    /// Cookies of an application that is being replaced (`cookie.accept`). They count after all tickets.
+    old: Vec<OldCookie<'a>>,
     /// Which of the tickets counts: those before it have turned out to be dead.
     current: Cell<usize>,
     /// How many of those before it have led to sessions, which the request has ended.
@@ -36,6 +40,17 @@ impl<'a, H: Host> Context<'a, H> {
         self.tickets.verified.get(self.tickets.current.get()).filter(|_| dead < MAX_DEAD_TICKETS)
     }
 
+    /// What the request is counted by: the ticket that counts or, without one, what stands for an old cookie.
+    pub(super) fn counted_ticket(&self) -> Option<&Ticket> {
+        let presented = self.presented().map(|presented| &presented.ticket);
+        presented.or_else(|| self.tickets.old.first().map(|old| &old.name))
+    }
+
+    /// The old cookies that came along.
+    pub(super) fn old_cookies(&self) -> &[OldCookie<'a>] {
+        &self.tickets.old
+    }
+
     /// Whether there are tickets that are not looked at: behind too many dead ones.
     pub(super) fn has_unread_tickets(&self) -> bool {
         self.presented().is_none() && self.tickets.current.get() < self.tickets.verified.len()
@@ -47,9 +62,8 @@ impl<'a, H: Host> Context<'a, H> {
         if self.tickets.passed.get() > 0 {
             return;
         }
-        let ticket = self.presented().map(|presented| &presented.ticket);
         self.store.limiter.withdraw_ticket();
-        self.app.config.limits.apply_ticket(&self.store.limiter, &self.request, ticket);
+        self.app.config.limits.apply_ticket(&self.store.limiter, &self.request, self.counted_ticket());
     }
 
     /// This request has ended the session of the ticket that counts, and stays counted for it. The next ticket is looked at.
@@ -74,10 +88,24 @@ pub(super) fn find_tickets<'a, H: Host>(
         let (cookie, header) = (&app.config.cookie, request.cookie());
         tickets.add(app, cookie.values(header));
         tickets.add(app, cookie.values_of_joined_lines(header));
+        let now = app.host.now();
+        for Accepted { cookie, format, until } in &app.config.accepted {
+            if until.is_some_and(|until| now >= until) {
+                continue;
+            }
+            let names = cookie.values(header).filter_map(|value| format.open(value, now));
+            tickets.old.extend(names.take(MAX_DEAD_TICKETS).filter_map(|name| {
+                let sid = name.foreign.clone()?;
+                Some(OldCookie { format, sid, name })
+            }));
+        }
     }
     if tickets.has_unknown_key && app.isolate.is_first_unknown_key() {
-        app.host.log(&"a ticket is signed with a secret that SESSION_SECRET does not hold: if one is being replaced, add the \
-            new one behind the old one in every isolate first, and only then put it in front");
+        let secrets = if app.config.session.foreign.is_some() { "FORMAT_SECRETS" } else { "SESSION_SECRET" };
+        app.host.log(&format_args!(
+            "a ticket is signed with a secret that {secrets} does not hold: if one is being replaced, add the new one behind \
+             the old one in every isolate first, and only then put it in front"
+        ));
     }
     tickets
 }
@@ -87,7 +115,7 @@ impl<'a> Tickets<'a> {
     fn add<'v, H: Host>(&mut self, app: &'a App<H>, values: impl Iterator<Item = &'v str>) {
         let (now, first) = (app.host.now(), self.verified.len());
         for value in values {
-            match Ticket::open(value, &app.config.keyring, now) {
+            match app.config.open_ticket(value, now) {
                 Ok(found) if app.isolate.is_dead(&found.ticket.id.handle()) => self.has_useless = true,
                 Ok(found) => {
                     let is_later = |other: &Verified<'_>| other.ticket.issued >= found.ticket.issued;

@@ -31,7 +31,7 @@ pub use self::{
 
 use crate::{
     http::{Problem, Request},
-    ticket::Ticket,
+    ticket::{Ticket, UserTag},
 };
 
 /// The limits of one deployment.
@@ -78,6 +78,24 @@ impl Limits {
         self.apply_ticket(limiter, request, ticket);
     }
 
+    /// Adds those that depend on the user of an application's session, once it was read.
+    pub fn apply_user(
+        &self,
+        limiter: &RateLimiter<'_>,
+        request: &Request<'_>,
+        ticket: &Ticket,
+        user: Option<UserTag>,
+    ) {
+        let user = user.map(Subject::User);
+        if let Some(user) = user {
+            limiter.add("user", self.user, user);
+        }
+        if let Some(route) = self.route(request).filter(|route| route.by == By::User) {
+            let subject = user.unwrap_or(Subject::Session(ticket.family.origin()));
+            limiter.add(route.name.clone(), Some(route.quota), subject);
+        }
+    }
+
     /// Adds those that depend on the ticket. Without one, requests that are limited by session or user count by address,
     /// so that nobody gains by dropping the cookie.
     pub fn apply_ticket(&self, limiter: &RateLimiter<'_>, request: &Request<'_>, ticket: Option<&Ticket>) {
@@ -89,8 +107,10 @@ impl Limits {
         if let Some(user) = user {
             limiter.add("user", self.user, user);
         }
+        // Whose an application's session is shows when it was read: see `apply_user`.
+        let is_known = |by: By| by != By::User || ticket.is_none_or(|ticket| ticket.foreign.is_none());
         if let Some(RouteLimit { name, quota, by, .. }) =
-            self.route(request).filter(|route| route.by != By::Ip)
+            self.route(request).filter(|route| route.by != By::Ip && is_known(route.by))
         {
             let subject = if *by == By::User { user.or(session) } else { session };
             let subject = subject.unwrap_or_else(|| Subject::address(&request.client_address()));

@@ -22,6 +22,7 @@ use crate::{
 const RATE_LIMITER: &str = "RATE_LIMITER";
 
 const SYNC_TOKEN: &str = "upstash-sync-token";
+const ENCODING: &str = "upstash-encoding";
 
 /// One isolate of a Worker.
 #[derive(Debug)]
@@ -69,14 +70,23 @@ impl Platform {
     }
 
     /// `Err` is whatever JavaScript has thrown. Its text could hold data, so it goes no further than [`Host::send`].
-    async fn post(&self, Call { path, body, sync_token, timeout }: Call) -> Result<Answer, JsValue> {
+    async fn post(
+        &self,
+        Call { path, body, is_base64, sync_token, timeout }: Call,
+    ) -> Result<Answer, JsValue> {
         self.store_headers.set(SYNC_TOKEN, &sync_token)?;
         self.store_request.set_body_opt_str(Some(&body));
         let timeout = u32::try_from(milliseconds(timeout)).unwrap_or(u32::MAX);
         self.store_request.set_signal(Some(&AbortSignal::timeout_with_u32(timeout)));
 
         let url = [&self.store_url, path].concat();
+        if is_base64 {
+            self.store_headers.set(ENCODING, "base64")?;
+        }
         let sent = self.global.fetch_with_str_and_init(&url, &self.store_request);
+        if is_base64 {
+            self.store_headers.delete(ENCODING)?;
+        }
         // It has been read: it would be kept until the answer, and until the next call, otherwise.
         drop(body);
         self.store_request.set_body_opt_str(None);

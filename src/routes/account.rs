@@ -132,6 +132,7 @@ async fn load_with_account<H: Host>(
     cx: &Context<'_, H>,
     name: &Name,
 ) -> Result<(Option<Session>, Option<StoredAccount>, Option<KnownDevice>), Error> {
+    cx.sessions().check_holds_users()?;
     let device = cx.limit_attempt(name);
     cx.store.limiter.add("mint", cx.app.config.limits.mint, cx.address());
     let key = cx.accounts().key(name);

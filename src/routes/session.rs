@@ -24,16 +24,21 @@ pub(super) async fn change<H: Host>(cx: &Context<'_, H>) -> Result<Response, Pro
     let preconditions = Preconditions::of(&cx.request);
     let max_bytes = cx.app.config.session.max_bytes;
     let session = cx.session().await?;
-    let apply = |data: &RawValue| Ok(change.apply(data, max_bytes)?);
+    let format = cx.app.config.session.foreign.as_ref();
+    let apply = |data: &RawValue| {
+        let changed = change.apply(data, max_bytes)?;
+        format.map_or(Ok(()), |format| format.check_visitors_change(data, &changed))?;
+        Ok(changed)
+    };
     Ok(cx.show(&cx.change(session, &apply, &preconditions).await?))
 }
 
 /// `POST /auth/session/rotate`
 pub(super) async fn rotate<H: Host>(cx: &Context<'_, H>) -> Result<Response, Problem> {
     let session = cx.require_session().await?;
-    let Some(presented) = cx.presented() else { return Err(Problem::no_session()) };
-    // If its rotation was due, it has a new id already.
-    let session = cx.sessions().rotate(session, &presented.ticket.id).await?;
+    // If its rotation was due, it has a new id already. An old cookie carries none of ours.
+    let carried = cx.presented().map_or(&session.ticket.id, |presented| &presented.ticket.id).clone();
+    let session = cx.sessions().rotate(session, &carried).await?;
     Ok(cx.show(&session))
 }
 

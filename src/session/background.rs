@@ -1,7 +1,7 @@
 //! What may wait until after the response. None of it decides anything: if it is lost, a key is kept until it expires, or
 //! the first use of an id is noted at its next use.
 
-use super::{Entry, Error, FamilyHead, Redirect, Retry, Sessions, family::Rotation};
+use super::{Entry, Error, FamilyHead, Redirect, Retry, Sessions, family::Rotation, foreign::Touch};
 use crate::{
     host::Host,
     id::Family,
@@ -24,12 +24,15 @@ pub enum Task {
     NotePresented(Ticket),
     /// Notes what only redirects knew: how older ids lead to the newest, which this ticket has.
     NoteRotations(Ticket, Vec<Rotation>),
+    /// Extends the time to live of a record in another application's format, and of what stands beside it.
+    TouchForeign(Box<Touch>),
 }
 
 impl<H: Host> Sessions<'_, H> {
     /// Does the work that the isolate has put off.
     pub async fn run_background(&self) {
-        let (mut keys, mut redirects, mut presented) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut keys, mut redirects, mut presented, mut touches) =
+            (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for task in self.isolate.take_tasks() {
             match task {
                 Task::Delete(more) => keys.extend(more),
@@ -37,6 +40,7 @@ impl<H: Host> Sessions<'_, H> {
                 Task::TidyList(user) => drop(self.of_user(&user, None).await),
                 Task::ShortenRedirect(key) => redirects.push(key),
                 Task::NotePresented(ticket) => presented.push(ticket),
+                Task::TouchForeign(touch) => touches.push(*touch),
                 Task::NoteRotations(newest, rotations) => {
                     let change = |head: Option<&FamilyHead>| {
                         FamilyHead::with_rotations(head, &newest, &rotations, self.host.now())
@@ -53,6 +57,7 @@ impl<H: Host> Sessions<'_, H> {
                 redirects.iter().fold(Batch::default(), |batch, key| batch.expire(key, Redirect::TTL));
             drop(self.store.run_all(batch).await);
         }
+        self.run_touches(touches).await;
         for ticket in presented {
             if self.write_presented(&ticket).await.is_err() {
                 self.isolate.forget_noted(&ticket.id.handle());

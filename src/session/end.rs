@@ -1,11 +1,15 @@
 //! Ending a session: logout, and by its handle.
 
-use super::{Entry, Error, FamilyHead, Record, Retry, Session, Sessions, User, UserState, load::MAX_READS};
+use super::{
+    Entry, Error, FamilyHead, Record, Retry, Session, Sessions, User, UserState, error::UNREADABLE,
+    load::MAX_READS,
+};
 use crate::{
+    foreign::Sid,
     host::Host,
     id::{Family, Handle, next_generation},
     store::Batch,
-    ticket::UserTag,
+    ticket::{Ticket, UserTag},
 };
 
 /// A session found by its handle, with what the store says of its key.
@@ -17,13 +21,20 @@ pub struct StoredSession {
     pub record: Box<Record>,
     /// The same to the letter.
     pub stored: String,
+    /// How many bytes that is.
+    pub stored_bytes: usize,
     /// Milliseconds until it expires.
     pub ttl_ms: u64,
+    /// The id that another application has given it.
+    pub(super) foreign: Option<Sid>,
 }
 
 impl<H: Host> Sessions<'_, H> {
     /// Ends the session, whatever is in flight. One call if nobody else changes it at the same time and it was never rotated.
     pub async fn end(&self, mut session: Session) -> Result<(), Error> {
+        if let Some((format, sid)) = self.foreign(&session.ticket) {
+            return self.end_foreign(format, &session.ticket, sid).await.map(drop);
+        }
         let mut retry = Retry::default();
         loop {
             // A blind delete could remove a redirect written just now, and leave the successor alive.
@@ -45,6 +56,14 @@ impl<H: Host> Sessions<'_, H> {
         }
     }
 
+    /// Ends the session of a ticket in another application's format, without reading it. False if there was none. One call.
+    pub async fn end_ticket(&self, ticket: &Ticket) -> Result<bool, Error> {
+        match self.foreign(ticket) {
+            Some((format, sid)) => self.end_foreign(format, ticket, sid).await,
+            None => Ok(false),
+        }
+    }
+
     /// Deletes what stands beside a session that was rotated and has ended: the head of its family, and the last redirect.
     pub(super) async fn delete_family(&self, family: Family) -> Result<(), Error> {
         let key = self.family_key(family);
@@ -63,6 +82,9 @@ impl<H: Host> Sessions<'_, H> {
 
     /// Finds a session by its handle, or by an old one whose grace is not over.
     pub async fn find(&self, handle: &Handle) -> Result<StoredSession, Error> {
+        if let Some(format) = &self.rules.foreign {
+            return self.find_foreign(format, handle).await;
+        }
         let (mut handle, mut family) = (*handle, None);
         for _ in 0..MAX_READS {
             let (key, family_key) = (self.key(&handle), family.map(|(family, _)| self.family_key(family)));
@@ -92,11 +114,19 @@ impl<H: Host> Sessions<'_, H> {
                         Some(user) => self.user_state(&user.tag()).await?,
                     };
                     if self.host.now() < record.expires_at && record.survives(&state) {
-                        return Ok(StoredSession { handle, record, stored, ttl_ms });
+                        let stored_bytes = stored.len();
+                        return Ok(StoredSession {
+                            handle,
+                            record,
+                            stored,
+                            stored_bytes,
+                            ttl_ms,
+                            foreign: None,
+                        });
                     }
                     break;
                 }
-                None => return Err(Error::Unreadable(handle)),
+                None => return Err(Error::Unreadable(handle, UNREADABLE)),
             }
         }
         Err(Error::NotFound)
@@ -106,13 +136,19 @@ impl<H: Host> Sessions<'_, H> {
     pub async fn leads_to(&self, handle: &Handle, current: &Handle) -> Result<bool, Error> {
         match self.find(handle).await {
             Ok(stored) => Ok(stored.handle == *current),
-            Err(Error::NotFound | Error::Unreadable(_)) => Ok(false),
+            Err(Error::NotFound | Error::Unreadable(..)) => Ok(false),
             Err(error) => Err(error),
         }
     }
 
     /// Ends the session with this handle, if it is this user's; with `None`, whoever's it is. Returns its newest handle.
     pub async fn end_by_handle(&self, handle: &Handle, user: Option<&UserTag>) -> Result<Handle, Error> {
+        if let Some(format) = self.rules.foreign.as_ref().filter(|_| user.is_none()) {
+            // Whatever is stored there, also what cannot be read.
+            let sid = self.sid_of(format, handle).await?;
+            let has_ended = self.end_ticket(&format.ticket(sid, self.host.now())).await?;
+            return if has_ended { Ok(*handle) } else { Err(Error::NotFound) };
+        }
         let stored = self.find(handle).await?;
         let owner = stored.record.user.as_ref().map(User::tag);
         if user.is_some() && owner.as_ref() != user {
@@ -126,6 +162,12 @@ impl<H: Host> Sessions<'_, H> {
 
     /// Ends a session that was found, whatever is in flight.
     pub(super) async fn end_stored(&self, user: &UserTag, stored: StoredSession) -> Result<(), Error> {
+        if let Some((format, sid)) = self.rules.foreign.as_ref().zip(stored.foreign.as_ref()) {
+            return self
+                .end_foreign(format, &format.ticket(sid.clone(), self.host.now()), sid)
+                .await
+                .map(drop);
+        }
         let mut retry = Retry::default();
         let mut next = Ok(stored);
         while let Ok(StoredSession { handle, stored, record, .. }) = next {

@@ -20,8 +20,8 @@ pub enum Error {
     Ended,
     /// It is not known whether a write was made: what it was made to has ended meanwhile, or changed too often.
     Unknown,
-    /// What is stored under this session's key cannot be read. It is left as it is.
-    Unreadable(Handle),
+    /// What is stored under this session's key cannot be read, and why. It is left as it is.
+    Unreadable(Handle, &'static str),
     /// An account cannot be read. It is left as it is.
     UnreadableAccount,
     /// Others kept changing the same thing until the deadline.
@@ -42,6 +42,8 @@ pub enum Error {
     NotFound,
     /// The session was rotated too often within a minute: how long until it may be again.
     TooManyRotations(Duration),
+    /// The sessions are in another application's format, which has nothing that this could be done with.
+    NotInThisFormat(&'static str),
 }
 
 impl Error {
@@ -77,8 +79,8 @@ impl From<Error> for Problem {
             Error::Unknown => Self::store_unavailable(
                 "it is not known whether a write was made, as its object has changed or ended since",
             ),
-            Error::Unreadable(handle) => unreadable(&format!("session {handle}")),
-            Error::UnreadableAccount => unreadable("an account"),
+            Error::Unreadable(handle, why) => unreadable(&format!("session {handle}"), why),
+            Error::UnreadableAccount => unreadable("an account", UNREADABLE),
             Error::Conflict => Self::conflict(
                 "others kept changing this until the deadline, or it ended in the meantime; try again",
             ),
@@ -89,7 +91,10 @@ impl From<Error> for Problem {
             Error::PreconditionFailed(failed) => Self::precondition_failed(failed),
             Error::NotApplicable(ApplyError::Unprocessable(detail)) => Self::unprocessable(detail),
             Error::NotApplicable(ApplyError::TooLarge(detail)) => Self::too_large(detail),
-            Error::NotApplicable(ApplyError::Unreadable) => unreadable("the data of a session or a profile"),
+            Error::NotApplicable(ApplyError::Unreadable) => {
+                unreadable("the data of a session or a profile", UNREADABLE)
+            }
+            Error::NotInThisFormat(what) => Self::unprocessable(what.to_owned()),
             Error::NotFound => Self::not_found("there is no session with this handle"),
             Error::TooManyRotations(wait) => {
                 let seconds = wait.as_secs().saturating_add(1);
@@ -102,9 +107,12 @@ impl From<Error> for Problem {
     }
 }
 
-fn unreadable(what: &str) -> Problem {
+/// Why what this Worker itself has written cannot be read.
+pub(super) const UNREADABLE: &str = "it is not JSON of this version";
+
+fn unreadable(what: &str, why: &str) -> Problem {
     Problem::internal("what is stored here cannot be read; it was left as it is")
-        .logged(format!("{what} cannot be read: it is not JSON of this version; it was left as it is"))
+        .logged(format!("{what} cannot be read: {why}; it was left as it is"))
 }
 
 /// How often an operation may lose the answer to a write: as long as it is not known what came of it, nobody can be told.

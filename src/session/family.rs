@@ -210,7 +210,7 @@ mod tests {
     fn ticket() -> Ticket {
         let (id, family) = (Id::from_bytes([1; 32]), Family([7; 9]));
         let ends = NOW + Duration::from_secs(86_400);
-        Ticket { id, issued: NOW, ends, remember: false, user: None, family, generation: 0 }
+        Ticket { id, issued: NOW, ends, remember: false, user: None, family, generation: 0, foreign: None }
     }
 
     /// Rotates `ticket` at `now`; the nonce is made of its generation.

@@ -41,6 +41,10 @@ impl Lifetimes {
 
     /// When the session ends if it is not used any more.
     pub fn idle_end(&self, ticket: &Ticket) -> Time {
+        // Its record says how long it lasts.
+        if ticket.foreign.is_some() {
+            return ticket.ends;
+        }
         (ticket.issued + self.idle_for(ticket.remember)).min(ticket.ends)
     }
 
@@ -70,7 +74,7 @@ mod tests {
     fn ticket(remember: bool, ends_in: u64) -> Ticket {
         let ends = Time(NOW.0 + ends_in * MINUTE);
         let (id, family) = (Id::from_bytes([0; 32]), Family([0; 9]));
-        Ticket { id, issued: NOW, ends, remember, user: None, family, generation: 0 }
+        Ticket { id, issued: NOW, ends, remember, user: None, family, generation: 0, foreign: None }
     }
 
     #[test]

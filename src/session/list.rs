@@ -50,6 +50,7 @@ impl<H: Host> Sessions<'_, H> {
     /// A user's sessions, the oldest first. Two calls, and one more if some have expired; and more
     /// for sessions that could have more than 1 MiB of data.
     pub async fn list(&self, user: &UserTag, current: Option<&Handle>) -> Result<Vec<ListedSession>, Error> {
+        self.check_native("another application's format has no list of a user's sessions")?;
         let now = self.host.now();
         let item = |Listed { handle, record, ttl_ms }| {
             // Use renews the time to live: what is missing of it is how long ago that was.

@@ -1,6 +1,8 @@
 //! From a ticket to the session behind it, in one call to the store.
 
-use super::{Entry, Error, FamilyHead, Position, Session, Sessions, Task, User, UserState};
+use super::{
+    Entry, Error, FamilyHead, Position, Session, Sessions, Task, User, UserState, error::UNREADABLE,
+};
 use crate::{
     host::Host,
     store::{Batch, Failure},
@@ -76,7 +78,7 @@ impl Loaded {
             Some(Entry::Session(_)) => return Ok(Step::Here),
             Some(Entry::Redirect(redirect)) => Some(redirect),
             Some(Entry::Replaced(_)) => None,
-            None if self.stored.is_some() => return Err(Error::Unreadable(ticket.id.handle())),
+            None if self.stored.is_some() => return Err(Error::Unreadable(ticket.id.handle(), UNREADABLE)),
             None => None,
         };
         let head = self.head();
@@ -95,6 +97,9 @@ impl<H: Host> Sessions<'_, H> {
     /// Reads the session; `None` if it has ended. A touch that is due is made in the same call. An old id leads to the
     /// newest of its family, for one call more, until its grace is over; after that its use ends the session.
     pub async fn load(&self, ticket: &Ticket, source: Source) -> Result<Option<Session>, Error> {
+        if let Some((format, sid)) = self.foreign(ticket) {
+            return self.load_foreign(format, ticket, sid, None, source).await?.0;
+        }
         let mut read = ticket.clone();
         let (loaded, _) = self.read(&mut read, None, source).await?;
         let session = self.follow(read, loaded).await?;
@@ -112,16 +117,28 @@ impl<H: Host> Sessions<'_, H> {
             let [values] = self.store.run(Batch::default().get([key]).at_primary(key)).await?;
             return Ok((None, values.values(1)?.pop().flatten()));
         };
+        if let Some((format, sid)) = self.foreign(ticket) {
+            let (session, value) = self.load_foreign(format, ticket, sid, Some(key), Source::Primary).await?;
+            return Ok((self.or_none_if_unreadable(session)?, value));
+        }
         let mut read = ticket.clone();
         let (loaded, value) = self.read(&mut read, Some(key), Source::Primary).await?;
-        let session = match self.follow(read, loaded).await {
-            Err(Error::Unreadable(handle)) => {
-                self.host.log(&format_args!("session {handle} cannot be read; it is left as it is"));
-                None
+        let session = self.or_none_if_unreadable(self.follow(read, loaded).await)?;
+        Ok((session.inspect(|session| self.note_presented(session, ticket)), value))
+    }
+
+    /// For a request that gets another session in any case.
+    fn or_none_if_unreadable(
+        &self,
+        session: Result<Option<Session>, Error>,
+    ) -> Result<Option<Session>, Error> {
+        match session {
+            Err(Error::Unreadable(handle, why)) => {
+                self.host.log(&format_args!("session {handle} cannot be read: {why}; it is left as it is"));
+                Ok(None)
             }
-            outcome => outcome?.inspect(|session| self.note_presented(session, ticket)),
-        };
-        Ok((session, value))
+            outcome => outcome,
+        }
     }
 
     /// If a request came with the newest id of the family, and that is the first time, this is noted after the response.
@@ -138,6 +155,9 @@ impl<H: Host> Sessions<'_, H> {
 
     /// The same as the primary has it now: after a write was refused, or its answer was lost.
     pub(super) async fn load_from_primary(&self, ticket: Ticket) -> Result<Option<Session>, Error> {
+        if let Some((format, sid)) = self.foreign(&ticket) {
+            return self.reload_foreign(format, &ticket, sid).await;
+        }
         let loaded = self.read_from_primary(&ticket).await?;
         self.follow(ticket, loaded).await
     }
@@ -160,7 +180,8 @@ impl<H: Host> Sessions<'_, H> {
                     let is_primary = loaded.is_primary;
                     // The head read here may be newer than the one that led here.
                     let is_over = |head: &FamilyHead| head.is_grace_over(carried.generation, now);
-                    let stolen = loaded.head().filter(|head| !is_in_grace && is_over(head));
+                    let is_ticket = carried.foreign.is_none();
+                    let stolen = loaded.head().filter(|head| is_ticket && !is_in_grace && is_over(head));
                     let session = match stolen {
                         Some(head) => self.end_stolen(&head).await?,
                         None => self.session_of(ticket, loaded),
@@ -195,6 +216,8 @@ impl<H: Host> Sessions<'_, H> {
                     self.isolate.remember_dead(carried.id.handle());
                     return Ok(None);
                 }
+                // An old cookie that was taken over knows of no rotation.
+                Step::GraceOver(_) if carried.foreign.is_some() => return Ok(None),
                 Step::GraceOver(head) => {
                     self.isolate.defer(Task::Delete(vec![self.key(&ticket.id.handle())]));
                     self.end_stolen(&head).await?;
@@ -219,7 +242,7 @@ impl<H: Host> Sessions<'_, H> {
         if let (Some(user), Some(roles)) = (&mut record.user, loaded.state.roles) {
             user.roles = roles;
         }
-        Some(Session { ticket, record, stored, head: loaded.head })
+        Some(Session { ticket, record, stored, head: loaded.head, foreign: None })
     }
 
     /// One call: the stored text, the user's state, the head of the family, another key's value and, if it is due, a new

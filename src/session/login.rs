@@ -20,6 +20,13 @@ impl<H: Host> Sessions<'_, H> {
         remember: bool,
         device: Device,
     ) -> Result<Session, Error> {
+        if let Some(format) = &self.rules.foreign {
+            let make = || {
+                let session = self.new_foreign(format, Some(user.clone()), data.clone(), remember);
+                self.with_user(format, &session, None)
+            };
+            return self.insert_foreign(format, &make).await;
+        }
         // 1. The revocation mark under which this login begins, from the primary: a replica may have the previous one.
         let tag = user.tag();
         let mark = self.user_state(&tag).await?.revocation_mark;
@@ -46,6 +53,11 @@ impl<H: Host> Sessions<'_, H> {
         old: Option<Session>,
         make: &dyn Fn(Option<&Session>) -> Result<Session, Error>,
     ) -> Result<(Session, bool), Error> {
+        if let Some(format) = &self.rules.foreign {
+            let session = self.log_in_foreign(format, old, make).await?;
+            self.isolate.count("sessions_created", self.host.now());
+            return Ok((session, true));
+        }
         let Created { session, listed, state } = self.swap(old, make).await?;
         self.isolate.count("sessions_created", self.host.now());
         let Some(tag) = session.ticket.user else { return Ok((session, true)) };
@@ -78,6 +90,9 @@ impl<H: Host> Sessions<'_, H> {
 
     /// Gives the session a new id, without a grace for the old one: its user has just given the password. One call.
     pub async fn reauthenticate(&self, session: Session) -> Result<Session, Error> {
+        if let Some((format, _)) = self.foreign(&session.ticket) {
+            return self.reauthenticate_foreign(format, session).await;
+        }
         let make = |old: Option<&Session>| {
             let (now, old) = (self.host.now(), old.ok_or(Error::Ended)?);
             let record = Record {

@@ -10,6 +10,7 @@ mod device;
 mod end;
 mod error;
 mod family;
+mod foreign;
 mod lifetimes;
 mod list;
 mod load;
@@ -17,6 +18,7 @@ mod login;
 mod record;
 mod revoke;
 mod rotate;
+mod take_over;
 mod update;
 pub mod user;
 mod user_state;
@@ -39,6 +41,7 @@ pub use self::{
     list::ListedSession,
     load::Source,
     record::{Entry, Record, Redirect, Replaced},
+    take_over::OldCookie,
     user::User,
     user_state::UserState,
     view::no_session,
@@ -49,6 +52,7 @@ pub(crate) use self::{
 };
 use crate::{
     base64url,
+    foreign::Format,
     host::{Host, random},
     id::{Family, Handle, Id, Nonce},
     isolate::Isolate,
@@ -77,6 +81,8 @@ pub struct Rules {
     pub max_bytes: usize,
     /// Prepended to every key.
     pub key_prefix: String,
+    /// Whose sessions they are, if they are in another application's format.
+    pub foreign: Option<Format>,
 }
 
 /// The sessions of a deployment, as one request reads and changes them.
@@ -144,6 +150,8 @@ pub struct Session {
     pub stored: String,
     /// The head of its family as stored, if there was one when it was read.
     head: Option<String>,
+    /// What it has beside that in another application's format.
+    foreign: Option<Box<foreign::Foreign>>,
 }
 
 impl Session {
@@ -157,9 +165,10 @@ impl Session {
             user: record.user.as_ref().map(User::tag),
             family: record.family,
             generation: record.generation,
+            foreign: None,
         };
         let stored = record.to_json();
-        Self { ticket, record: Box::new(record), stored, head: None }
+        Self { ticket, record: Box::new(record), stored, head: None, foreign: None }
     }
 
     /// The same session with another record.

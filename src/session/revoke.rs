@@ -13,6 +13,10 @@ use crate::{
     ticket::UserTag,
 };
 
+/// Why sessions in another application's format cannot be ended all at once.
+const NOT_ALL_KNOWN: &str =
+    "not all sessions of a user can be ended: the application's are not known here (cookie.format)";
+
 /// Handles and their families, as a user's list holds them.
 type Listed = Vec<(String, String)>;
 
@@ -27,6 +31,7 @@ struct Revoked {
 impl<H: Host> Sessions<'_, H> {
     /// Ends all sessions of a user but the caller's, which survives the mark.
     pub async fn end_others(&self, user: &UserTag, mut session: Session) -> Result<Session, Error> {
+        self.check_native(NOT_ALL_KNOWN)?;
         loop {
             let mark = self.new_mark();
             // The session knows the mark before the mark is set: no request in between finds it dead.
@@ -45,6 +50,7 @@ impl<H: Host> Sessions<'_, H> {
     /// Ends all sessions of a user: those in the list, others, and those whose login is under way. `caller`: the session
     /// that asks for it, if one does.
     pub async fn end_all(&self, user: &UserTag, mut caller: Option<Session>) -> Result<(), Error> {
+        self.check_native(NOT_ALL_KNOWN)?;
         loop {
             let record = caller.as_ref().map(|caller| &*caller.record);
             match (self.revoke(user, &self.new_mark(), record, None).await, caller) {
@@ -61,6 +67,7 @@ impl<H: Host> Sessions<'_, H> {
     /// The same for an operator. Returns how many sessions it has ended: those in the list that lived until then. One call
     /// more. Error: also if all are ended and could not be counted.
     pub async fn end_all_counted(&self, user: &UserTag) -> Result<usize, Error> {
+        self.check_native(NOT_ALL_KNOWN)?;
         let mark = self.new_mark();
         let Revoked { listed, before } = self.set_mark(user, &mark, None).await?;
         let Some(listed) = listed else {

@@ -11,7 +11,7 @@ use crate::{
 
 /// The most rotations of one session within a minute.
 pub(super) const MAX_ROTATIONS: usize = 8;
-const MINUTE: Duration = Duration::from_secs(60);
+pub(super) const MINUTE: Duration = Duration::from_secs(60);
 
 impl Session {
     /// Whether it is time for a new id, and there may be one.
@@ -21,7 +21,7 @@ impl Session {
     }
 
     /// How long until there may be another rotation.
-    fn rotation_allowed_in(&self, now: Time) -> Duration {
+    pub(super) fn rotation_allowed_in(&self, now: Time) -> Duration {
         let limiting = self.record.rotations.iter().rev().nth(MAX_ROTATIONS - 1);
         limiting.map_or(Duration::ZERO, |at| (*at + MINUTE) - now)
     }
@@ -43,6 +43,9 @@ impl<H: Host> Sessions<'_, H> {
     /// Moves the session from the id `carried` by the request to a new one. Three calls; none if another rotation has
     /// done so already: its successor is the caller's, too.
     pub async fn rotate(&self, mut session: Session, carried: &Id) -> Result<Session, Error> {
+        if let Some((format, _)) = self.foreign(&session.ticket) {
+            return self.rotate_foreign(format, session).await;
+        }
         let (mut retry, mut conflicts) = (Retry::default(), 0);
         // Copies that may have become the successor: the answers were lost.
         let mut unsettled: Vec<(Session, Redirect)> = Vec::new();

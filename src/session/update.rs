@@ -13,6 +13,12 @@ use crate::{
 impl<H: Host> Sessions<'_, H> {
     /// Begins an anonymous session. One call.
     pub async fn create(&self, data: Box<RawValue>) -> Result<Session, Error> {
+        if let Some(format) = &self.rules.foreign {
+            let make = || self.with_user(format, &self.new_foreign(format, None, data.clone(), false), None);
+            let session = self.insert_foreign(format, &make).await?;
+            self.isolate.count("sessions_created", self.host.now());
+            return Ok(session);
+        }
         let created = self
             .insert(&|| self.new_session(None, data.clone(), false, Device::default(), Vec::new()))
             .await?;
@@ -28,6 +34,9 @@ impl<H: Host> Sessions<'_, H> {
         device: Device,
         marks: Vec<Nonce>,
     ) -> Session {
+        if let Some(format) = &self.rules.foreign {
+            return self.new_foreign(format, user, data, remember);
+        }
         let now = self.host.now();
         let record = Record {
             v: Version,
@@ -57,6 +66,10 @@ impl<H: Host> Sessions<'_, H> {
         apply: &dyn Fn(&RawValue) -> Result<Box<RawValue>, Error>,
         preconditions: &Preconditions,
     ) -> Result<Session, Error> {
+        if let Some((format, sid)) = self.foreign(&session.ticket) {
+            let sid = sid.clone();
+            return self.change_foreign(format, &sid, session, apply, preconditions).await;
+        }
         let mut conflicts = 0;
         let make = |session: &Session| {
             preconditions.check(Some(&session.etag()))?;

@@ -89,7 +89,7 @@ impl StoredSession {
     pub fn response(&self, now: Time) -> Response {
         let view = View {
             ttl_seconds: Some(self.ttl_ms / 1000),
-            stored_bytes: Some(self.stored.len()),
+            stored_bytes: Some(self.stored_bytes),
             ..View::new(self.handle, &self.record, Time(now.0.saturating_add(self.ttl_ms)))
         };
         Response::json(&Body { session: Some(view), set_cookie: None })

@@ -19,6 +19,8 @@ pub struct Batch<'a> {
     writes: bool,
     /// Whether it changes counters, so that sending it twice would count twice.
     counts: bool,
+    /// Whether its replies may hold bytes that are no text.
+    is_binary: bool,
     /// A key to ask for if only the primary may answer.
     primary_key: Option<Cow<'a, str>>,
 }
@@ -176,6 +178,30 @@ impl<'a> Batch<'a> {
         Self { primary_key: Some(key.into()), ..self }.atomic()
     }
 
+    /// Its replies may hold bytes: they come as base64.
+    pub fn binary(self) -> Self {
+        Self { is_binary: true, ..self }
+    }
+
+    /// `EVAL`: runs a script, which changes these keys.
+    pub fn script(
+        self,
+        script: &'a str,
+        keys: impl IntoIterator<Item = impl Into<Cow<'a, str>>>,
+        arguments: impl IntoIterator<Item = String>,
+    ) -> Self {
+        let keys: Vec<Cow<'a, str>> = keys.into_iter().map(Into::into).collect();
+        let count = Cow::from(keys.len().to_string());
+        let arguments = arguments.into_iter().map(Cow::from);
+        let command = ["EVAL".into(), script.into(), count].into_iter().chain(keys).chain(arguments);
+        self.write(command.collect::<Vec<_>>())
+    }
+
+    /// `SET`, whatever there is; replies OK.
+    pub fn set(self, key: &'a str, value: &'a str, ttl: Duration) -> Self {
+        self.write(["SET".into(), key.into(), value.into(), "PX".into(), milliseconds(ttl)])
+    }
+
     /// As one transaction (`POST /multi-exec`).
     pub fn atomic(self) -> Self {
         Self { is_atomic: true, ..self }
@@ -238,6 +264,11 @@ impl<'a> Batch<'a> {
     /// Whether sending it twice has the same effect as sending it once, and leaves no doubt about it.
     pub(super) fn is_repeatable(&self) -> bool {
         !self.writes && !self.counts
+    }
+
+    /// Whether its replies may hold bytes.
+    pub(super) fn is_binary(&self) -> bool {
+        self.is_binary
     }
 
     /// How many commands it has, and so replies.

@@ -146,14 +146,17 @@ impl<'a, H: Host> Store<'a, H> {
     async fn send_once(&self, batch: &Batch<'_>, timeout: Duration) -> Result<Replies, Failure> {
         let sync_token = self.sync_token.borrow().clone();
         let body = serde_json::to_string(batch).map_err(|_| Failure::Garbled)?;
-        let call = Call { path: batch.path(), body, sync_token, timeout };
+        let call = Call { path: batch.path(), body, is_base64: batch.is_binary(), sync_token, timeout };
         let answer = self.host.send(call).await.map_err(|Unreachable| Failure::Unreachable)?;
         if answer.status != 200 {
             return Err(Failure::Status(answer.status, reply::parse_error(&answer.body)));
         }
         self.sync_token.replace(answer.sync_token);
         self.has_written.set(self.has_written.get() || batch.writes());
-        let replies = reply::parse(&answer.body)?;
+        let mut replies = reply::parse(&answer.body)?;
+        if batch.is_binary() {
+            replies = replies.into_iter().map(|reply| reply.and_then(Reply::decoded)).collect();
+        }
         if replies.len() == batch.len() { Ok(replies) } else { Err(Failure::Garbled) }
     }
 }

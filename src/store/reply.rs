@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use base64::{Engine, engine::general_purpose::STANDARD};
 use serde::{
     Deserialize, Deserializer,
     de::{SeqAccess, Visitor},
@@ -18,6 +19,8 @@ pub enum Reply {
     Integer(i64),
     /// A value, or `OK`.
     Text(String),
+    /// A value that is no text.
+    Bytes(Vec<u8>),
     /// Several.
     List(Vec<Reply>),
 }
@@ -31,6 +34,32 @@ impl Reply {
             Self::Null => Ok(false),
             _ => Err(Failure::Garbled),
         }
+    }
+
+    /// The same, also for a script, which replies 1 or 0.
+    pub fn is_made(&self) -> Result<bool, Failure> {
+        if let Self::Integer(made) = self { Ok(*made == 1) } else { self.is_ok() }
+    }
+
+    /// A value as bytes; `None` if there is no such key.
+    pub fn bytes(self) -> Result<Option<Vec<u8>>, Failure> {
+        match self {
+            Self::Bytes(bytes) => Ok(Some(bytes)),
+            other => Ok(other.value()?.map(String::into_bytes)),
+        }
+    }
+
+    /// What stands for itself when a caller has asked for base64: everything but `OK`.
+    pub(super) fn decoded(self) -> Result<Self, Failure> {
+        Ok(match self {
+            Self::Text(text) if text == "OK" => Self::Text(text),
+            Self::Text(text) => {
+                let bytes = STANDARD.decode(text).map_err(|_| Failure::Garbled)?;
+                String::from_utf8(bytes).map_or_else(|error| Self::Bytes(error.into_bytes()), Self::Text)
+            }
+            Self::List(list) => Self::List(list.into_iter().map(Self::decoded).collect::<Result<_, _>>()?),
+            other => other,
+        })
     }
 
     /// A number.

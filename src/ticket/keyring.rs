@@ -39,6 +39,15 @@ impl Keyring {
         std::iter::once(&self.signing).chain(&self.older).map(|key| key.fingerprint.clone()).collect()
     }
 
+    /// 32 secret bytes that follow from a text, by each key in turn: its fingerprint, and the bytes. The text begins with a
+    /// label, and so as nothing that is signed does.
+    pub(crate) fn derive(&self, text: &str) -> impl Iterator<Item = (&str, [u8; 32])> {
+        let keys = std::iter::once(&self.signing).chain(&self.older);
+        keys.map(move |key| {
+            (&*key.fingerprint, key.mac.clone().chain_update(text).finalize().into_bytes().into())
+        })
+    }
+
     /// The id of the key that signs.
     pub(super) fn signing_key_id(&self) -> KeyId {
         self.signing.id

@@ -22,6 +22,7 @@ pub use self::keyring::Keyring;
 use self::keyring::{KEY_ID_LEN, MAC_LEN};
 use crate::{
     base64url,
+    foreign::Sid,
     id::{Family, Generation, Id, MAX_GENERATION},
     time::Time,
 };
@@ -56,6 +57,9 @@ pub struct Ticket {
     pub family: Family,
     /// The position of this id in its family.
     pub generation: Generation,
+    /// The id that another application has given the session, if it is one of those: then the rest follows from it, and this
+    /// ticket has no text of its own.
+    pub foreign: Option<Sid>,
 }
 
 /// Never shows the id.
@@ -145,7 +149,8 @@ impl Ticket {
         let family = Family(take(&mut rest)?);
         let [a, b, c] = take(&mut rest)?;
         let generation = u32::from_be_bytes([0, a, b, c]);
-        let ticket = Self { id, issued, ends, remember: flags & REMEMBER != 0, user, family, generation };
+        let remember = flags & REMEMBER != 0;
+        let ticket = Self { id, issued, ends, remember, user, family, generation, foreign: None };
         if ticket.ends <= now { Err(Rejected::Expired) } else { Ok(Verified { ticket, outdated, key }) }
     }
 }
@@ -180,6 +185,7 @@ mod tests {
             user: Some([9; 16]),
             family: Family([5; 9]),
             generation: 0x01_0203,
+            foreign: None,
         }
     }
 
@@ -274,7 +280,7 @@ mod tests {
             let ends = Time((issued + life).min((1 << 48) - 1));
             prop_assume!(issued < ends.0);
             let (id, family, issued) = (Id::from_bytes(id), Family(family), Time(issued));
-            let ticket = Ticket { id, issued, ends, remember, user, family, generation };
+            let ticket = Ticket { id, issued, ends, remember, user, family, generation, foreign: None };
             let keyring = keyring(&[NEW]);
             let verified = Ticket::open(&ticket.seal(&keyring), &keyring, issued);
             prop_assert_eq!(verified.map(|verified| (verified.ticket, verified.outdated)), Ok((ticket, false)));

@@ -32,7 +32,7 @@ after(async () => {
   await rm(temp, { recursive: true, force: true, maxRetries: 5, retryDelay: 200 });
 });
 
-/** @typedef {Awaited<ReturnType<typeof start>>} Start */
+/** @typedef {ReturnType<typeof startScript>} Start */
 
 /**
  * Starts it with data, secrets and a port of its own, except for those that are given.
@@ -40,14 +40,26 @@ after(async () => {
  * @param {{ env?: Record<string, string>, port?: number, state?: string, vars?: string, config?: string, project?: string }} settings
  */
 export async function start({ env = {}, port, state, vars, config, project = root }) {
-  const { UPSTASH_REDIS_REST_URL: _url, UPSTASH_REDIS_REST_TOKEN: _token, ...others } = process.env;
   const own = await mkdtemp(join(temp, "own-"));
   const options = ["--state", state ?? join(own, "state"), "--dev-vars", vars ?? join(own, "vars")];
   if (config) options.push("--config", config);
-  const child = spawn(process.execPath, [join(project, "tools/start.mjs"), ...options], {
-    cwd: project,
-    env: { ...others, PORT: String(port ?? (await freePort())), ...env },
-    stdio: ["ignore", "pipe", "pipe"],
+  const PORT = String(port ?? (await freePort()));
+  return startScript(join(project, "tools/start.mjs"), options, { cwd: project, env: { PORT, ...env } });
+}
+
+/**
+ * Starts a script as a person does.
+ *
+ * @param {string} script
+ * @param {string[]} options
+ * @param {{ cwd?: string, env?: Record<string, string> }} [where]
+ */
+export function startScript(script, options, { cwd = root, env = {} } = {}) {
+  const { UPSTASH_REDIS_REST_URL: _url, UPSTASH_REDIS_REST_TOKEN: _token, ...others } = process.env;
+  const child = spawn(process.execPath, [script, ...options], {
+    cwd,
+    env: { ...others, ...env },
+    stdio: ["pipe", "pipe", "pipe"],
   });
   started.add(child);
   let said = "";
@@ -67,6 +79,8 @@ export async function start({ env = {}, port, state, vars, config, project = roo
     ended,
     /** @param {NodeJS.Signals} signal */
     kill: (signal) => child.kill(signal),
+    /** What is typed at its terminal. @param {string} text */
+    type: (text) => child.stdin.write(text),
     /** @param {string | RegExp} text */
     async until(text) {
       await this.when(() => (typeof text === "string" ? said.includes(text) : text.test(said)));

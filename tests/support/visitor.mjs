@@ -91,7 +91,7 @@ export class Visitor {
   accept(setCookies) {
     for (const line of setCookies) {
       const [, name = "", value = ""] = line.match(/^([^=]*)=([^;]*)/) ?? [];
-      if (/; Max-Age=0(;|$)/.test(line)) this.cookies.delete(name);
+      if (/; (Max-Age=0|Expires=Thu, 01 Jan 1970 00:00:00 GMT)(;|$)/.test(line)) this.cookies.delete(name);
       else this.cookies.set(name, value);
     }
   }

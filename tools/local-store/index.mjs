@@ -78,6 +78,8 @@ export async function startLocalStore({
       return url;
     },
     token,
+    /** The unix socket of the server itself, for an application that uses the same database without the wire. */
+    socket: server.socket,
     /** What goes wrong. */
     faults,
     /** What was asked for. */

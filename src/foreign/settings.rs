@@ -1,0 +1,271 @@
+//! The settings of the applications' formats, from the table `cookie` and the secret `FORMAT_SECRETS`.
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use jiff::{civil::Date, tz::Offset};
+use serde_json::Value;
+
+use super::{Application, Attributes, Format, Pointer, Serializer};
+use crate::{fields::Table, ticket::cookie, time::Time};
+
+/// What the settings are read beside.
+pub(crate) struct Environment<'e> {
+    /// `FORMAT_SECRETS`, if it is bound.
+    pub(crate) format_secrets: Option<&'e Value>,
+    /// The secrets of `SESSION_SECRET`.
+    pub(crate) signing: &'e [&'e str],
+    /// The settings of our own cookie.
+    pub(crate) cookie: &'e cookie::Settings,
+}
+
+/// A format that visitors' old cookies may have (`cookie.accept`).
+#[derive(Debug)]
+pub struct Accepted {
+    /// Its cookie.
+    pub cookie: cookie::Cookie,
+    /// The format.
+    pub format: Format,
+    /// From when on it means nothing any more.
+    pub until: Option<Time>,
+}
+
+/// The settings that only a format of another application has.
+const FORMAT_ONLY: [&str; 7] =
+    ["record_prefix", "record_ttl", "user_pointer", "writable", "touch", "signer", "serializer"];
+
+/// Which application's format `format` names; `None` for our own.
+pub(crate) fn application(table: &mut Table<'_>) -> Option<Application> {
+    let known =
+        [("cloakroom", None), ("express", Some(Application::Express)), ("flask", Some(Application::Flask))];
+    table.choice("format", &known, None)
+}
+
+impl Application {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Express => "express",
+            Self::Flask => "flask",
+        }
+    }
+
+    /// The name of its cookie unless it is told otherwise.
+    pub(crate) fn cookie_name(self) -> &'static str {
+        match self {
+            Self::Express => "connect.sid",
+            Self::Flask => "session",
+        }
+    }
+}
+
+/// The format of the deployment's own cookie, and the formats it accepts beside its own.
+pub(crate) fn settings(
+    table: &mut Table<'_>,
+    application: Option<Application>,
+    environment: &Environment<'_>,
+    faults: &mut Vec<String>,
+) -> (Option<Format>, Vec<Accepted>) {
+    if let Some(application) = application {
+        if table.get("accept").is_some() {
+            table.fault(
+                "accept",
+                "only beside format = \"cloakroom\", whose sessions take the place of the others",
+            );
+        }
+        return (Some(format(table, application, environment, faults)), Vec::new());
+    }
+    for name in FORMAT_ONLY {
+        if table.get(name).is_some() {
+            table.fault(
+                name,
+                "only with format = \"express\" or \"flask\", or inside a table of cookie.accept",
+            );
+        }
+    }
+    (None, accepted(table, environment, faults))
+}
+
+fn format(
+    table: &mut Table<'_>,
+    application: Application,
+    environment: &Environment<'_>,
+    faults: &mut Vec<String>,
+) -> Format {
+    let prefix = match application {
+        Application::Express => "sess:",
+        Application::Flask => "session:",
+    };
+    let record_prefix = table.text("record_prefix", prefix);
+    let record_ttl = table.duration_or_seconds("record_ttl", "24h");
+    let user_pointer = table.text("user_pointer", "");
+    let user_pointer =
+        if user_pointer.is_empty() { None } else { pointer(table, "user_pointer", &user_pointer) };
+    let writable = table.get("writable").map(|_| table.list("writable", &[]));
+    let writable =
+        writable.map(|list| list.iter().filter_map(|text| pointer(table, "writable", text)).collect());
+    let touches = table.flag("touch", true);
+    let (mut is_signed, mut serializer) = (true, Serializer::MessagePack);
+    if application == Application::Flask {
+        is_signed = table.flag("signer", false);
+        let serializers = [("msgpack", Serializer::MessagePack), ("json", Serializer::Json)];
+        serializer = table.choice("serializer", &serializers, serializer);
+    } else {
+        for name in ["signer", "serializer"] {
+            if table.get(name).is_some() {
+                table.fault(name, "only with format = \"flask\"");
+            }
+        }
+    }
+    if !is_signed && record_prefix.is_empty() {
+        table.fault(
+            "record_prefix",
+            "cannot be empty without a signer: a cookie could then name any key of the database",
+        );
+    }
+    let cookie = environment.cookie;
+    Format {
+        application,
+        record_prefix,
+        record_ttl,
+        secrets: if is_signed { secrets(environment, faults) } else { Vec::new() },
+        serializer,
+        user_pointer,
+        writable,
+        touches,
+        attributes: Attributes {
+            secure: cookie.secure,
+            domain: cookie.domain.clone(),
+            path: cookie.path.clone(),
+            same_site: cookie.same_site,
+            partitioned: cookie.partitioned,
+        },
+    }
+}
+
+fn pointer(table: &mut Table<'_>, name: &str, text: &str) -> Option<Pointer> {
+    let pointer = Pointer::parse(text);
+    if pointer.is_none() {
+        table.fault(name, "a JSON Pointer to a member of a record, like \"/userId\" (RFC 6901)");
+    }
+    pointer
+}
+
+/// The formats of `cookie.accept`, each by its name or as a table.
+fn accepted(table: &mut Table<'_>, environment: &Environment<'_>, faults: &mut Vec<String>) -> Vec<Accepted> {
+    const WHAT: &str = "a list like [\"express\"] or [{ format = \"express\", user_pointer = \"/userId\", until = \"2027-01-01\" }]";
+    let entries = match table.get("accept").map(Value::as_array) {
+        None => return Vec::new(),
+        Some(Some(entries)) => entries,
+        Some(None) => {
+            table.fault("accept", WHAT);
+            return Vec::new();
+        }
+    };
+    let mut accepted: Vec<Accepted> = Vec::new();
+    for (index, entry) in entries.iter().enumerate() {
+        // A name alone is a table with that format.
+        let named = entry.as_str().map(|name| serde_json::json!({ "format": name }));
+        let path = format!("CLOAKROOM.cookie.accept[{index}]");
+        let mut inner = Table::new(&path, Some(named.as_ref().unwrap_or(entry)));
+        let known = [("express", Some(Application::Express)), ("flask", Some(Application::Flask))];
+        let Some(application) = inner.choice("format", &known, None) else {
+            // Either a fault already, or missing.
+            let wrong = inner.finish();
+            let missing = format!("{path}.format: one of \"express\", \"flask\"");
+            faults.extend(if wrong.is_empty() { vec![missing] } else { wrong });
+            continue;
+        };
+        let name = inner.text("name", application.cookie_name());
+        let until = until(&mut inner);
+        let format = format(&mut inner, application, environment, faults);
+        // Only to be removed, at a logout: it has the attributes of ours but for its name.
+        let settings = cookie::Settings { name: name.clone(), ..environment.cookie.clone() };
+        inner.faults(settings.faults());
+        if name == environment.cookie.name || accepted.iter().any(|other| other.cookie.name() == name) {
+            inner.fault("name", "another cookie of this deployment has this name: which one is meant?");
+        }
+        faults.extend(inner.finish());
+        accepted.push(Accepted { cookie: cookie::Cookie::new(settings), format, until });
+    }
+    accepted
+}
+
+/// The beginning of that day, in UTC.
+fn until(table: &mut Table<'_>) -> Option<Time> {
+    let text = table.text("until", "");
+    if text.is_empty() {
+        return None;
+    }
+    let until = midnight(&text);
+    if until.is_none() {
+        table.fault(
+            "until",
+            "a date like \"2027-01-01\": from its beginning on (UTC), the old cookie means nothing",
+        );
+    }
+    until
+}
+
+/// The beginning of a date like `2027-01-01`.
+fn midnight(date: &str) -> Option<Time> {
+    let mut parts = date.split('-');
+    let (year, month, day) =
+        (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
+    let date = Date::new(year, month, day).ok().filter(|_| parts.next().is_none())?;
+    let midnight = Offset::UTC.to_timestamp(date.at(0, 0, 0, 0)).ok()?;
+    u64::try_from(midnight.as_millisecond()).ok().map(Time)
+}
+
+/// The application's secrets. They may be as short as they are there.
+fn secrets(environment: &Environment<'_>, faults: &mut Vec<String>) -> Vec<Vec<u8>> {
+    let Some(bound) = environment.format_secrets else {
+        return environment.signing.iter().map(|secret| secret.as_bytes().to_vec()).collect();
+    };
+    // A text, or bytes that are none: Flask's own documentation shows such a key.
+    let secret = |secret: &Value| match secret.get("base64") {
+        Some(bytes) => STANDARD.decode(bytes.as_str()?).ok(),
+        None => secret.as_str().map(|text| text.as_bytes().to_vec()),
+    };
+    let parsed = bound.as_str().map(|text| serde_json::from_str(text).unwrap_or_default());
+    let secrets = parsed.as_ref().unwrap_or(bound).as_array();
+    let secrets: Option<Vec<_>> = secrets.and_then(|secrets| secrets.iter().map(secret).collect());
+    let secrets = secrets.filter(|secrets| !secrets.is_empty() && !secrets.iter().any(Vec::is_empty));
+    if secrets.is_none() {
+        let fault = "FORMAT_SECRETS must be a JSON array of the application's secrets, like [\"newest\", \"older\"] or, for \
+                     bytes, [{\"base64\": \"…\"}]: the first signs";
+        if !faults.iter().any(|known| known == fault) {
+            faults.push(fault.to_owned());
+        }
+    }
+    secrets.unwrap_or_default()
+}
+
+/// What an operator should know about sessions in another application's format, a sentence each.
+pub(crate) fn notices(format: Option<&Format>, accepted: &[Accepted]) -> Vec<String> {
+    const SHORT: usize = 32;
+    let mut notices = Vec::new();
+    if let Some(format) = format {
+        notices.push(format!(
+            "cookie.format = \"{}\": weaker than the native format, as docs/interop.md says. Ids stand in plain in the store's \
+             keys, and do not change by themselves; the application writes whole records; there is no list of a user's \
+             sessions; {}",
+            format.application.name(),
+            match (&format.writable, &format.user_pointer) {
+                (Some(_), _) => "visitors may change what cookie.writable names",
+                (None, Some(_)) => {
+                    "visitors may change every member of their record but the user's: set cookie.writable to those they need"
+                }
+                (None, None) => {
+                    "visitors may change every member of their record, also the one that says who they are: set \
+                     cookie.user_pointer, and cookie.writable to those they need"
+                }
+            }
+        ));
+    }
+    let formats = format.into_iter().chain(accepted.iter().map(|accepted| &accepted.format));
+    if formats.flat_map(|format| &format.secrets).any(|secret| secret.len() < SHORT) {
+        notices.push(format!(
+            "FORMAT_SECRETS holds a secret of less than {SHORT} characters: whoever guesses it can forge the application's \
+             cookies"
+        ));
+    }
+    notices
+}

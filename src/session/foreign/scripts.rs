@@ -1,0 +1,49 @@
+//! What one command cannot do: a script of the store's, which nothing can come between.
+//!
+//! Arguments are text; records are hexadecimal, as those of Flask are bytes. Only the keys that are named are locked at Upstash;
+//! a script is billed as one command and those that it calls.
+
+/// Compare-and-set for bytes: 1, or 0 if the value is not the old one, or there is none. Keeps the time to live.
+pub(super) const REPLACE: &str = "#!lua flags=allow-key-locking
+local function bytes(hex) return (hex:gsub('..', function(pair) return string.char(tonumber(pair, 16)) end)) end
+if redis.call('GET', KEYS[1]) ~= bytes(ARGV[1]) then return 0 end
+redis.call('SET', KEYS[1], bytes(ARGV[2]), 'KEEPTTL')
+return 1";
+
+/// Creates a record of bytes: 1, or 0 if there is one.
+pub(super) const CREATE: &str = "#!lua flags=allow-key-locking
+local function bytes(hex) return (hex:gsub('..', function(pair) return string.char(tonumber(pair, 16)) end)) end
+if redis.call('SET', KEYS[1], bytes(ARGV[1]), 'NX', 'PX', ARGV[2]) then return 1 end
+return 0";
+
+/// Moves a record to another key, with its time to live, and writes what stands beside both: 1, 0 if it is not the old
+/// one, -1 if there is none. Without a new value it stays as it is, with its time to live.
+pub(super) const MOVE: &str = "#!lua flags=allow-key-locking
+local function bytes(hex) return (hex:gsub('..', function(pair) return string.char(tonumber(pair, 16)) end)) end
+local stored = redis.call('GET', KEYS[1])
+if not stored then return -1 end
+if stored ~= bytes(ARGV[1]) then return 0 end
+redis.call('RENAME', KEYS[1], KEYS[2])
+if ARGV[2] ~= '' then redis.call('SET', KEYS[2], bytes(ARGV[2]), 'PX', ARGV[3]) end
+redis.call('SET', KEYS[3], ARGV[4], 'PX', ARGV[6])
+redis.call('SET', KEYS[4], ARGV[5], 'PX', ARGV[6])
+return 1";
+
+/// Deletes a record and notes beside it that it has ended: 1, 0 if there was none; or what stands beside it, if that leads on
+/// to another id.
+pub(super) const END: &str = "#!lua flags=allow-key-locking
+local beside = redis.call('GET', KEYS[2])
+if beside and string.find(beside, '\"next\":', 1, true) then return beside end
+local deleted = redis.call('DEL', KEYS[1])
+if beside or deleted == 1 then redis.call('SET', KEYS[2], ARGV[1], 'PX', ARGV[2]) end
+return deleted";
+
+/// Bytes as hexadecimal.
+pub(super) fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        // Writing to a string cannot fail.
+        let _written = write!(text, "{byte:02x}");
+        text
+    })
+}

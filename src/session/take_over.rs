@@ -1,0 +1,209 @@
+//! Taking over the sessions of an application that is being replaced (`cookie.accept`): at the first request with its cookie a
+//! session of ours begins, with its data and its user. Its record stays as it is.
+//!
+//! The session's id follows from the old one and a secret of ours, so that requests at the same time, lost answers and
+//! clients that do not keep the new cookie all lead to the same session. That it has begun is kept under `taken:<handle>`: once
+//! it has ended, the old cookie does not begin another.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Device, Error, Retry, Session, Sessions, User};
+use crate::{
+    base64url,
+    foreign::{Format, Record, Sid},
+    host::Host,
+    id::{Family, Id},
+    json::{self, Version},
+    store::{Batch, Failure, Reply},
+    ticket::{Keyring, Ticket, UserTag},
+    time::{Time, milliseconds},
+};
+
+/// How long it is known that a session was taken over: as long as browsers keep a cookie.
+const KNOWN_FOR: Duration = Duration::from_secs(400 * 86_400);
+
+/// Takes a session over, if nobody has: writes that it is taken and the session. 1, or what says that it was taken before; 0 if
+/// all sessions of the user were ended: its login may have been one of those.
+const TAKE: &str = "#!lua flags=allow-key-locking
+local taken = redis.call('GET', KEYS[1])
+if taken then return taken end
+if KEYS[3] then
+  local state = redis.call('GET', KEYS[3])
+  if state and string.find(state, '\"mark\":', 1, true) then return 0 end
+  redis.call('HSET', KEYS[4], ARGV[5], ARGV[6])
+  redis.call('PEXPIRE', KEYS[4], ARGV[7])
+end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+redis.call('SET', KEYS[2], ARGV[3], 'PX', ARGV[4])
+return 1";
+
+/// A session that was taken over: what its ticket is made of, beside the id.
+#[derive(Serialize, Deserialize)]
+struct Taken {
+    v: Version,
+    /// The fingerprint of the secret by which its id follows from the old one.
+    key: String,
+    ends: Time,
+    remember: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    user: Option<String>,
+}
+
+/// An old cookie: the session that it leads to.
+#[derive(Debug)]
+pub struct OldCookie<'a> {
+    /// What the application that has set it knows.
+    pub format: &'a Format,
+    /// The id in it.
+    pub sid: Sid,
+    /// The name of the session in its format.
+    pub name: Ticket,
+}
+
+impl<H: Host> Sessions<'_, H> {
+    /// The session of an old cookie, which begins now if it never has. `None` if there is none, if it has ended, or if it
+    /// cannot be read. Two calls to begin it, and two to find it again.
+    pub async fn take_over(&self, old: &OldCookie<'_>, keyring: &Keyring) -> Result<Option<Session>, Error> {
+        let OldCookie { format, sid, name } = old;
+        let taken_key = self.taken_key(name);
+        let record_key = format.record_key(&self.rules.key_prefix, sid);
+        let mut retry = Retry::default();
+        loop {
+            // 1. The record, and whether it was taken over.
+            let batch = Batch::default().get([&*taken_key, &record_key]).at_primary(&*taken_key);
+            let [values] = self.store.run(if format.is_binary() { batch.binary() } else { batch }).await?;
+            let Reply::List(values) = values else { return Err(Failure::Garbled.into()) };
+            let mut values = values.into_iter();
+            let taken = values.next().ok_or(Failure::Garbled)?.value()?;
+            if let Some(taken) = taken {
+                return self.find_taken(&taken, sid, keyring).await;
+            }
+            let Some(stored) = values.next().ok_or(Failure::Garbled)?.bytes()? else { return Ok(None) };
+            let read = format.read(&stored).map_err(|why| why.0);
+            let read = read.and_then(|read| {
+                let is_small = read.data.get().len() <= self.rules.max_bytes;
+                if is_small { Ok(read) } else { Err("it is larger than session.max_bytes") }
+            });
+            let record = match read {
+                Ok(record) => record,
+                Err(why) => {
+                    let handle = name.id.handle();
+                    self.host.log(&format_args!(
+                        "session {handle} cannot be taken over: {why}; it was left as it is"
+                    ));
+                    return Ok(None);
+                }
+            };
+            // 2. The session, unless another request has begun it meanwhile.
+            let (session, taken) = self.session_to_take(format, sid, record, keyring);
+            match self.write_taken(&taken_key, &taken, &session).await {
+                Ok(Reply::Integer(1)) => {
+                    self.isolate.count("sessions_created", self.host.now());
+                    return Ok(Some(session));
+                }
+                Ok(Reply::Integer(_)) => return Ok(None),
+                Ok(Reply::Text(taken)) => return self.find_taken(&taken, sid, keyring).await,
+                Ok(_) => return Err(Failure::Garbled.into()),
+                Err(failure) => retry.after(failure, self.store).await?,
+            }
+        }
+    }
+
+    /// Lets an old cookie never begin a session again, and deletes its record.
+    pub async fn end_old(&self, old: &OldCookie<'_>) -> Result<(), Error> {
+        let taken = Taken { v: Version, key: String::new(), ends: Time(0), remember: false, user: None };
+        let (taken_key, taken) = (self.taken_key(&old.name), json::to_string(&taken));
+        let record_key = old.format.record_key(&self.rules.key_prefix, &old.sid);
+        let mut retry = Retry::default();
+        loop {
+            let batch = Batch::default().set(&taken_key, &taken, KNOWN_FOR).delete([&*record_key]).atomic();
+            match self.store.run_all(batch).await {
+                Ok(_) => return Ok(()),
+                Err(failure) => retry.after(failure, self.store).await?,
+            }
+        }
+    }
+
+    fn taken_key(&self, name: &Ticket) -> String {
+        [&self.rules.key_prefix, "taken:", &name.id.handle().to_string()].concat()
+    }
+
+    /// The session that was taken over before, wherever it has gone since.
+    async fn find_taken(&self, taken: &str, sid: &Sid, keyring: &Keyring) -> Result<Option<Session>, Error> {
+        let taken: Option<Taken> = serde_json::from_str(taken).ok();
+        let Some(Taken { key, ends, remember, user, .. }) = taken else { return Ok(None) };
+        let Some(id) = keyring.derive(&label(sid)).find(|(known, _)| *known == key) else { return Ok(None) };
+        let user = user.and_then(|user| base64url::decode_array(&user));
+        self.load_from_primary(self.taken_ticket(id.1, sid, ends, remember, user)).await
+    }
+
+    fn taken_ticket(
+        &self,
+        id: [u8; 32],
+        sid: &Sid,
+        ends: Time,
+        remember: bool,
+        user: Option<UserTag>,
+    ) -> Ticket {
+        let id = Id::from_bytes(id);
+        let family = Family(
+            id.successor(&crate::id::Nonce([0; 12])).as_bytes().first_chunk().copied().unwrap_or_default(),
+        );
+        // The old cookie is no copy of a ticket: its late use is no theft.
+        let foreign = Some(sid.clone());
+        Ticket { id, issued: self.host.now(), ends, remember, user, family, generation: 0, foreign }
+    }
+
+    /// The session that is to begin, and what is kept of it. Its user has not given a password.
+    fn session_to_take(
+        &self,
+        format: &Format,
+        sid: &Sid,
+        old: Record,
+        keyring: &Keyring,
+    ) -> (Session, Taken) {
+        let user = format.user(&old.data);
+        let new = self.new_session(user, old.data, old.is_persistent, Device::default(), Vec::new());
+        let (key, id) = keyring.derive(&label(sid)).next().unwrap_or_default();
+        let tag = new.record.user.as_ref().map(User::tag);
+        let ticket = self.taken_ticket(id, sid, new.record.expires_at, new.record.remember, tag);
+        let record = super::Record { authenticated_at: None, family: ticket.family, ..*new.record };
+        let taken = Taken {
+            v: Version,
+            key: key.to_owned(),
+            ends: ticket.ends,
+            remember: ticket.remember,
+            user: tag.map(|tag| base64url::encode(&tag)),
+        };
+        let stored = record.to_json();
+        (Session { ticket, record: Box::new(record), stored, head: None, foreign: None }, taken)
+    }
+
+    async fn write_taken(&self, taken_key: &str, taken: &Taken, session: &Session) -> Result<Reply, Failure> {
+        let Session { ticket, record, stored, .. } = session;
+        let lifetimes = &self.rules.lifetimes;
+        let handle = ticket.id.handle();
+        let mut keys = vec![taken_key.to_owned(), self.key(&handle)];
+        if let Some(user) = &ticket.user {
+            keys.extend([self.state_key(user), self.list_key(user)]);
+        }
+        let arguments = [
+            json::to_string(taken),
+            milliseconds(KNOWN_FOR).to_string(),
+            stored.clone(),
+            milliseconds(lifetimes.ttl(ticket.ends, ticket.remember, ticket.issued)).to_string(),
+            handle.to_string(),
+            record.family.to_string(),
+            milliseconds(lifetimes.longest()).to_string(),
+        ];
+        let [reply] = self.store.run(Batch::default().script(TAKE, keys, arguments)).await?;
+        Ok(reply)
+    }
+}
+
+/// What a session's id is derived from.
+fn label(sid: &Sid) -> String {
+    ["cloakroom take over v1 ", sid.as_str()].concat()
+}
