@@ -134,6 +134,42 @@ test("bytes in it that are no text are shown as replaced, as Express sees them, 
   assert.deepEqual(await stored(), bytes);
 });
 
+describe("what JavaScript's JSON holds and others' hardly", () => {
+  const [open, close] = ["[".repeat(200), "]".repeat(200)];
+  for (const { what, text, todo = false } of [
+    {
+      what: "a text that is cut in the middle of an emoji",
+      text: '{"cookie":{},"x":"cut \\ud83e"}',
+      todo: true,
+    },
+    { what: "200 levels of nesting", text: `{"cookie":{},"x":${open}${close}}`, todo: true },
+    { what: "half an emoji among the cookie's attributes", text: '{"cookie":{"x":"\\udc00"},"x":1}' },
+    { what: "a name twice", text: '{"cookie":{},"x":1,"x":2}' },
+  ]) {
+    test(
+      `${what}: it is read, a change of something else leaves it, and a login goes through`,
+      { todo },
+      async () => {
+        await put(text);
+        await ok(visitor.look());
+        await ok(visitor.merge({ added: 1 }));
+        const { x, cookie, added } = JSON.parse(String(await stored()));
+        assert.deepEqual([x, cookie, added], [JSON.parse(text).x, JSON.parse(text).cookie, 1]);
+        await ok(visitor.register(`Bob ${number}`, PASSWORD), 201);
+      },
+    );
+  }
+
+  for (const depth of [200, 20_000]) {
+    test(`${depth} levels of nesting trap nothing`, async () => {
+      await put(`{"cookie":{},"x":${"[".repeat(depth)}${"]".repeat(depth)}}`);
+      for (const send of Object.values(REQUESTS)) assert.ok((await send()).status <= 500);
+      await ok(both.worker.visitor().look());
+      assert.doesNotMatch(both.worker.logs.join(""), /unreachable|RuntimeError|overflow/);
+    });
+  }
+});
+
 test("a key of another kind under the id is never overwritten", async () => {
   await both.store.redis.hSet(key, "field", MARK);
   for (const send of Object.values(REQUESTS)) {
