@@ -22,6 +22,7 @@ import { SESSION } from "./candidates/session.js";
  * @property {number} forged the status that a forged cookie is answered with
  * @property {(body: string) => number} [views] from the answer to `read`
  * @property {boolean} [floor] gives the same answer to everything
+ * @property {boolean} [byNameOnly] measured only when `--only` names it
  */
 
 const json = { "Content-Type": "application/json" };
@@ -80,6 +81,23 @@ const CRATE = {
 };
 
 /**
+ * The same in another application's format of cookie and record (docs/interop.md).
+ *
+ * @param {string} name
+ * @param {string} title
+ * @param {object} cookie
+ * @returns {Candidate}
+ */
+const inFormat = (name, title, cookie) => ({
+  ...CLOAKROOM,
+  name,
+  title,
+  byNameOnly: true,
+  tables: { CLOAKROOM: { limits: { session: ENDLESS, mint: ENDLESS }, cookie } },
+  passing: undefined,
+});
+
+/**
  * Another build of Cloakroom, to be measured beside the present one and asked in the same way.
  *
  * @param {string} folder
@@ -105,6 +123,11 @@ export const CANDIDATES = [
   },
   CLOAKROOM,
   CRATE,
+  inFormat("cloakroom-express", "Cloakroom, Express' sessions", { format: "express" }),
+  inFormat("cloakroom-flask", "Cloakroom, Flask's sessions in MessagePack", {
+    format: "flask",
+    signer: true,
+  }),
   {
     name: "hono-upstash",
     title: "Hono + Upstash Redis and Ratelimit",

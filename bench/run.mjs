@@ -22,7 +22,8 @@ workerd, and are measured in turn, round after round; the figures are medians ov
                  all three, or with --comparison, --growth or --profile that, and leaves the figures of the others
   --quick        shorter and fewer rounds, and only the cells of the first table
   --rounds N     5, or 3 with --quick
-  --only NAME    one candidate (more with commas), besides the floors; not with --growth, --profile, --write
+  --only NAME    one candidate (more with commas), besides the floors; not with --growth, --profile, --write. Some, as
+                 cloakroom-express and cloakroom-flask, are measured only when they are named
   --before DIR   an earlier build as a further candidate, "before", and a table of the new against it. DIR has its index.js
                  and cloakroom_bg.wasm: build/ of another checkout, say
   --before-label TEXT  what to call it, if not by the name of its folder
@@ -114,7 +115,8 @@ function chooseCandidates() {
   if (strangers.length) {
     fail(`no such candidate: ${strangers}; there are ${known.map(({ name }) => name).join(", ")}`);
   }
-  return known.filter(({ name, floor }) => {
+  return known.filter(({ name, floor, byNameOnly }) => {
+    if (byNameOnly && !wanted?.includes(name)) return false;
     if (floor) return wanted?.includes(name) || !options["no-floors"];
     return !wanted || wanted.includes(name) || name === "before";
   });

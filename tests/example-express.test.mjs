@@ -10,6 +10,7 @@ import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { freePort } from "../tools/port.mjs";
 import { launch, skip } from "./support/browser.mjs";
+import { runLines } from "./support/docs.mjs";
 import { someone } from "./support/express.mjs";
 
 /** @typedef {import("./support/visitor.mjs").Visitor} Visitor */
@@ -190,6 +191,13 @@ test("redis-cli shows what the tutorials show", async () => {
   assert.equal(cookie.originalMaxAge, 604_800_000);
   const seconds = Number(await redisCli("TTL", key));
   assert.ok(seconds > 604_700 && seconds <= 604_800, String(seconds));
+});
+
+test("the lines that docs/interop.md prints work as printed", async () => {
+  await runLines("Five minutes with Express", {
+    hosts: { "localhost:3000": app.url, "localhost:8787": worker.url },
+    socket: (await readFile(join(state, "socket"), "utf8")).trim(),
+  });
 });
 
 test("the application restarts, and no session is lost", async () => {

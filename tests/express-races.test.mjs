@@ -2,6 +2,9 @@
 import assert from "node:assert/strict";
 import { after, afterEach, before, describe, test } from "node:test";
 import {
+  timeToLive,
+  MINUTE,
+  DAY,
   copyOf,
   json,
   keyOf,
@@ -15,6 +18,7 @@ import {
 
 /** @typedef {import("./support/express.mjs").Beside} Beside */
 /** @typedef {import("./support/worker.mjs").Worker} Worker */
+/** @typedef {import("./support/visitor.mjs").Visitor} Visitor */
 
 /** @type {Beside} */
 let both;
@@ -145,15 +149,18 @@ describe("a session that ends at Express", () => {
   }
 });
 
+/**
+ * How the Worker ends an id.
+ * @type {{ name: string, end: (visitor: Visitor) => Promise<import("./support/visitor.mjs").Answer> }[]}
+ */
+const ENDS = [
+  { name: "a logout", end: (visitor) => visitor.logout() },
+  { name: "a rotation", end: (visitor) => visitor.rotate() },
+  { name: "a login", end: (visitor) => visitor.register(`Ada ${crypto.randomUUID()}`, PASSWORD) },
+];
+
 describe("a session that ends at the Worker while a request of Express' holds it", () => {
-  for (const {
-    name,
-    end,
-  } of /** @type {{ name: string, end: (visitor: import("./support/visitor.mjs").Visitor) => Promise<import("./support/visitor.mjs").Answer> }[]} */ ([
-    { name: "a logout", end: (visitor) => visitor.logout() },
-    { name: "a rotation", end: (visitor) => visitor.rotate() },
-    { name: "a login", end: (visitor) => visitor.register(`Ada ${crypto.randomUUID()}`, PASSWORD) },
-  ])) {
+  for (const { name, end } of ENDS) {
     test(`by ${name}: the record that Express writes back is no session at the Worker, which deletes it again`, async () => {
       const who = await loggedIn();
       const { atExpress, atWorker } = who;
@@ -198,6 +205,26 @@ describe("a session that ends at the Worker while a request of Express' holds it
       assert.deepEqual([data, user], [{ mine: 1 }, null]);
       assert.notEqual(keyOf(both, copy.atWorker), key);
     });
+  }
+
+  for (const { what, options } of [
+    { what: "cookie.maxAge", options: { session: { cookie: { maxAge: 30 * DAY } } } },
+    { what: "a ttl of connect-redis' own", options: { store: { ttl: (30 * DAY) / 1000 } } },
+  ]) {
+    for (const { name, end } of ENDS) {
+      test(`by ${name}: that is known for as long as a record that is written back lasts by ${what}`, async () => {
+        const who = both.someone({ app: await both.startApp(options), worker: both.worker });
+        await ok(who.atExpress.send("GET", "/"));
+        const before = await both.store.redis.keys("foreign:*");
+        assert.ok((await end(who.atWorker)).status < 300);
+        await both.worker.idle();
+        const keys = (await both.store.redis.keys("foreign:*")).filter((key) => !before.includes(key));
+        const stored = await Promise.all(keys.map((key) => both.store.redis.get(key)));
+        const note = keys.find((_, index) => /ended_at/.test(String(stored[index]))) ?? "";
+        const left = await timeToLive(both, note);
+        assert.ok(left >= 30 * DAY - MINUTE, `${left} ms`);
+      });
+    }
   }
 
   test("an isolate that has never seen the session knows that it has ended", async () => {

@@ -134,6 +134,47 @@ test("bytes in it that are no text are shown as replaced, as Express sees them, 
   assert.deepEqual(await stored(), bytes);
 });
 
+describe("what JavaScript's JSON holds and others' hardly", () => {
+  const [open, close] = ["[".repeat(200), "]".repeat(200)];
+  for (const { what, text } of [
+    { what: "a text that is cut in the middle of an emoji", text: '{"cookie":{},"x":"cut \\ud83e"}' },
+    { what: "200 levels of nesting", text: `{"cookie":{},"x":${open}${close}}` },
+  ]) {
+    test(`${what}: it is read, no change is made to it, and a login goes through without it`, async () => {
+      await put(text);
+      await ok(visitor.look());
+      const { status, json } = await visitor.merge({ added: 1 });
+      assert.deepEqual([status, json.code], [500, "internal"]);
+      assert.equal(String(await stored()), text);
+      const { data } = await ok(visitor.register(`Bob ${number}`, PASSWORD), 201);
+      assert.deepEqual(Object.keys(data), ["userId"]);
+    });
+  }
+
+  for (const { what, text } of [
+    { what: "half an emoji among the cookie's attributes", text: '{"cookie":{"x":"\\udc00"},"x":1}' },
+    { what: "a name twice", text: '{"cookie":{},"x":1,"x":2}' },
+  ]) {
+    test(`${what}: it is read, a change of something else leaves it, and a login goes through`, async () => {
+      await put(text);
+      await ok(visitor.look());
+      await ok(visitor.merge({ added: 1 }));
+      const { x, cookie, added } = JSON.parse(String(await stored()));
+      assert.deepEqual([x, cookie, added], [JSON.parse(text).x, JSON.parse(text).cookie, 1]);
+      await ok(visitor.register(`Bob ${number}`, PASSWORD), 201);
+    });
+  }
+
+  for (const depth of [200, 20_000]) {
+    test(`${depth} levels of nesting trap nothing`, async () => {
+      await put(`{"cookie":{},"x":${"[".repeat(depth)}${"]".repeat(depth)}}`);
+      for (const send of Object.values(REQUESTS)) assert.ok((await send()).status <= 500);
+      await ok(both.worker.visitor().look());
+      assert.doesNotMatch(both.worker.logs.join(""), /unreachable|RuntimeError|overflow/);
+    });
+  }
+});
+
 test("a key of another kind under the id is never overwritten", async () => {
   await both.store.redis.hSet(key, "field", MARK);
   for (const send of Object.values(REQUESTS)) {

@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { freePort } from "../tools/port.mjs";
 import { launch, skip } from "./support/browser.mjs";
+import { runLines } from "./support/docs.mjs";
 import { sharing } from "./support/flask-app.mjs";
 import { endsAll, root, run, startScript, temp } from "./support/start.mjs";
 import { Visitor } from "./support/visitor.mjs";
@@ -108,6 +109,12 @@ describe("examples/flask", () => {
     assert.ok(Number(ttl) > 30 * 86_400 && Number(ttl) <= 31 * 86_400, ttl);
     assert.deepEqual(await redis("GET", "session:nobody"), ["(nil)"]);
   });
+
+  test("does what docs/interop.md prints, as printed", () =>
+    runLines("Five minutes with Flask", {
+      hosts: { "localhost:8000": urls.shop, "localhost:8787": urls.cloakroom },
+      socket: join(state, "redis.sock"),
+    }));
 
   test("is one session to a browser, in which both pages' requests meet", { skip }, async () => {
     const browser = await launch();
