@@ -1,8 +1,6 @@
 //! A changed document put back into the form in which its application keeps it. What the change leaves alone stays as it is: the
 //! order of members, the digits of numbers, values that JSON cannot hold.
 
-use std::collections::{BTreeMap, VecDeque};
-
 use serde_json::{Map, Value, value::RawValue};
 
 use super::json;
@@ -99,17 +97,10 @@ fn merge_items<T: Original>(mut old: Vec<T>, mut new: Vec<Value>) -> Result<T, A
         }
     } else {
         let mut left: Vec<Option<T>> = middle.into_iter().map(Some).collect();
-        // Where each stands, by its text: to compare each with each would take the square of their number.
-        let mut places: BTreeMap<String, VecDeque<usize>> = BTreeMap::new();
-        for (place, old) in left.iter().flatten().enumerate() {
-            if let Some(shown) = old.show() {
-                places.entry(shown.to_string()).or_default().push_back(place);
-            }
-        }
         let mut has_new = false;
         for new in new {
-            let place = places.get_mut(&new.to_string()).and_then(VecDeque::pop_front);
-            match place.and_then(|place| left.get_mut(place)?.take()) {
+            let is_it = |old: &&mut Option<T>| old.as_ref().is_some_and(|old| is_same((old, &new)));
+            match left.iter_mut().find(is_it).and_then(Option::take) {
                 Some(kept) => merged.push(kept),
                 None => {
                     has_new = true;
