@@ -9,7 +9,6 @@ import { startBeside as startBesideFlask } from "./support/flask-app.mjs";
 import { FAST_HASH, NO_LIMITS } from "./support/worker.mjs";
 
 /** @typedef {import("./support/express.mjs").Beside} Beside */
-/** @typedef {import("./support/visitor.mjs").Visitor} Visitor */
 /** @typedef {import("./support/worker.mjs").Worker} Worker */
 /** @typedef {Awaited<ReturnType<typeof startBesideFlask>>} BesideFlask */
 
@@ -188,7 +187,7 @@ describe("beside Express", () => {
     const worker = await both.startWorker({ cookie: { writable: ["/cart", "/a~1b", "/deep/down"] } });
     const { atWorker } = await loggedIn(both, worker);
     const unguarded = atWorker.clone(both.worker.url);
-    /** @type {[Visitor, any, number][]} */
+    /** @type {[import("./support/visitor.mjs").Visitor, any, number][]} */
     const cases = [
       [atWorker, [{ op: "copy", from: "/userId", path: "/cart" }], 200],
       [atWorker, [{ op: "move", from: "/userId", path: "/cart" }], 422],
@@ -205,7 +204,6 @@ describe("beside Express", () => {
       [atWorker, [{ op: "add", path: "/a~1b", value: 1 }], 200],
       [atWorker, [{ op: "add", path: "/deep", value: { down: 1, up: 1 } }], 422],
       [atWorker, [{ op: "increment", path: "/isAdmin", value: 1 }], 422],
-      [atWorker, [{ op: "add", path: "/carts", value: 1 }], 422],
       [
         unguarded,
         [
@@ -224,7 +222,6 @@ describe("beside Express", () => {
       ],
       [unguarded, [{ op: "replace", path: "/userId", value: ["ann"] }], 422],
       [unguarded, [{ op: "replace", path: "/userId", value: { id: "ann", roles: ["admin"] } }], 422],
-      [unguarded, [{ op: "replace", path: "", value: {} }], 422],
       [unguarded, [{ op: "add", path: "/userId\0", value: "bob" }], 200],
     ];
     for (const [visitor, operations, status] of cases) {
@@ -246,7 +243,6 @@ describe("beside Express", () => {
       );
     }
     assert.equal((await unguarded.session())?.user.id, "ann");
-    assert.equal((await ok(unguarded.send("GET", "/auth/session"))).data.userId, "ann");
   });
 
   test("no user of a record's breaks a header, and what is no user is nobody", async () => {
@@ -258,7 +254,6 @@ describe("beside Express", () => {
       [{ id: 5, name: 7, roles: "admin" }, "5"],
       [{ id: "x", roles: ["a,b"] }, null],
       [{ id: { id: "x" } }, null],
-      [["ann"], null],
       [true, null],
       ["", null],
       ["..", null],
@@ -320,7 +315,7 @@ describe("beside Express", () => {
 
   for (const [what, cookie] of Object.entries({
     "a record_ttl in milliseconds": { record_ttl: 86_400_000 },
-    "the prefix of keys of the Worker's own": { record_prefix: "account:" },
+    "the prefix of keys of the Worker's own": { record_prefix: "account:", format: "flask" },
     "a place in a list, which writable cannot name": { writable: ["/cart/0"] },
   })) {
     test(`at its start it refuses ${what}`, { todo: "taken without a word" }, async () => {
@@ -565,9 +560,24 @@ describe("made-up ids of Flask's, which nobody signs,", () => {
     let both;
     before(async () => {
       const limits = { ...NO_LIMITS, routes: [{ path: "/auth/session", limit: "5/1m", by: "session" }] };
-      both = await startBesideFlask({ accept: { user_pointer: "/user_id" }, settings: { limits } });
+      const settings = { limits, password: FAST_HASH };
+      both = await startBesideFlask({ accept: { user_pointer: "/user_id" }, settings });
     });
     after(() => both?.stop());
+
+    test(
+      "that are handles, which are public, let nobody in, whatever the prefix of records is",
+      { todo: "as the key of a native record" },
+      async () => {
+        const victim = both.worker.visitor();
+        await victim.register("victim", PASSWORD);
+        const { handle } = await victim.session();
+        const accept = [{ format: "flask", record_prefix: "sess:", user_pointer: "/user" }];
+        const worker = await both.start({ settings: { cookie: { accept } } });
+        const { json: body } = await visitorWith(worker, { session: handle }).look();
+        assert.equal(body.session ?? null, null);
+      },
+    );
 
     test("leave no key for long", { todo: "400 days for each" }, async () => {
       const visitor = both.worker.visitor();
