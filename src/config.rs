@@ -14,7 +14,7 @@ use crate::{
     bindings::{Defaults, misspelt},
     document,
     fields::Table,
-    foreign::{self, Accepted, Application, Format},
+    foreign::{self, Application, Formats},
     http::cors::{self, AllowedOrigin, is_origin},
     limit::{By, Limits, Pattern, Quota, RouteLimit},
     session::{Lifetimes, RecordIp, Rules},
@@ -36,8 +36,6 @@ pub struct Config {
     pub keyring: Keyring,
     /// The cookie of read-your-writes, and its keys.
     pub sync: (Cookie, Keyring),
-    /// The formats of other applications whose cookies begin a session of ours.
-    pub accepted: Vec<Accepted>,
     /// The session rules.
     pub session: Rules,
     /// The rate limits.
@@ -63,7 +61,7 @@ pub struct Config {
 impl Config {
     /// Verifies the value of a cookie of ours, or of the application's.
     pub fn open_ticket(&self, value: &str, now: Time) -> Result<Verified<'_>, Rejected> {
-        match &self.session.foreign {
+        match self.session.formats.own() {
             None => Ticket::open(value, &self.keyring, now),
             // A secret of the application's that is not known here, perhaps.
             Some(format) => match format.open(value, now) {
@@ -76,7 +74,7 @@ impl Config {
     /// The `Set-Cookie` line of a ticket: for a "remember me" session persistent until its end.
     pub fn set_ticket(&self, ticket: &Ticket, now: Time) -> String {
         let lifetime = ticket.remember.then(|| ticket.ends - now);
-        let value = match (&self.session.foreign, &ticket.foreign) {
+        let value = match (self.session.formats.own(), &ticket.foreign) {
             (Some(format), Some(sid)) => format.seal(sid),
             _ => ticket.seal(&self.keyring),
         };
@@ -125,8 +123,8 @@ impl Config {
         let mut table = Table::new("CLOAKROOM", parsed.as_ref().or(environment.get("CLOAKROOM")));
         let base_path = base_path(&mut table);
         let key_prefix = table.text("key_prefix", "");
-        let (cookie, foreign, accepted) = cookie(&mut table, &base_path, &environment, &signing, &mut faults);
-        let session = session(&mut table, key_prefix, foreign);
+        let (cookie, formats) = cookie(&mut table, &base_path, &environment, &signing, &mut faults);
+        let session = session(&mut table, key_prefix, formats);
         let limits = limits(&mut table);
         let passwords = password(&mut table);
         let reserved_names = accounts(&mut table);
@@ -134,7 +132,7 @@ impl Config {
         let cors = cors(&mut table);
         let (store_timeout, fails_open) = store(&mut table);
         let limits = Limits { fails_open, ..limits };
-        if has_bearer && session.foreign.is_some() {
+        if has_bearer && session.formats.own().is_some() {
             faults.push(
                 "CLOAKROOM.bearer.enabled: only with cookie.format = \"cloakroom\": an application's ids are for its cookie"
                     .to_owned(),
@@ -165,7 +163,7 @@ impl Config {
             faults.extend(notices);
             return Err(faults);
         }
-        notices.extend(foreign::notices(session.foreign.as_ref(), &accepted));
+        notices.extend(foreign::notices(&session.formats));
         let keyring = Keyring::new(&signing, &cookie.name);
         let admin_token = environment.get("ADMIN_TOKEN").and_then(Value::as_str).map(Secret::new);
         let beside = |name: &str| {
@@ -179,7 +177,6 @@ impl Config {
             cookie: Cookie::new(cookie),
             keyring,
             sync,
-            accepted,
             session,
             limits,
             passwords,
@@ -272,7 +269,7 @@ fn cookie(
     environment: &Value,
     signing: &[&str],
     faults: &mut Faults,
-) -> (Settings, Option<Format>, Vec<Accepted>) {
+) -> (Settings, Formats) {
     let mut inner = table.table("cookie");
     let application = foreign::application(&mut inner);
     let name = application.map_or("__Host-session", Application::cookie_name);
@@ -298,15 +295,15 @@ fn cookie(
     }
     let format_secrets = environment.get("FORMAT_SECRETS");
     let beside = foreign::Environment { format_secrets, signing, cookie: &settings };
-    let (format, accepted) = foreign::settings(&mut inner, application, &beside, faults);
+    let formats = foreign::settings(&mut inner, application, &beside, faults);
     table.include(inner);
-    (settings, format, accepted)
+    (settings, formats)
 }
 
 /// What browsers shorten every cookie's lifetime to.
 const LONGEST_COOKIE: Duration = Duration::from_secs(400 * 86_400);
 
-fn session(table: &mut Table<'_>, key_prefix: String, foreign: Option<Format>) -> Rules {
+fn session(table: &mut Table<'_>, key_prefix: String, formats: Formats) -> Rules {
     let mut inner = table.table("session");
     let lifetimes = Lifetimes {
         idle: inner.duration("idle", "30m"),
@@ -338,7 +335,7 @@ fn session(table: &mut Table<'_>, key_prefix: String, foreign: Option<Format>) -
         max_per_user,
         record_ip,
         key_prefix,
-        foreign,
+        formats,
     }
 }
 

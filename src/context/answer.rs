@@ -59,7 +59,7 @@ impl<H: Host> Context<'_, H> {
             return response;
         }
         if self.has_logged_out.get() {
-            let removed = config.accepted.iter().map(|accepted| &accepted.cookie);
+            let removed = config.session.formats.accepted().iter().map(|accepted| &accepted.cookie);
             let removed = removed.filter(|cookie| cookie.values(self.request.cookie()).next().is_some());
             response =
                 removed.fold(response, |response, cookie| response.header("Set-Cookie", cookie.remove()));

@@ -121,7 +121,7 @@ impl<'a, H: Host> Context<'a, H> {
     /// it was a logout. One under an unknown key may be good at another isolate, where a new secret is known already.
     pub(crate) fn may_remove_cookie(&self) -> bool {
         // The cookie is the application's, too: a session that has ended here may have been moved by a request beside this one.
-        if self.app.config.session.foreign.is_some() {
+        if self.app.config.session.formats.own().is_some() {
             return self.has_logged_out.get() && self.has_own_ticket() && !self.tickets.has_unknown_key;
         }
         let is_useless = !self.tickets.has_unknown_key && !self.has_unread_tickets();

@@ -110,7 +110,7 @@ impl<H: Host> Context<'_, H> {
     /// Logs out: ends the session of every ticket that came along. Without a session there is nothing to do. `loaded`: the
     /// session, if it was loaded already.
     pub(crate) async fn log_out(&self, loaded: Option<Session>) -> Result<(), Error> {
-        if self.app.config.session.foreign.is_some() {
+        if self.app.config.session.formats.own().is_some() {
             return self.log_out_foreign().await;
         }
         let (mut loaded, mut has_ended) = (loaded, false);

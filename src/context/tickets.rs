@@ -95,7 +95,7 @@ pub(super) fn find_tickets<'a, H: Host>(
         tickets.add(app, cookie.values(header));
         tickets.add(app, cookie.values_of_joined_lines(header));
         let now = app.host.now();
-        for Accepted { cookie, format, until } in &app.config.accepted {
+        for Accepted { cookie, format, until } in app.config.session.formats.accepted() {
             if until.is_some_and(|until| now >= until) {
                 continue;
             }
@@ -107,7 +107,8 @@ pub(super) fn find_tickets<'a, H: Host>(
         }
     }
     if tickets.has_unknown_key && app.isolate.is_first_unknown_key() {
-        let secrets = if app.config.session.foreign.is_some() { "FORMAT_SECRETS" } else { "SESSION_SECRET" };
+        let secrets =
+            if app.config.session.formats.own().is_some() { "FORMAT_SECRETS" } else { "SESSION_SECRET" };
         app.host.log(&format_args!(
             "a ticket is signed with a secret that {secrets} does not hold: if one is being replaced, add the new one behind \
              the old one in every isolate first, and only then put it in front"

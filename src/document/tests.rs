@@ -45,7 +45,7 @@ enum Kind {
 fn fault(body: &Value) -> String {
     let problem = read::<Login>(body.to_string().as_bytes()).unwrap_err();
     assert_eq!(problem.code, Code::BadRequest);
-    problem.detail.into_owned()
+    problem.into_details().detail.into_owned()
 }
 
 fn login(more: Value) -> Value {
@@ -228,7 +228,7 @@ proptest! {
     #[test]
     fn every_document_is_read_as_it_is_written(value in document()) {
         for text in [value.to_string(), escaped(&value)] {
-            let read = parse(text.as_bytes()).map_err(|problem| TestCaseError::fail(problem.detail.into_owned()))?;
+            let read = parse(text.as_bytes()).map_err(|problem| TestCaseError::fail(problem.into_details().detail.into_owned()))?;
             prop_assert_eq!(&read, &value);
             prop_assert_eq!(read.to_string(), value.to_string());
             let count = count_values(&read);

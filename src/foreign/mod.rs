@@ -109,6 +109,25 @@ impl fmt::Debug for Format {
     }
 }
 
+/// The formats of a deployment.
+#[derive(Debug, Default)]
+pub struct Formats {
+    own: Option<Format>,
+    accepted: Vec<Accepted>,
+}
+
+impl Formats {
+    /// The format of the deployment's own cookie and sessions, if that is another application's.
+    pub fn own(&self) -> Option<&Format> {
+        self.own.as_ref()
+    }
+
+    /// The formats of other applications whose cookies begin a session of ours.
+    pub fn accepted(&self) -> &[Accepted] {
+        &self.accepted
+    }
+}
+
 /// What a record says.
 #[derive(Debug)]
 pub struct Record {

@@ -4,7 +4,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use jiff::{civil::Date, tz::Offset};
 use serde_json::Value;
 
-use super::{Application, Attributes, Format, Pointer, Serializer};
+use super::{Application, Attributes, Format, Formats, Pointer, Serializer};
 use crate::{fields::Table, ticket::cookie, time::Time};
 
 /// What the settings are read beside.
@@ -62,7 +62,7 @@ pub(crate) fn settings(
     application: Option<Application>,
     environment: &Environment<'_>,
     faults: &mut Vec<String>,
-) -> (Option<Format>, Vec<Accepted>) {
+) -> Formats {
     if let Some(application) = application {
         if table.get("accept").is_some() {
             table.fault(
@@ -70,7 +70,8 @@ pub(crate) fn settings(
                 "only beside format = \"cloakroom\", whose sessions take the place of the others",
             );
         }
-        return (Some(format(table, application, environment, faults)), Vec::new());
+        let own = Some(format(table, application, environment, faults));
+        return Formats { own, accepted: Vec::new() };
     }
     for name in FORMAT_ONLY {
         if table.get(name).is_some() {
@@ -80,9 +81,10 @@ pub(crate) fn settings(
             );
         }
     }
-    (None, accepted(table, environment, faults))
+    Formats { own: None, accepted: accepted(table, environment, faults) }
 }
 
+/// The settings of one format.
 fn format(
     table: &mut Table<'_>,
     application: Application,
@@ -239,10 +241,10 @@ fn secrets(environment: &Environment<'_>, faults: &mut Vec<String>) -> Vec<Vec<u
 }
 
 /// What an operator should know about sessions in another application's format, a sentence each.
-pub(crate) fn notices(format: Option<&Format>, accepted: &[Accepted]) -> Vec<String> {
+pub(crate) fn notices(formats: &Formats) -> Vec<String> {
     const SHORT: usize = 32;
     let mut notices = Vec::new();
-    if let Some(format) = format {
+    if let Some(format) = formats.own() {
         notices.push(format!(
             "cookie.format = \"{}\": weaker than the native format, as docs/interop.md says. Ids stand in plain in the store's \
              keys, and do not change by themselves; the application writes whole records; there is no list of a user's \
@@ -260,8 +262,8 @@ pub(crate) fn notices(format: Option<&Format>, accepted: &[Accepted]) -> Vec<Str
             }
         ));
     }
-    let formats = format.into_iter().chain(accepted.iter().map(|accepted| &accepted.format));
-    if formats.flat_map(|format| &format.secrets).any(|secret| secret.len() < SHORT) {
+    let all = formats.own().into_iter().chain(formats.accepted().iter().map(|accepted| &accepted.format));
+    if all.flat_map(|format| &format.secrets).any(|secret| secret.len() < SHORT) {
         notices.push(format!(
             "FORMAT_SECRETS holds a secret of less than {SHORT} characters: whoever guesses it can forge the application's \
              cookies"

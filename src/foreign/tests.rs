@@ -20,10 +20,10 @@ fn format(settings: Value, secrets: Value) -> Format {
     let environment = Environment { format_secrets: Some(&secrets), signing: &[], cookie: &cookie };
     let mut faults = Vec::new();
     let application = application(&mut table);
-    let (format, _) = settings::settings(&mut table, application, &environment, &mut faults);
+    let formats = settings::settings(&mut table, application, &environment, &mut faults);
     faults.extend(table.finish());
     assert_eq!(faults, Vec::<String>::new());
-    format.expect("a format")
+    formats.own.expect("a format")
 }
 
 fn express() -> Format {

@@ -12,7 +12,7 @@ pub(crate) use self::problem::Body as ProblemBody;
 pub(crate) use self::request::parse_address;
 pub use self::{
     precondition::{Failed, Preconditions},
-    problem::{Code, Problem},
+    problem::{Code, Problem, ProblemDetails},
     request::{Body, Headers, MAX_BODY, Method, Request, SMALL_BODY, path_of, unknown_query},
     response::Response,
 };

@@ -1,6 +1,6 @@
 //! Errors as callers see them: RFC 9457 problem details.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, ops::Deref};
 
 use serde::{Deserialize, Serialize};
 
@@ -55,9 +55,13 @@ impl Code {
     }
 }
 
-/// A refusal or a failure: what the caller is told, and what the operator's log says.
+/// A refusal or a failure. It is as small as a pointer: every `?` on its way to the answer moves it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problem {
+pub struct Problem(Box<ProblemDetails>);
+
+/// What the caller is told of a [`Problem`], and what the operator's log says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProblemDetails {
     /// Which.
     pub code: Code,
     /// What is wrong and what to do, for people. Never holds a secret, a key, an id or a command.
@@ -74,17 +78,25 @@ type Detail = Cow<'static, str>;
 
 impl Problem {
     pub(crate) fn new(code: Code, detail: impl Into<Detail>) -> Self {
-        Self { code, detail: detail.into(), header: None, log: None, session_ended: false }
+        let detail = detail.into();
+        Self(Box::new(ProblemDetails { code, detail, header: None, log: None, session_ended: false }))
     }
 
     /// The same with a header.
-    pub fn with_header(self, name: &'static str, value: impl Into<Cow<'static, str>>) -> Self {
-        Self { header: Some((name, value.into())), ..self }
+    pub fn with_header(mut self, name: &'static str, value: impl Into<Cow<'static, str>>) -> Self {
+        self.0.header = Some((name, value.into()));
+        self
     }
 
     /// The same with a line for the operator's log.
-    pub fn logged(self, line: String) -> Self {
-        Self { log: Some(line), ..self }
+    pub fn logged(mut self, line: String) -> Self {
+        self.0.log = Some(line);
+        self
+    }
+
+    /// What it says, to take it apart.
+    pub fn into_details(self) -> ProblemDetails {
+        *self.0
     }
 
     /// 400: the request is wrong in itself.
@@ -99,7 +111,9 @@ impl Problem {
 
     /// 401, because the session that the request came with has ended.
     pub fn session_ended() -> Self {
-        Self { session_ended: true, ..Self::no_session() }
+        let mut problem = Self::no_session();
+        problem.0.session_ended = true;
+        problem
     }
 
     /// 401: the route needs a session.
@@ -189,6 +203,20 @@ impl Problem {
     }
 }
 
+impl Deref for Problem {
+    type Target = ProblemDetails;
+
+    fn deref(&self) -> &ProblemDetails {
+        &self.0
+    }
+}
+
+impl From<ProblemDetails> for Problem {
+    fn from(details: ProblemDetails) -> Self {
+        Self(Box::new(details))
+    }
+}
+
 /// RFC 9457 section 3.1, and `code`.
 #[derive(Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
@@ -204,7 +232,8 @@ pub(crate) struct Body<'a> {
 }
 
 impl From<Problem> for Response {
-    fn from(Problem { code, detail, header, .. }: Problem) -> Self {
+    fn from(problem: Problem) -> Self {
+        let ProblemDetails { code, detail, header, .. } = problem.into_details();
         let (status, title) = code.status();
         let body = Body { r#type: "about:blank", title, status, detail: &detail, code };
         let mut response = Self::json(&body).status(status).media_type("application/problem+json");

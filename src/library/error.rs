@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::ResponseHead;
 use crate::{
     app::misconfigured,
-    http::{Code, Problem, Response},
+    http::{Code, Problem, ProblemDetails, Response},
     json, session,
     store::Failure,
 };
@@ -150,15 +150,15 @@ impl From<worker::Error> for Error {
             return Kind::Worker(error).into();
         };
         let PassedOn { code, detail, header, log, session_ended } = passed_on;
-        let problem = match code {
-            // Its faults are for the operator.
-            Code::Misconfigured => Problem::misconfigured(),
-            _ => Problem { log, session_ended, ..Problem::new(code, detail) },
-        };
         let header = header.and_then(|(name, value)| {
             HEADERS.into_iter().find(|known| *known == name).map(|name| (name, value.into()))
         });
-        Kind::Problem(Problem { header, ..problem }).into()
+        let problem = match code {
+            // Its faults are for the operator.
+            Code::Misconfigured => Problem::misconfigured(),
+            _ => ProblemDetails { code, detail: detail.into(), header, log, session_ended }.into(),
+        };
+        problem.into()
     }
 }
 
@@ -167,14 +167,14 @@ impl From<Error> for worker::Error {
     fn from(error: Error) -> Self {
         // With `respond_with_errors` the text is what the client sees; the faults are logged already.
         let text = match error.code() {
-            Some(Code::Misconfigured) => Problem::misconfigured().detail.into_owned(),
+            Some(Code::Misconfigured) => Problem::misconfigured().detail.to_string(),
             _ => error.to_string(),
         };
         let problem = match error.into_problem() {
             Ok(problem) => problem,
             Err(error) => return error,
         };
-        let Problem { code, detail, header, log, session_ended } = problem;
+        let ProblemDetails { code, detail, header, log, session_ended } = problem.into_details();
         let header = header.map(|(name, value)| (name.to_owned(), value.into_owned()));
         let passed_on = PassedOn { code, detail: detail.into(), header, log, session_ended };
         let error = js_sys::Error::new(&text);

@@ -246,11 +246,13 @@ mod tests {
             ("/auth/nowhere", ""),
             ("/.env", ""),
         ] {
-            let detail = find(path).err().map(|problem| problem.detail.into_owned());
+            let detail = find(path).err().map(|problem| problem.into_details().detail.into_owned());
             let separator = if hint.is_empty() { "" } else { ": " };
             assert_eq!(detail, Some(format!("there is nothing at this path{separator}{hint}")), "{path}");
         }
-        let bare = super::find::<Machine>("/auth/session", "", true).err().map(|problem| problem.detail);
+        let bare = super::find::<Machine>("/auth/session", "", true)
+            .err()
+            .map(|problem| problem.into_details().detail);
         assert_eq!(bare.as_deref(), Some("there is nothing at this path"));
     }
 
@@ -274,7 +276,8 @@ mod tests {
             let found = find(path).expect(path);
             let (name, allowed) = (method.name(), found.allowed());
             let detail = format!("{name} is not allowed here; allowed: {allowed}{hint}");
-            let problem = found.handler(method).err().map(|problem| (problem.detail, problem.header));
+            let problem = found.handler(method).err().map(Problem::into_details);
+            let problem = problem.map(|details| (details.detail, details.header));
             assert_eq!(problem, Some((detail.into(), Some(("Allow", allowed.into())))));
         }
     }

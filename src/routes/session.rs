@@ -24,7 +24,7 @@ pub(super) async fn change<H: Host>(cx: &Context<'_, H>) -> Result<Response, Pro
     let preconditions = Preconditions::of(&cx.request);
     let max_bytes = cx.app.config.session.max_bytes;
     let session = cx.session().await?;
-    let format = cx.app.config.session.foreign.as_ref();
+    let format = cx.app.config.session.formats.own();
     let apply = |data: &RawValue| {
         let changed = change.apply(data, max_bytes)?;
         format.map_or(Ok(()), |format| format.check_visitors_change(data, &changed))?;

@@ -82,7 +82,7 @@ impl<H: Host> Sessions<'_, H> {
 
     /// Finds a session by its handle, or by an old one whose grace is not over.
     pub async fn find(&self, handle: &Handle) -> Result<StoredSession, Error> {
-        if let Some(format) = &self.rules.foreign {
+        if let Some(format) = self.rules.formats.own() {
             return self.find_foreign(format, handle).await;
         }
         let (mut handle, mut family) = (*handle, None);
@@ -126,7 +126,7 @@ impl<H: Host> Sessions<'_, H> {
                     }
                     break;
                 }
-                None => return Err(Error::Unreadable(handle, UNREADABLE)),
+                None => return Err(Error::Unreadable(Box::new(handle), UNREADABLE)),
             }
         }
         Err(Error::NotFound)
@@ -143,7 +143,7 @@ impl<H: Host> Sessions<'_, H> {
 
     /// Ends the session with this handle, if it is this user's; with `None`, whoever's it is. Returns its newest handle.
     pub async fn end_by_handle(&self, handle: &Handle, user: Option<&UserTag>) -> Result<Handle, Error> {
-        if let Some(format) = self.rules.foreign.as_ref().filter(|_| user.is_none()) {
+        if let Some(format) = self.rules.formats.own().filter(|_| user.is_none()) {
             // Whatever is stored there, also what cannot be read.
             let sid = self.sid_of(format, handle).await?;
             let has_ended = self.end_ticket(&format.ticket(sid, self.host.now())).await?;
@@ -162,7 +162,7 @@ impl<H: Host> Sessions<'_, H> {
 
     /// Ends a session that was found, whatever is in flight.
     pub(super) async fn end_stored(&self, user: &UserTag, stored: StoredSession) -> Result<(), Error> {
-        if let Some((format, sid)) = self.rules.foreign.as_ref().zip(stored.foreign.as_ref()) {
+        if let Some((format, sid)) = self.rules.formats.own().zip(stored.foreign.as_ref()) {
             return self
                 .end_foreign(format, &format.ticket(sid.clone(), self.host.now()), sid)
                 .await

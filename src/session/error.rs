@@ -21,7 +21,7 @@ pub enum Error {
     /// It is not known whether a write was made: what it was made to has ended meanwhile, or changed too often.
     Unknown,
     /// What is stored under this session's key cannot be read, and why. It is left as it is.
-    Unreadable(Handle, &'static str),
+    Unreadable(Box<Handle>, &'static str),
     /// An account cannot be read. It is left as it is.
     UnreadableAccount,
     /// Others kept changing the same thing until the deadline.
@@ -37,11 +37,11 @@ pub enum Error {
     /// A condition of the request does not hold.
     PreconditionFailed(Failed),
     /// The change does not fit the data.
-    NotApplicable(ApplyError),
+    NotApplicable(Box<ApplyError>),
     /// No session has this handle, or it is another user's.
     NotFound,
     /// The session was rotated too often within a minute: how long until it may be again.
-    TooManyRotations(Duration),
+    TooManyRotations(Box<Duration>),
     /// The sessions are in another application's format, which has nothing that this could be done with.
     NotInThisFormat(&'static str),
 }
@@ -67,7 +67,7 @@ impl From<Failed> for Error {
 
 impl From<ApplyError> for Error {
     fn from(error: ApplyError) -> Self {
-        Self::NotApplicable(error)
+        Self::NotApplicable(Box::new(error))
     }
 }
 
@@ -89,11 +89,11 @@ impl From<Error> for Problem {
             Error::NotFresh => Self::reauthenticate(),
             Error::NoAccount => Self::not_found("the user has no account here"),
             Error::PreconditionFailed(failed) => Self::precondition_failed(failed),
-            Error::NotApplicable(ApplyError::Unprocessable(detail)) => Self::unprocessable(detail),
-            Error::NotApplicable(ApplyError::TooLarge(detail)) => Self::too_large(detail),
-            Error::NotApplicable(ApplyError::Unreadable) => {
-                unreadable("the data of a session or a profile", UNREADABLE)
-            }
+            Error::NotApplicable(error) => match *error {
+                ApplyError::Unprocessable(detail) => Self::unprocessable(detail),
+                ApplyError::TooLarge(detail) => Self::too_large(detail),
+                ApplyError::Unreadable => unreadable("the data of a session or a profile", UNREADABLE),
+            },
             Error::NotInThisFormat(what) => Self::unprocessable(what.to_owned()),
             Error::NotFound => Self::not_found("there is no session with this handle"),
             Error::TooManyRotations(wait) => {

@@ -20,7 +20,7 @@ impl<H: Host> Sessions<'_, H> {
         remember: bool,
         device: Device,
     ) -> Result<Session, Error> {
-        if let Some(format) = &self.rules.foreign {
+        if let Some(format) = self.rules.formats.own() {
             let make = || {
                 let session = self.new_foreign(format, Some(user.clone()), data.clone(), remember);
                 self.with_user(format, &session, None)
@@ -55,7 +55,7 @@ impl<H: Host> Sessions<'_, H> {
         carried: &[Ticket],
         make: &dyn Fn(Option<&Session>) -> Result<Session, Error>,
     ) -> Result<(Session, bool), Error> {
-        if let Some(format) = &self.rules.foreign {
+        if let Some(format) = self.rules.formats.own() {
             let session = self.log_in_foreign(format, old, carried, make).await?;
             self.isolate.count("sessions_created", self.host.now());
             return Ok((session, true));

@@ -52,7 +52,7 @@ pub(crate) use self::{
 };
 use crate::{
     base64url,
-    foreign::Format,
+    foreign::Formats,
     host::{Host, random},
     id::{Family, Handle, Id, Nonce},
     isolate::Isolate,
@@ -81,8 +81,8 @@ pub struct Rules {
     pub max_bytes: usize,
     /// Prepended to every key.
     pub key_prefix: String,
-    /// Whose sessions they are, if they are in another application's format.
-    pub foreign: Option<Format>,
+    /// The formats of other applications that are in use.
+    pub formats: Formats,
 }
 
 /// The sessions of a deployment, as one request reads and changes them.

@@ -13,7 +13,7 @@ use crate::{
 impl<H: Host> Sessions<'_, H> {
     /// Begins an anonymous session. One call.
     pub async fn create(&self, data: Box<RawValue>) -> Result<Session, Error> {
-        if let Some(format) = &self.rules.foreign {
+        if let Some(format) = self.rules.formats.own() {
             let make = || self.with_user(format, &self.new_foreign(format, None, data.clone(), false), None);
             let session = self.insert_foreign(format, &[], &make).await?;
             self.isolate.count("sessions_created", self.host.now());
@@ -34,7 +34,7 @@ impl<H: Host> Sessions<'_, H> {
         device: Device,
         marks: Vec<Nonce>,
     ) -> Session {
-        if let Some(format) = &self.rules.foreign {
+        if let Some(format) = self.rules.formats.own() {
             return self.new_foreign(format, user, data, remember);
         }
         let now = self.host.now();

@@ -114,8 +114,9 @@ impl<'a> Change<'a> {
     /// already may still shrink.
     pub fn apply(&self, data: &RawValue, max_bytes: usize) -> Result<Box<RawValue>, ApplyError> {
         // 1. Change all of it, or nothing. It was parsed before: it can be parsed.
-        let parsed =
-            self.parsed().map_err(|problem| ApplyError::Unprocessable(problem.detail.into_owned()))?;
+        let parsed = self
+            .parsed()
+            .map_err(|problem| ApplyError::Unprocessable(problem.into_details().detail.into_owned()))?;
         let (mut document, values_before) = match &parsed {
             // Whatever there was is replaced, so it need not be parsed.
             Parsed::Patch(operations) if patch::replaces_all(operations) => (Value::Object(Map::new()), 0),

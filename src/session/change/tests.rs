@@ -27,7 +27,7 @@ fn apply(media_type: &str, data: Value, body: Value) -> Result<Value, ApplyError
 
 fn refusal(media_type: &str, body: &str) -> (Code, String) {
     let problem = Change::parse(media_type, body.as_bytes()).expect_err(body);
-    (problem.code, problem.detail.into_owned())
+    (problem.code, problem.into_details().detail.into_owned())
 }
 
 #[test]
@@ -429,7 +429,7 @@ proptest! {
                 let result = change.apply(&raw(&json!({"a": "MARKER", "list": ["MARKER"]})), 300);
                 result.err().map(|error| error.to_string())
             }
-            Err(problem) => Some(problem.detail.into_owned()),
+            Err(problem) => Some(problem.into_details().detail.into_owned()),
         };
         prop_assert!(!text.unwrap_or_default().contains("MARKER"));
     }

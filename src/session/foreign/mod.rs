@@ -42,7 +42,7 @@ pub(super) struct Foreign {
 impl<H> Sessions<'_, H> {
     /// The format and the id, if this is the ticket of a session in another application's format.
     pub(super) fn foreign<'t>(&self, ticket: &'t Ticket) -> Option<(&Format, &'t Sid)> {
-        self.rules.foreign.as_ref().zip(ticket.foreign.as_ref())
+        self.rules.formats.own().zip(ticket.foreign.as_ref())
     }
 
     /// The key of what stands beside a record.
@@ -52,14 +52,14 @@ impl<H> Sessions<'_, H> {
 
     /// 422: another application's format has nothing that this could be done with. `what`: a sentence.
     pub(crate) fn check_native(&self, what: &'static str) -> Result<(), Error> {
-        if self.rules.foreign.is_none() { Ok(()) } else { Err(Error::NotInThisFormat(what)) }
+        if self.rules.formats.own().is_none() { Ok(()) } else { Err(Error::NotInThisFormat(what)) }
     }
 }
 
 impl<H: Host> Sessions<'_, H> {
     /// 422 if a session cannot hold a user, because nothing says where.
     pub fn check_holds_users(&self) -> Result<(), Error> {
-        self.rules.foreign.as_ref().map_or(Ok(()), |format| Ok(format.check_holds_users()?))
+        self.rules.formats.own().map_or(Ok(()), |format| Ok(format.check_holds_users()?))
     }
 
     /// A session that begins now under a new id, not written yet.

@@ -6,6 +6,7 @@ use crate::{
     host::{Host, random},
     session::{
         Error, Retry,
+        change::{ApplyError, empty_data},
         rotate::{MAX_ROTATIONS, MINUTE},
     },
     store::{Batch, Failure},
@@ -41,7 +42,7 @@ impl<H: Host> Sessions<'_, H> {
         let now = self.host.now();
         let wait = session.rotation_allowed_in(now);
         if !wait.is_zero() {
-            return Err(Error::TooManyRotations(wait));
+            return Err(Error::TooManyRotations(Box::new(wait)));
         }
         let rename = |companion: &Companion| {
             let recent = companion.rotations.iter().filter(|at| now < **at + MINUTE).copied();
@@ -134,12 +135,20 @@ impl<H: Host> Sessions<'_, H> {
         before: Option<&Session>,
     ) -> Result<Session, Error> {
         let before = before.and_then(|before| before.foreign.as_ref()).map(|foreign| &*foreign.stored);
-        match &session.record.user {
-            Some(user) => {
-                let data = format.with_user(&session.record.data, user)?;
-                self.encoded(format, session, &data, before)
+        let Some(user) = &session.record.user else {
+            return self.encoded(format, session, &session.record.data, before);
+        };
+        let written = format.with_user(&session.record.data, user).map_err(Error::from);
+        match written.and_then(|data| self.encoded(format, session, &data, before)) {
+            // Nobody is kept from logging in by what is stored under the old id.
+            Err(Error::NotApplicable(ApplyError::Unreadable)) => {
+                let handle = session.ticket.id.handle();
+                self.host.log(&format_args!(
+                    "session {handle} began without the data of the one before it, which cannot be changed"
+                ));
+                self.encoded(format, session, &*format.with_user(&empty_data(), user)?, None)
             }
-            None => self.encoded(format, session, &session.record.data, before),
+            outcome => outcome,
         }
     }
 
