@@ -35,6 +35,11 @@ impl Pointer {
         Some(Self { text: text.to_owned(), names: names.collect::<Option<_>>()? })
     }
 
+    /// The names on the way.
+    pub(super) fn names(&self) -> &[String] {
+        &self.names
+    }
+
     /// What is there.
     fn find<'a>(&self, data: &'a RawValue) -> Option<&'a RawValue> {
         self.names.iter().try_fold(data, |value, name| json::member(&json::members(value.get())?, name))
@@ -80,7 +85,7 @@ impl Pointer {
     }
 
     /// Whether the application keeps the user's id alone there, by its name: `/userId`, `/user_id`, `/passport/user`.
-    fn is_of_id(&self) -> bool {
+    pub(super) fn is_of_id(&self) -> bool {
         let last = self.names.last().map(|name| name.to_ascii_lowercase()).unwrap_or_default();
         last.ends_with("id") || self.names.iter().rev().nth(1).is_some_and(|name| name == "passport")
     }
@@ -89,7 +94,7 @@ impl Pointer {
 impl Format {
     /// The user whom a record's data names. A string or a number is the id, which is also the name; an object is the user, with
     /// a name and roles if it has them. Whatever else is there is nobody.
-    pub fn user(&self, data: &RawValue) -> Option<User> {
+    pub(super) fn user(&self, data: &RawValue) -> Option<User> {
         let found = self.user_pointer.as_ref()?.find(data)?;
         let (value, _) = document::from_stored(found.get()).ok()?;
         let id = |value: &Value| match value {

@@ -78,7 +78,9 @@ impl Loaded {
             Some(Entry::Session(_)) => return Ok(Step::Here),
             Some(Entry::Redirect(redirect)) => Some(redirect),
             Some(Entry::Replaced(_)) => None,
-            None if self.stored.is_some() => return Err(Error::Unreadable(Box::new(ticket.id.handle()), UNREADABLE)),
+            None if self.stored.is_some() => {
+                return Err(Error::Unreadable(Box::new(ticket.id.handle()), UNREADABLE));
+            }
             None => None,
         };
         let head = self.head();
