@@ -42,7 +42,7 @@ impl<H: Host> Sessions<'_, H> {
         let now = self.host.now();
         let wait = session.rotation_allowed_in(now);
         if !wait.is_zero() {
-            return Err(Error::TooManyRotations(Box::new(wait)));
+            return Err(Error::too_many_rotations(wait));
         }
         let rename = |companion: &Companion| {
             let recent = companion.rotations.iter().filter(|at| now < **at + MINUTE).copied();
@@ -141,12 +141,12 @@ impl<H: Host> Sessions<'_, H> {
         let written = format.with_user(&session.record.data, user).map_err(Error::from);
         match written.and_then(|data| self.encoded(format, session, &data, before)) {
             // Nobody is kept from logging in by what is stored under the old id.
-            Err(Error::NotApplicable(ApplyError::Unreadable)) => {
+            Err(Error::NotApplicable(error)) if *error == ApplyError::Unreadable => {
                 let handle = session.ticket.id.handle();
                 self.host.log(&format_args!(
                     "session {handle} began without the data of the one before it, which cannot be changed"
                 ));
-                self.encoded(format, session, &*format.with_user(&empty_data(), user)?, None)
+                self.encoded(format, session, &format.with_user(&empty_data(), user)?, None)
             }
             outcome => outcome,
         }
