@@ -124,7 +124,7 @@ impl<H: Host> Context<'_, H> {
             match session {
                 Ok(None) => break,
                 Ok(Some(session)) => self.sessions().end(session).await?,
-                Err(Error::Unreadable(handle, _)) => self.sessions().delete_unreadable(&handle).await?,
+                Err(Error::Unreadable(session)) => self.sessions().delete_unreadable(&session.handle).await?,
                 Err(error) => return Err(error),
             }
             has_ended = true;

@@ -97,7 +97,7 @@ pub(super) async fn show_session<H: Host>(cx: &Context<'_, H>) -> Result<Respons
 /// `DELETE /auth/admin/sessions/{handle}`
 pub(super) async fn end_session<H: Host>(cx: &Context<'_, H>) -> Result<Response, Problem> {
     match cx.sessions().end_by_handle(&cx.handle_param()?, None).await {
-        Err(Error::Unreadable(handle, _)) => cx.sessions().delete_unreadable(&handle).await?,
+        Err(Error::Unreadable(session)) => cx.sessions().delete_unreadable(&session.handle).await?,
         outcome => drop(outcome?),
     }
     Ok(Response::no_content())

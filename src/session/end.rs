@@ -126,7 +126,7 @@ impl<H: Host> Sessions<'_, H> {
                     }
                     break;
                 }
-                None => return Err(Error::Unreadable(Box::new(handle), UNREADABLE)),
+                None => return Err(Error::unreadable(handle, UNREADABLE)),
             }
         }
         Err(Error::NotFound)

@@ -11,7 +11,8 @@ use crate::{
     store::Failure,
 };
 
-/// Why an operation was not carried out.
+/// Why an operation was not carried out. As small as it can be, as every `?` on its way moves it: what takes more room is
+/// behind a pointer.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Error {
     /// The store failed: whether a write was made is not known.
@@ -20,8 +21,8 @@ pub enum Error {
     Ended,
     /// It is not known whether a write was made: what it was made to has ended meanwhile, or changed too often.
     Unknown,
-    /// What is stored under this session's key cannot be read, and why. It is left as it is.
-    Unreadable(Box<Handle>, &'static str),
+    /// What is stored under this session's key cannot be read. It is left as it is.
+    Unreadable(Box<UnreadableSession>),
     /// An account cannot be read. It is left as it is.
     UnreadableAccount,
     /// Others kept changing the same thing until the deadline.
@@ -40,13 +41,35 @@ pub enum Error {
     NotApplicable(Box<ApplyError>),
     /// No session has this handle, or it is another user's.
     NotFound,
-    /// The session was rotated too often within a minute: how long until it may be again.
-    TooManyRotations(Box<Duration>),
-    /// The sessions are in another application's format, which has nothing that this could be done with.
-    NotInThisFormat(&'static str),
+    /// Refused for another reason, as the caller is told: the session was rotated too often within a minute, or its format is
+    /// another application's, which has nothing that this could be done with.
+    Refused(Problem),
+}
+
+/// A session that cannot be read.
+#[derive(Debug, PartialEq, Eq)]
+pub struct UnreadableSession {
+    /// Which.
+    pub handle: Handle,
+    /// Why. A sentence's end that names no data.
+    pub why: &'static str,
 }
 
 impl Error {
+    /// What is stored under this session's key cannot be read.
+    pub(super) fn unreadable(handle: Handle, why: &'static str) -> Self {
+        Self::Unreadable(Box::new(UnreadableSession { handle, why }))
+    }
+
+    /// The session was rotated too often within a minute. `wait`: until it may be again.
+    pub(super) fn too_many_rotations(wait: Duration) -> Self {
+        let seconds = wait.as_secs().saturating_add(1);
+        let detail = format!(
+            "the limit \"rotate\" of {MAX_ROTATIONS} rotations in 60 s is reached; try again in {seconds} s"
+        );
+        Self::Refused(Problem::rate_limited(detail, seconds))
+    }
+
     /// The same, when part of the request was carried out already.
     pub(crate) fn after_a_change(self) -> Self {
         if self == Self::Ended { Self::Unknown } else { self }
@@ -79,7 +102,10 @@ impl From<Error> for Problem {
             Error::Unknown => Self::store_unavailable(
                 "it is not known whether a write was made, as its object has changed or ended since",
             ),
-            Error::Unreadable(handle, why) => unreadable(&format!("session {handle}"), why),
+            Error::Unreadable(session) => {
+                let UnreadableSession { handle, why } = *session;
+                unreadable(&format!("session {handle}"), why)
+            }
             Error::UnreadableAccount => unreadable("an account", UNREADABLE),
             Error::Conflict => Self::conflict(
                 "others kept changing this until the deadline, or it ended in the meantime; try again",
@@ -94,15 +120,8 @@ impl From<Error> for Problem {
                 ApplyError::TooLarge(detail) => Self::too_large(detail),
                 ApplyError::Unreadable => unreadable("the data of a session or a profile", UNREADABLE),
             },
-            Error::NotInThisFormat(what) => Self::unprocessable(what.to_owned()),
             Error::NotFound => Self::not_found("there is no session with this handle"),
-            Error::TooManyRotations(wait) => {
-                let seconds = wait.as_secs().saturating_add(1);
-                let detail = format!(
-                    "the limit \"rotate\" of {MAX_ROTATIONS} rotations in 60 s is reached; try again in {seconds} s"
-                );
-                Self::rate_limited(detail, seconds)
-            }
+            Error::Refused(problem) => problem,
         }
     }
 }

@@ -1,7 +1,8 @@
 //! From a ticket to the session behind it, in one call to the store.
 
 use super::{
-    Entry, Error, FamilyHead, Position, Session, Sessions, Task, User, UserState, error::UNREADABLE,
+    Entry, Error, FamilyHead, Position, Session, Sessions, Task, User, UserState,
+    error::{UNREADABLE, UnreadableSession},
 };
 use crate::{
     host::Host,
@@ -78,9 +79,7 @@ impl Loaded {
             Some(Entry::Session(_)) => return Ok(Step::Here),
             Some(Entry::Redirect(redirect)) => Some(redirect),
             Some(Entry::Replaced(_)) => None,
-            None if self.stored.is_some() => {
-                return Err(Error::Unreadable(Box::new(ticket.id.handle()), UNREADABLE));
-            }
+            None if self.stored.is_some() => return Err(Error::unreadable(ticket.id.handle(), UNREADABLE)),
             None => None,
         };
         let head = self.head();
@@ -135,7 +134,8 @@ impl<H: Host> Sessions<'_, H> {
         session: Result<Option<Session>, Error>,
     ) -> Result<Option<Session>, Error> {
         match session {
-            Err(Error::Unreadable(handle, why)) => {
+            Err(Error::Unreadable(session)) => {
+                let UnreadableSession { handle, why } = *session;
                 self.host.log(&format_args!("session {handle} cannot be read: {why}; it is left as it is"));
                 Ok(None)
             }

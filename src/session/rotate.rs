@@ -54,7 +54,7 @@ impl<H: Host> Sessions<'_, H> {
             let now = self.host.now();
             let wait = session.rotation_allowed_in(now);
             if !wait.is_zero() {
-                return Err(Error::TooManyRotations(Box::new(wait)));
+                return Err(Error::too_many_rotations(wait));
             }
             let redirect = Redirect::new(self.nonce(), &session.ticket, now);
             let next = session.rotated(&redirect, now);

@@ -111,7 +111,7 @@ impl<H: Host> Sessions<'_, H> {
             }
             let data = apply(&session.record.data).map_err(|error| match error {
                 Error::NotApplicable(error) if *error == ApplyError::Unreadable => {
-                    Error::Unreadable(Box::new(session.ticket.id.handle()), UNCHANGEABLE)
+                    Error::unreadable(session.ticket.id.handle(), UNCHANGEABLE)
                 }
                 other => other,
             })?;

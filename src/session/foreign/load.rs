@@ -79,7 +79,7 @@ impl<H: Host> Sessions<'_, H> {
         let other = values.next().map_or(Ok(None), Reply::value)?;
         let beside = Beside::parse(beside.as_deref());
         let beside = beside.ok_or_else(|| {
-            Error::Unreadable(Box::new(ticket.id.handle()), "what stands beside it is of another version")
+            Error::unreadable(ticket.id.handle(), "what stands beside it is of another version")
         })?;
         let stored = Stored { record, beside };
         if self.store.check().is_err() {
@@ -132,8 +132,7 @@ impl<H: Host> Sessions<'_, H> {
         if stored.len() > max_bytes.saturating_mul(2) + 4096 {
             return Err(too_large().into());
         }
-        let read =
-            format.read(&stored).map_err(|why| Error::Unreadable(Box::new(ticket.id.handle()), why.0))?;
+        let read = format.read(&stored).map_err(|why| Error::unreadable(ticket.id.handle(), why.0))?;
         if read.data.get().len() > max_bytes {
             return Err(too_large().into());
         }

@@ -23,6 +23,7 @@ use super::{Device, Error, Record, Session, Sessions, User};
 use crate::{
     foreign::{Format, Sid},
     host::{Host, random},
+    http::Problem,
     id::{Handle, Nonce},
     json::{self, Version},
     ticket::Ticket,
@@ -52,7 +53,11 @@ impl<H> Sessions<'_, H> {
 
     /// 422: another application's format has nothing that this could be done with. `what`: a sentence.
     pub(crate) fn check_native(&self, what: &'static str) -> Result<(), Error> {
-        if self.rules.formats.own().is_none() { Ok(()) } else { Err(Error::NotInThisFormat(what)) }
+        if self.rules.formats.own().is_none() {
+            Ok(())
+        } else {
+            Err(Error::Refused(Problem::unprocessable(what)))
+        }
     }
 }
 
