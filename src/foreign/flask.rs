@@ -138,6 +138,10 @@ fn show(value: &Packed) -> Option<Value> {
 fn show_members(members: &[(Packed, Packed)]) -> Option<Map<String, Value>> {
     let mut shown = Map::new();
     for (name, value) in members {
+        // Flask itself cannot read it either.
+        if matches!(name, Packed::String(text) if !text.is_str()) {
+            return None;
+        }
         shown.insert(show_name(name).into_owned(), show(value)?);
     }
     Some(shown)
@@ -212,6 +216,10 @@ impl Original for Packed {
 
     fn text(name: &Self) -> Cow<'_, str> {
         show_name(name)
+    }
+
+    fn is_text(name: &Self) -> bool {
+        name.is_str()
     }
 
     fn new(value: Value) -> Result<Self, ApplyError> {

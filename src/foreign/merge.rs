@@ -25,6 +25,9 @@ pub(super) trait Original: Sized {
     /// What a name is in JSON.
     fn text(name: &Self::Name) -> Cow<'_, str>;
 
+    /// Whether a name is a text.
+    fn is_text(name: &Self::Name) -> bool;
+
     /// A value from JSON.
     fn new(value: Value) -> Result<Self, ApplyError>;
 
@@ -64,11 +67,16 @@ pub(super) fn merge<T: Original>(old: T, new: Value) -> Result<T, ApplyError> {
 
 /// The members that stay keep their places; new ones follow.
 fn merge_members<T: Original>(old: Vec<(T::Name, T)>, mut new: Map<String, Value>) -> Result<T, ApplyError> {
+    let are_texts = old.iter().all(|(name, _)| T::is_text(name));
     let mut merged = Vec::new();
     for (name, value) in old {
         if let Some(new) = new.remove(&*T::text(&name)) {
             merged.push((name, merge(value, new)?));
         }
+    }
+    // Beside names that are no texts a new one is perhaps not meant to be one.
+    if !are_texts && !new.is_empty() {
+        return Err(read_only());
     }
     for (name, value) in new {
         merged.push((T::name(name), T::new(value)?));
@@ -154,6 +162,10 @@ impl Original for Box<RawValue> {
 
     fn text(name: &String) -> Cow<'_, str> {
         name.into()
+    }
+
+    fn is_text(_: &String) -> bool {
+        true
     }
 
     fn new(value: Value) -> Result<Self, ApplyError> {

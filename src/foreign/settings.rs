@@ -111,6 +111,14 @@ fn format(
     }) {
         table.fault("record_prefix", "the Worker's own keys begin so: give the application's another prefix");
     }
+    let signer_is_off =
+        application == Application::Flask && !table.get("signer").and_then(Value::as_bool).unwrap_or(false);
+    if signer_is_off && "sess:".starts_with(&record_prefix) {
+        table.fault(
+            "record_prefix",
+            "without a signer anyone could name the Worker's own sessions: give it another prefix",
+        );
+    }
     let record_ttl = table.duration_or_seconds("record_ttl", "24h");
     if record_ttl > LONGEST && record_ttl != Duration::MAX {
         table.fault("record_ttl", "at most \"400d\", or 34560000 seconds");
@@ -121,6 +129,10 @@ fn format(
     let writable = table.get("writable").map(|_| table.list("writable", &[]));
     let writable =
         writable.map(|list| list.iter().filter_map(|text| pointer(table, "writable", text)).collect());
+    let is_index = |name: &String| name.bytes().all(|byte| byte.is_ascii_digit());
+    if writable.iter().flatten().any(|pointer: &Pointer| pointer.names().iter().any(is_index)) {
+        table.fault("writable", "names members of objects: of a list, name the whole");
+    }
     let touches = table.flag("touch", true);
     let (mut is_signed, mut serializer) = (true, Serializer::MessagePack);
     if application == Application::Flask {
@@ -133,12 +145,6 @@ fn format(
                 table.fault(name, "only with format = \"flask\"");
             }
         }
-    }
-    if !is_signed && record_prefix.is_empty() {
-        table.fault(
-            "record_prefix",
-            "cannot be empty without a signer: a cookie could then name any key of the database",
-        );
     }
     let cookie = environment.cookie;
     Format {

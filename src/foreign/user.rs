@@ -40,6 +40,12 @@ impl Pointer {
         &self.names
     }
 
+    /// The member of the record that holds it.
+    fn member(&self) -> Self {
+        let names: Vec<String> = self.names.iter().take(1).cloned().collect();
+        Self { text: String::new(), names }
+    }
+
     /// What is there.
     fn find<'a>(&self, data: &'a RawValue) -> Option<&'a RawValue> {
         self.names.iter().try_fold(data, |value, name| json::member(&json::members(value.get())?, name))
@@ -135,7 +141,8 @@ impl Format {
     pub fn check_visitors_change(&self, before: &RawValue, after: &RawValue) -> Result<(), ApplyError> {
         let refused =
             |what: &str| Err(ApplyError::Unprocessable(format!("{what}: that is the application's")));
-        if self.user_pointer.as_ref().is_some_and(|pointer| !pointer.is_same(before, after)) {
+        // All that stands beside the id, too: `/user` with `/user/id`.
+        if self.user_pointer.as_ref().is_some_and(|pointer| !pointer.member().is_same(before, after)) {
             return refused("who is logged in cannot be changed here");
         }
         let Some(writable) = &self.writable else { return Ok(()) };

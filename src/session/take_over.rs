@@ -183,7 +183,9 @@ impl<H: Host> Sessions<'_, H> {
     fn session_to_take(&self, old: &OldCookie<'_>, record: Record, keyring: &Keyring) -> (Session, Taken) {
         let OldCookie { format, sid, name } = old;
         let user = format.user_of(&record);
-        let new = self.new_session(user, record.data, record.is_persistent, Device::default(), Vec::new());
+        // A session that the application ended sooner than ours end is none to be remembered.
+        let remember = record.is_persistent && record.lifetime > self.rules.lifetimes.idle;
+        let new = self.new_session(user, record.data, remember, Device::default(), Vec::new());
         let (key, id) = keyring.derive(&label(name)).next().unwrap_or_default();
         let tag = new.record.user.as_ref().map(User::tag);
         let ticket = self.taken_ticket(id, sid, new.record.expires_at, new.record.remember, tag);

@@ -3,7 +3,7 @@
 
 use serde_json::value::RawValue;
 
-use super::{MARGIN, Session, Sessions, scripts};
+use super::{Ended, MARGIN, Session, Sessions, UNDER_WAY, scripts};
 use crate::{
     document,
     foreign::{Format, Sid},
@@ -80,7 +80,10 @@ impl<H: Host> Sessions<'_, H> {
         let mut batch = batch.set(&beside_key, &companion, foreign.lifetime + MARGIN);
         for ticket in replaced {
             if let Some(sid) = &ticket.foreign {
-                batch = self.ending(format, batch, ticket, sid, Some(session.ticket.id.handle()));
+                let record_key = format.record_key(&self.rules.key_prefix, sid);
+                let ended = Ended::now(self.host.now(), Some(session.ticket.id.handle()), None);
+                let keys = [record_key, self.beside_key(&ticket.id.handle())];
+                batch = batch.script(scripts::NOTE, keys, [ended, milliseconds(UNDER_WAY).to_string()]);
             }
         }
         let replies = self.store.run_all(batch.atomic()).await?;

@@ -10,7 +10,6 @@ use super::{
 use crate::{
     foreign::{Format, Sid},
     host::Host,
-    id::Handle,
     session::{Error, Retry},
     store::{Batch, Failure, Reply},
     ticket::Ticket,
@@ -46,30 +45,18 @@ impl<H: Host> Sessions<'_, H> {
         Err(Error::Conflict)
     }
 
-    /// The command that ends the session of a ticket. `by`: the one that takes its place.
-    pub(super) fn ending<'b>(
-        &self,
-        format: &Format,
-        batch: Batch<'b>,
-        ticket: &Ticket,
-        sid: &Sid,
-        by: Option<Handle>,
-    ) -> Batch<'b> {
+    async fn end_record(&self, format: &Format, ticket: &Ticket, sid: &Sid) -> Result<Option<End>, Error> {
         let record_key = format.record_key(&self.rules.key_prefix, sid);
         let keys = [record_key, self.beside_key(&ticket.id.handle())];
         // As long as a record that is written back may last.
         let ttl = ticket.ends - self.host.now() + MARGIN;
-        let ended = Ended::now(self.host.now(), by, None);
+        let ended = Ended::now(self.host.now(), None, None);
         let arguments = [ended, milliseconds(ttl).to_string(), milliseconds(UNDER_WAY).to_string()];
-        batch.script(scripts::END, keys, arguments)
-    }
-
-    async fn end_record(&self, format: &Format, ticket: &Ticket, sid: &Sid) -> Result<Option<End>, Error> {
         let mut retry = Retry::default();
         let mut is_in_doubt = false;
         loop {
-            let batch = self.ending(format, Batch::default(), ticket, sid, None);
-            let failure = match self.store.run(beside::batch(format, batch)).await {
+            let script = Batch::default().script(scripts::END, keys.clone(), arguments.clone());
+            let failure = match self.store.run(beside::batch(format, script)).await {
                 Ok([Reply::Integer(deleted)]) => {
                     // What was lost may have been the answer that said so.
                     return Ok((deleted > 0 || is_in_doubt).then_some(End::Made));

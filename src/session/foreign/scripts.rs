@@ -62,10 +62,22 @@ if beside and string.find(beside, '\"ended_at\":', 1, true) then
 end
 local stored = redis.call('GET', KEYS[1])
 local ttl = ARGV[3]
-if stored then ttl = kept_for(stored, ARGV[2]) elseif beside then ttl = ARGV[2] end
+if stored then ttl = kept_for(stored, ARGV[2])
+elseif beside then ttl = string.format('%.0f', math.max(tonumber(ARGV[2]), redis.call('PTTL', KEYS[2]))) end
 redis.call('SET', KEYS[2], ARGV[1], 'PX', ttl)
 return redis.call('DEL', KEYS[1])"
 );
+
+/// Notes that an id has ended whose record is gone: 1. If there is a record, it cannot be read, and is left as it is: 0. A note that
+/// is there already stays.
+pub(super) const NOTE: &str = "#!lua flags=allow-key-locking
+if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
+local beside = redis.call('GET', KEYS[2])
+if beside and string.find(beside, '\"ended_at\":', 1, true) then return 1 end
+local ttl = ARGV[2]
+if beside then ttl = string.format('%.0f', math.max(tonumber(ttl), redis.call('PTTL', KEYS[2]))) end
+redis.call('SET', KEYS[2], ARGV[1], 'PX', ttl)
+return 1";
 
 /// Bytes as hexadecimal.
 pub(super) fn hex(bytes: &[u8]) -> String {
