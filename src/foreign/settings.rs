@@ -74,7 +74,8 @@ pub(crate) fn settings(
     faults: &mut Vec<String>,
 ) -> Formats {
     if let Some(application) = application {
-        if table.get("accept").is_some() {
+        let is_empty = |accept: &Value| accept.as_array().is_some_and(Vec::is_empty);
+        if table.get("accept").is_some_and(|accept| !is_empty(accept)) {
             table.fault(
                 "accept",
                 "only beside format = \"cloakroom\", whose sessions take the place of the others",

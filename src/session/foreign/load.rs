@@ -124,6 +124,11 @@ impl<H: Host> Sessions<'_, H> {
     ) -> Result<Session, Error> {
         let max_bytes = self.rules.max_bytes;
         let too_large = || {
+            let (handle, bytes) = (ticket.id.handle(), stored.len());
+            self.host.log(&format_args!(
+                "session {handle} has a record of {bytes} bytes, more than session.max_bytes ({max_bytes}) allows: it was left \
+                 as it is; raise session.max_bytes, or keep less in it"
+            ));
             ApplyError::Unprocessable(format!(
                 "the session's record is larger than session.max_bytes ({max_bytes}): it is left as it is"
             ))
