@@ -15,6 +15,7 @@ use crate::{
     document,
     fields::Table,
     foreign::{self, Application, Formats},
+    gateway::{self, Gateway},
     http::cors::{self, AllowedOrigin, is_origin},
     limit::{By, Limits, Pattern, Quota, RouteLimit},
     session::{Lifetimes, RecordIp, Rules},
@@ -36,6 +37,8 @@ pub struct Config {
     pub keyring: Keyring,
     /// The cookie of read-your-writes, and its keys.
     pub sync: (Cookie, Keyring),
+    /// What is passed on to an origin, if anything is.
+    pub gateway: Option<Gateway>,
     /// The session rules.
     pub session: Rules,
     /// The rate limits.
@@ -69,6 +72,29 @@ impl Config {
                 None => Err(Rejected::UnknownKey),
             },
         }
+    }
+
+    /// Whether these credentials are for us alone: a ticket, or the admin token.
+    pub fn is_own_bearer(&self, credentials: &str) -> bool {
+        Ticket::has_form(credentials)
+            || self.admin_token.as_ref().is_some_and(|token| Secret::new(credentials) == *token)
+    }
+
+    /// A `Cookie` header without our cookies; `None` if it has none of them. In another application's format the session's
+    /// own is that application's, and stays.
+    pub fn without_own_cookies(&self, header: &str) -> Option<String> {
+        let is_own = |pair: &&str| {
+            let name = pair.split('=').next().unwrap_or_default().trim_matches([' ', '\t']);
+            self.is_own_cookie(name)
+        };
+        let (own, others): (Vec<&str>, Vec<&str>) = header.split(';').partition(is_own);
+        (!own.is_empty()).then(|| others.join(";").trim().to_owned())
+    }
+
+    /// Whether a cookie of this name is ours alone.
+    pub fn is_own_cookie(&self, name: &str) -> bool {
+        let is_session = name == self.cookie.name() && self.session.formats.own().is_none();
+        is_session || name == self.sync.0.name() || name == self.device.0.name()
     }
 
     /// The `Set-Cookie` line of a ticket: for a "remember me" session persistent until its end.
@@ -130,6 +156,7 @@ impl Config {
         let reserved_names = accounts(&mut table);
         let has_bearer = bearer(&mut table);
         let cors = cors(&mut table);
+        let gateway = gateway::settings(&mut table, &base_path, environment.get("ORIGIN").is_some());
         let (store_timeout, fails_open) = store(&mut table);
         let limits = Limits { fails_open, ..limits };
         if has_bearer && session.formats.own().is_some() {
@@ -177,6 +204,7 @@ impl Config {
             cookie: Cookie::new(cookie),
             keyring,
             sync,
+            gateway,
             session,
             limits,
             passwords,

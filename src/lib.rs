@@ -212,6 +212,7 @@ pub mod context;
 mod document;
 mod fields;
 pub mod foreign;
+pub mod gateway;
 pub mod host;
 pub mod http;
 pub mod id;

@@ -9,7 +9,7 @@ mod response;
 
 #[cfg(test)]
 pub(crate) use self::problem::Body as ProblemBody;
-pub(crate) use self::request::parse_address;
+pub(crate) use self::request::{parse_address, target_of};
 pub use self::{
     precondition::{Failed, Preconditions},
     problem::{Code, Problem, ProblemDetails},

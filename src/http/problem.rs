@@ -28,6 +28,9 @@ pub enum Code {
     Internal,
     Misconfigured,
     StoreUnavailable,
+    BadGateway,
+    #[serde(rename(serialize = "bad_gateway"))]
+    GatewayTimeout,
 }
 
 impl Code {
@@ -51,6 +54,8 @@ impl Code {
             Self::RateLimited => (429, "Too Many Requests"),
             Self::Internal | Self::Misconfigured => (500, "Internal Server Error"),
             Self::StoreUnavailable => (503, "Service Unavailable"),
+            Self::BadGateway => (502, "Bad Gateway"),
+            Self::GatewayTimeout => (504, "Gateway Timeout"),
         }
     }
 }
@@ -193,6 +198,19 @@ impl Problem {
     /// 500: the configuration is wrong.
     pub fn misconfigured() -> Self {
         Self::new(Code::Misconfigured, "this Worker's configuration is wrong; its log says what to change")
+    }
+
+    /// 502: the origin behind the gateway cannot be reached.
+    pub fn bad_gateway() -> Self {
+        Self::new(Code::BadGateway, "the application behind this address cannot be reached; try again")
+    }
+
+    /// 504: the origin does not answer in time.
+    pub fn gateway_timeout() -> Self {
+        Self::new(
+            Code::GatewayTimeout,
+            "the application behind this address did not answer in time; try again",
+        )
     }
 
     /// 503: the store did not answer, or answered with an error. `failure` goes into the log.

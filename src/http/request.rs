@@ -159,6 +159,11 @@ impl<'a> Request<'a> {
         self.cookie.get_or_init(|| self.header("cookie"))
     }
 
+    /// `Cookie` as it was sent, whether it is ignored here or not.
+    pub fn cookie_as_sent(&self) -> String {
+        self.header("cookie")
+    }
+
     /// `Origin`: the origin of the page that makes the request; empty when there is none.
     pub fn from_origin(&self) -> &str {
         self.from_origin.get_or_init(|| self.header("origin"))
@@ -279,6 +284,12 @@ pub fn unknown_query(example: &str) -> Problem {
 /// The path of a URL, as [`Request::path`] has it.
 pub fn path_of(url: &str) -> &str {
     split_url(url).1
+}
+
+/// The path and the query of a URL, as they go into a request line.
+pub(crate) fn target_of(url: &str) -> &str {
+    let (origin, ..) = split_url(url);
+    url.get(origin.len()..).unwrap_or_default().split('#').next().unwrap_or_default()
 }
 
 /// An IPv4 or IPv6 address as a back end writes it: alone, without port, brackets or zone.

@@ -49,6 +49,12 @@ impl Response {
         self.header("Cache-Control", "no-store, no-transform").header("X-Content-Type-Options", "nosniff")
     }
 
+    /// The same without this header.
+    pub fn without(mut self, name: &str) -> Self {
+        self.headers.retain(|(own, _)| *own != name);
+        self
+    }
+
     /// The same with one header more. A value that could end the header's line is left out: none of ours does.
     pub fn header(mut self, name: &'static str, value: impl Into<Cow<'static, str>>) -> Self {
         let value = value.into();

@@ -22,8 +22,9 @@ use crate::{
     app::App,
     cache::Cache,
     config::{Config, Faults},
+    gateway::{Admission, Gateway},
     host::Host,
-    http::{Body, Problem, Request, Response, cross_site},
+    http::{Body, Problem, Request, Response, cross_site, path_of},
     limit::CountingStore,
     platform::{Platform, RequestHeaders, environment_json, write_response},
     session::{ListedSession, User},
@@ -116,6 +117,9 @@ impl Sessions {
         let app = self.app;
         app.host.refresh_clock();
         let url = request.url();
+        if let Some(gateway) = app.gateway_for(path_of(&url)) {
+            return Self::pass(app, gateway, request, context).await;
+        }
         // The place belongs to the body, and is kept for as long.
         let (body, _place) = match app.needs_body(&url) {
             true => app.host.read_body(request, &app.isolate.large_bodies).await,
@@ -125,6 +129,27 @@ impl Sessions {
         let response = app.respond(request).await;
         run_background(app, context);
         into_platform(&response)
+    }
+
+    /// Answers a request that is the gateway's: passes it on, or refuses it.
+    async fn pass(
+        app: &'static App<Platform>,
+        gateway: &'static Gateway,
+        request: &web_sys::Request,
+        context: &Context,
+    ) -> web_sys::Response {
+        let head = Request::new(&request.method(), request.url(), RequestHeaders::new(request), Body::None);
+        let admission = app.admit(gateway, head, Platform::is_upgrade(request)).await;
+        run_background(app, context);
+        match admission {
+            Admission::Answer(response) => into_platform(&response),
+            Admission::Pass(pass) => {
+                let is_own_cookie = |name: &str| app.config.is_own_cookie(name);
+                let passed = app.host.pass(request, gateway, pass, &is_own_cookie).await;
+                passed
+                    .unwrap_or_else(|_| into_platform(&Response::from(Problem::bad_gateway()).uncacheable()))
+            }
+        }
     }
 
     /// Refuses a request that another site's page makes the visitor's browser send: 403 `cross_site`, unless its method is

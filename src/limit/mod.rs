@@ -118,6 +118,11 @@ impl Limits {
         }
     }
 
+    /// Whether a path has a limit of its own.
+    pub fn has_route(&self, request: &Request<'_>) -> bool {
+        self.route(request).is_some()
+    }
+
     /// The limit of the most specific pattern that the request matches.
     fn route(&self, request: &Request<'_>) -> Option<&RouteLimit> {
         self.routes.iter().find(|route| route.pattern.matches(request.method, request.path()))

@@ -2,6 +2,7 @@
 //! interfaces. It exports nothing, so a Worker that uses this crate as a library can have one too.
 
 mod body;
+mod gateway;
 
 use std::{cell::Cell, fmt::Display, time::Duration};
 
@@ -33,6 +34,8 @@ pub struct Platform {
     store_headers: web_sys::Headers,
     store_request: RequestInit,
     rate_limiter: Option<RateLimiter>,
+    /// The service binding `ORIGIN`.
+    origin: Option<JsValue>,
     now: Cell<Time>,
 }
 
@@ -53,6 +56,7 @@ impl Platform {
             store_headers,
             store_request,
             rate_limiter: rate_limiter(env),
+            origin: binding(env, "ORIGIN"),
             now: Cell::new(read_clock()),
         })
     }

@@ -12,6 +12,8 @@ mod verify;
 
 use std::{marker::PhantomData, pin::Pin};
 
+pub(crate) use self::verify::identity;
+
 use crate::{
     context::Context,
     host::Host,

@@ -31,11 +31,12 @@ pub(super) async fn verify<H: Host>(cx: &Context<'_, H>) -> Result<Response, Pro
     if role.is_some_and(|role| !user.roles.contains(&role)) {
         return Err(Problem::forbidden());
     }
-    Ok(identity(user, &session))
+    let headers = identity(user, &session).into_iter();
+    Ok(headers.fold(Response::new(200), |response, (name, value)| response.header(name, value)))
 }
 
 /// The user, in headers. One without a value is left out.
-fn identity(user: &User, session: &Session) -> Response {
+pub(crate) fn identity(user: &User, session: &Session) -> Vec<(&'static str, String)> {
     let roles: Vec<String> = user.roles.iter().map(|role| encode(role)).collect();
     let authenticated_at = session.record.authenticated_at.map(|time| time.rfc3339()).unwrap_or_default();
     let headers = [
@@ -45,8 +46,7 @@ fn identity(user: &User, session: &Session) -> Response {
         ("X-Session-Handle", session.ticket.id.handle().to_string()),
         ("X-Session-Authenticated-At", authenticated_at),
     ];
-    let present = headers.into_iter().filter(|(_, value)| !value.is_empty());
-    present.fold(Response::new(200), |response, (name, value)| response.header(name, value))
+    headers.into_iter().filter(|(_, value)| !value.is_empty()).collect()
 }
 
 /// What is not encoded: RFC 3986's unreserved characters. Nothing else can end a header or a list.

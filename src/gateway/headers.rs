@@ -1,0 +1,77 @@
+//! What the origin is told in headers, and what is kept from it.
+
+use crate::{config::Config, http::Request, routes, session::Session};
+
+/// A request that is passed on.
+#[derive(Debug, Default)]
+pub struct Pass {
+    /// The headers that the origin gets in place of the visitor's; `None`: without one of that name.
+    pub headers: Vec<(&'static str, Option<String>)>,
+    /// The lines that set cookies of ours, for the answer.
+    pub set_cookies: Vec<String>,
+    /// Whether the answer depends on the session: caches must know.
+    pub is_personal: bool,
+}
+
+/// Headers that only the Worker may say, and that concern one connection alone (RFC 9110 section 7.6.1): the visitor's never reach
+/// the origin. Beside them all whose names begin with `x-session-`, in any spelling: see [`is_ours`].
+const NOT_PASSED: [&str; 19] = [
+    "connection",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "forwarded",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-proto",
+    "x-forwarded-port",
+    "x-forwarded-server",
+    "x-real-ip",
+    "true-client-ip",
+    "session-client-address",
+    "session-token",
+    "session-transport",
+];
+
+/// Whether the visitor's header of this name, in lower case, is kept from the origin. Some origins read `_` as `-`.
+pub fn is_ours(name: &str) -> bool {
+    let name = name.replace('_', "-");
+    name.starts_with("x-session-") || NOT_PASSED.contains(&name.as_str())
+}
+
+impl Pass {
+    /// With where the request comes from, and without what is ours alone.
+    pub(super) fn new(request: &Request<'_>, config: &Config) -> Self {
+        let (scheme, host) = request.origin().split_once("://").unwrap_or_default();
+        let address = Some(request.client_address()).filter(|address| !address.is_empty());
+        let mut headers = vec![
+            ("x-forwarded-proto", Some(scheme.to_owned())),
+            ("x-forwarded-host", Some(host.to_owned())),
+            ("x-forwarded-for", address.clone()),
+            ("x-real-ip", address.clone()),
+            ("true-client-ip", address),
+        ];
+        // A ticket or the admin token.
+        let is_ours = request.bearer().is_some_and(|bearer| config.is_own_bearer(&bearer));
+        if is_ours {
+            headers.push(("authorization", None));
+        }
+        if let Some(cookie) = config.without_own_cookies(&request.cookie_as_sent()) {
+            headers.push(("cookie", Some(cookie).filter(|cookie| !cookie.is_empty())));
+        }
+        Self { headers, ..Self::default() }
+    }
+
+    /// With the user, if there is one.
+    pub(super) fn with_identity(mut self, session: &Session) -> Self {
+        if let Some(user) = &session.record.user {
+            let identity = routes::identity(user, session);
+            self.headers.extend(identity.into_iter().map(|(name, value)| (name, Some(value))));
+        }
+        self
+    }
+}

@@ -1,0 +1,82 @@
+//! The gateway: what is outside of `base_path` is passed on to an origin, once it is known who asks and that they may.
+//!
+//! Pure, as the rest: [`App::admit`] decides, and says what the origin and the visitor are told beside the request and the
+//! answer, which the platform passes on ([`crate::platform`]). Bodies never come here.
+
+mod admit;
+mod headers;
+mod path;
+mod settings;
+
+use std::time::Duration;
+
+pub(crate) use self::settings::settings;
+pub use self::{
+    admit::Admission,
+    headers::{Pass, is_ours},
+};
+use crate::{http::Method, limit::Pattern};
+
+/// The gateway of a deployment.
+#[derive(Debug)]
+pub struct Gateway {
+    /// Where requests go.
+    pub origin: Origin,
+    /// What is passed on without looking at the session, and what the others need; the most specific first.
+    entries: Vec<Entry>,
+    /// Whether the origin is told who asks.
+    has_identity: bool,
+    /// How long the origin may take until the first byte of its answer.
+    pub timeout: Duration,
+}
+
+/// Where requests go.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Origin {
+    /// To this scheme, host and port.
+    Url(String),
+    /// To the service binding `ORIGIN`.
+    Binding,
+}
+
+/// What holds for some paths.
+#[derive(Debug)]
+struct Entry {
+    pattern: Pattern,
+    kind: Kind,
+}
+
+#[derive(Debug)]
+enum Kind {
+    /// Passed on without looking at the session.
+    Public,
+    Rule(Rule),
+}
+
+/// Who may ask for some paths.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Rule {
+    require: Require,
+    /// The path that a navigation is sent to when nobody is logged in, or not recently enough.
+    redirect: Option<String>,
+}
+
+/// What a rule demands.
+#[derive(Clone, PartialEq, Eq, Debug)]
+enum Require {
+    /// Nothing: an exception below another rule.
+    Nothing,
+    /// A user.
+    User,
+    /// A user whose login was recent.
+    Fresh,
+    /// A user with this role.
+    Role(String),
+}
+
+impl Gateway {
+    /// What holds for a path.
+    fn entry(&self, path: &str) -> Option<&Entry> {
+        self.entries.iter().find(|entry| entry.pattern.matches(Method::Get, path))
+    }
+}
