@@ -43,9 +43,16 @@ declare module "express" {
 }
 
 declare module "ws" {
-  export class WebSocket {
-    constructor(url: string);
-    on(event: string, listener: (...values: any[]) => void): this;
+  export class WebSocketServer {
+    constructor(options: { server: import("node:http").Server });
+    on(
+      event: "connection",
+      listener: (socket: any, request: import("node:http").IncomingMessage) => void,
+    ): this;
+  }
+  import { EventEmitter } from "node:events";
+  export class WebSocket extends EventEmitter {
+    constructor(url: string, options?: { headers: Record<string, string> });
     send(text: string): void;
     close(): void;
   }

@@ -37,7 +37,7 @@ describe("500", () => {
         settings: {
           base_path: "auth/",
           sesion: {},
-          cookie: { same_site: "None", secure: false, format: "express", colour: "red" },
+          cookie: { same_site: "None", secure: false, format: "php", colour: "red" },
           session: { idle: "soon", max_bytes: "many" },
           limits: { session: "300" },
           cors: { origins: ["*"] },

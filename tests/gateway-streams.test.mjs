@@ -40,7 +40,9 @@ before(async () => {
   });
   const sockets = new WebSocketServer({ server });
   sockets.on("connection", (socket, request) => {
-    socket.on("message", (text) => socket.send(`${request.headers["x-session-name"] ?? "nobody"}: ${text}`));
+    socket.on("message", (/** @type {Buffer} */ text) =>
+      socket.send(`${request.headers["x-session-name"] ?? "nobody"}: ${text}`),
+    );
   });
   await new Promise((done) => server.listen(0, "127.0.0.1", () => done(undefined)));
   const address = server.address();
@@ -107,25 +109,15 @@ test("WebSockets pass, and the origin knows whose they are", async () => {
 });
 
 test("the origin may be a service binding", async () => {
-  const bound = await startDeployment(
-    [
-      {
-        others: {
-          serviceBindings: {
-            ORIGIN: async (request) =>
-              /** @type {any} */ (
-                Response.json({
-                  url: request.url,
-                  user: request.headers.get("x-session-name"),
-                  body: await request.text(),
-                })
-              ),
-          },
-        },
-      },
-    ],
-    { settings: { cookie: { name: "sid", secure: false }, gateway: { origin: "binding" } } },
-  );
+  const ORIGIN = async (/** @type {Request} */ request) =>
+    Response.json({
+      url: request.url,
+      user: request.headers.get("x-session-name"),
+      body: await request.text(),
+    });
+  const bound = await startDeployment([{ others: /** @type {any} */ ({ serviceBindings: { ORIGIN } }) }], {
+    settings: { cookie: { name: "sid", secure: false }, gateway: { origin: "binding" } },
+  });
   try {
     const [{ url }] = bound.workers;
     const visitor = bound.workers[0].visitor();

@@ -141,8 +141,12 @@ impl Format {
     pub fn check_visitors_change(&self, before: &RawValue, after: &RawValue) -> Result<(), ApplyError> {
         let refused =
             |what: &str| Err(ApplyError::Unprocessable(format!("{what}: that is the application's")));
-        // All that stands beside the id, too: `/user` with `/user/id`.
-        if self.user_pointer.as_ref().is_some_and(|pointer| !pointer.member().is_same(before, after)) {
+        let is_touched = |pointer: &Pointer| {
+            // Without a list also all that stands beside the id: of `/user` with `/user/id`.
+            let has_list = self.writable.is_some();
+            !pointer.is_same(before, after) || !(has_list || pointer.member().is_same(before, after))
+        };
+        if self.user_pointer.as_ref().is_some_and(is_touched) {
             return refused("who is logged in cannot be changed here");
         }
         let Some(writable) = &self.writable else { return Ok(()) };
