@@ -635,7 +635,7 @@ mod tests {
             ),
             (
                 json!({"cookie": {"format": "flask", "record_prefix": ""}}),
-                "CLOAKROOM.cookie.record_prefix: cannot be",
+                "CLOAKROOM.cookie.record_prefix: without a signer",
             ),
             (
                 json!({"cookie": {"format": "flask", "serializer": "pickle"}}),

@@ -1,31 +1,64 @@
-/** The program of docs/interop.md that shares an application's sessions, run as printed but for addresses. */
+/** The settings and the program of docs/interop.md, taken as printed but for addresses; its lines run with the examples. */
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "node:test";
+import { unstable_readConfig } from "wrangler";
 import { fileURLToPath } from "node:url";
 import { setTimeout as sleep } from "node:timers/promises";
 import { freePort } from "../tools/port.mjs";
 import { json, ok, startBeside } from "./support/express.mjs";
 import { Visitor } from "./support/visitor.mjs";
+import { startBoth } from "./support/worker.mjs";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
 
-/** The block of this language that holds some words. @param {string} words */
-async function example(words) {
+/** The blocks of a language. @param {string} language */
+async function blocks(language) {
   const page = await readFile(join(root, "docs/interop.md"), "utf8");
-  const blocks = [...page.matchAll(/^```js\n(.*?)^```/gms)].map(([, block = ""]) => block);
-  const found = blocks.filter((block) => block.includes(words));
+  const found = page.matchAll(new RegExp(`^\`\`\`${language}\\n(.*?)^\`\`\``, "gms"));
+  return [...found].map(([, block = ""]) => block);
+}
+
+/** The program that holds some words. @param {string} words */
+async function example(words) {
+  const found = (await blocks("js")).filter((block) => block.includes(words));
   assert.equal(found.length, 1, words);
   return found[0] ?? "";
 }
 
+/** A new folder inside of the project, so that its packages are found. */
+async function newFolder() {
+  await mkdir(join(root, ".local"), { recursive: true });
+  return mkdtemp(join(root, ".local/docs-"));
+}
+
+test("the settings that it prints are a configuration, for Express, Flask and moving over", async () => {
+  const folder = await newFolder();
+  /** @type {string[]} */
+  const formats = [];
+  try {
+    for (const block of await blocks("toml")) {
+      const config = join(folder, "wrangler.toml");
+      await writeFile(config, `name = "x"\ncompatibility_date = "2026-04-01"\n${block}`);
+      const settings = /** @type {any} */ (unstable_readConfig({ config }).vars.CLOAKROOM);
+      const both = await startBoth({ settings, secrets: { FORMAT_SECRETS: '["keyboard cat"]' } });
+      const { json: answer } = await both.worker.visitor().look();
+      await both.stop();
+      assert.deepEqual(answer, { session: null }, both.worker.logs.join(""));
+      formats.push(settings.cookie.format ?? settings.cookie.accept[0].format);
+    }
+    assert.deepEqual(formats, ["express", "flask", "express"]);
+  } finally {
+    await rm(folder, { recursive: true });
+  }
+});
+
 test("a service without the session library knows who is there, and reads the profile that stands apart", async () => {
   const both = await startBeside();
-  await mkdir(join(root, ".local"), { recursive: true });
-  const folder = await mkdtemp(join(root, ".local/docs-")); // inside, so that its packages are found
+  const folder = await newFolder();
   const port = await freePort();
   // Where Valkey listens is no URL here.
   const program = (await example("createServer")).replace(

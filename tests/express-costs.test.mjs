@@ -59,7 +59,7 @@ test("taking a session over costs two calls and its own cookie one; the old cook
       });
       return `${calls} / ${commands}`;
     };
-    assert.equal(await costOf(atWorker), "2 / 10");
+    assert.equal(await costOf(atWorker), "2 / 11");
     assert.equal(await costOf(atWorker), "1 / 3", "the first of a window");
     assert.equal(await costOf(atWorker), "1 / 2");
     assert.equal(await costOf(old.clone()), "2 / 4");

@@ -198,6 +198,9 @@ impl<'a, H: Host> Context<'a, H> {
                 return Ok(Some(session));
             }
         }
+        if !self.old_cookies().is_empty() {
+            self.dismiss_old_cookies();
+        }
         Ok(None)
     }
 

@@ -89,7 +89,9 @@ impl<H: Host> Context<'_, H> {
             };
             Ok(sessions.new_session(Some(user.clone()), data, remember, client.clone(), marks))
         };
-        let (session, mut counts) = sessions.log_in(old, &self.carried_tickets(), &make).await?;
+        // First: if it fails, the session that there is lives on.
+        self.forget_old_cookies(false).await?;
+        let (session, mut counts) = sessions.log_in(old, &self.dead_tickets(), &make).await?;
         if counts && !session.record.marks.is_empty() {
             counts = is_valid().await?;
         }
@@ -128,9 +130,7 @@ impl<H: Host> Context<'_, H> {
             has_ended = true;
             self.pass_ticket();
         }
-        for old in self.old_cookies() {
-            self.sessions().end_old(old).await?;
-        }
+        self.forget_old_cookies(true).await?;
         if has_ended {
             self.app.isolate.count("logouts", self.app.host.now());
         }
@@ -141,14 +141,22 @@ impl<H: Host> Context<'_, H> {
     /// The same for sessions in another application's format. They are not read: one that cannot be read ends, too.
     async fn log_out_foreign(&self) -> Result<(), Error> {
         let mut has_ended = false;
-        while let Some(presented) = self.presented() {
-            has_ended |= self.sessions().end_ticket(&presented.ticket).await?;
-            self.pass_ticket();
+        for ticket in self.carried_tickets() {
+            has_ended |= self.sessions().end_ticket(&ticket).await?;
         }
         if has_ended {
             self.app.isolate.count("logouts", self.app.host.now());
         }
         self.forget_session();
+        Ok(())
+    }
+
+    /// From now on cookies of the application that is being replaced begin no session. `ends`: the visitor has logged out, so
+    /// that they end there, too.
+    pub(crate) async fn forget_old_cookies(&self, ends: bool) -> Result<(), Error> {
+        for old in self.old_cookies() {
+            self.sessions().forget_old(old, ends).await?;
+        }
         Ok(())
     }
 }

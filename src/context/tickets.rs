@@ -25,6 +25,8 @@ pub(super) struct Tickets<'a> {
     pub(super) has_useless: bool,
     /// Whether one is under an unknown key.
     pub(super) has_unknown_key: bool,
+    /// Whether an old cookie is.
+    has_unknown_old: bool,
     /// Cookies of an application that is being replaced (`cookie.accept`). They count after all tickets.
     old: Vec<OldCookie<'a>>,
     /// Which of the tickets counts: those before it have turned out to be dead.
@@ -46,10 +48,25 @@ impl<'a, H: Host> Context<'a, H> {
         presented.or_else(|| self.tickets.old.first().map(|old| &old.name))
     }
 
-    /// The ticket that counts, and those before it, which have turned out to be dead.
+    /// The tickets that came along, as many as are looked at.
     pub(super) fn carried_tickets(&self) -> Vec<Ticket> {
-        let looked_at = self.tickets.verified.iter().take(self.tickets.current.get() + 1);
-        looked_at.map(|verified| verified.ticket.clone()).collect()
+        self.tickets.verified.iter().take(MAX_DEAD_TICKETS).map(|verified| verified.ticket.clone()).collect()
+    }
+
+    /// Those of them that have turned out to be dead.
+    pub(super) fn dead_tickets(&self) -> Vec<Ticket> {
+        self.tickets
+            .verified
+            .iter()
+            .take(self.tickets.current.get())
+            .map(|verified| verified.ticket.clone())
+            .collect()
+    }
+
+    /// The old cookies lead nowhere: they use up nobody's limit.
+    pub(super) fn dismiss_old_cookies(&self) {
+        self.store.limiter.withdraw_ticket();
+        self.app.config.limits.apply_ticket(&self.store.limiter, &self.request, None);
     }
 
     /// The old cookies that came along.
@@ -99,16 +116,17 @@ pub(super) fn find_tickets<'a, H: Host>(
             if until.is_some_and(|until| now >= until) {
                 continue;
             }
-            let names = cookie.values(header).filter_map(|value| format.open(value, now));
+            let opened = cookie.values(header).map(|value| format.open(value, now));
+            let names = opened.inspect(|name| tickets.has_unknown_old |= name.is_none()).flatten();
             tickets.old.extend(names.take(MAX_DEAD_TICKETS).filter_map(|name| {
                 let sid = name.foreign.clone()?;
                 Some(OldCookie { format, sid, name })
             }));
         }
     }
-    if tickets.has_unknown_key && app.isolate.is_first_unknown_key() {
-        let secrets =
-            if app.config.session.formats.own().is_some() { "FORMAT_SECRETS" } else { "SESSION_SECRET" };
+    if (tickets.has_unknown_key || tickets.has_unknown_old) && app.isolate.is_first_unknown_key() {
+        let is_foreign = tickets.has_unknown_old || app.config.session.formats.own().is_some();
+        let secrets = if is_foreign { "FORMAT_SECRETS" } else { "SESSION_SECRET" };
         app.host.log(&format_args!(
             "a ticket is signed with a secret that {secrets} does not hold: if one is being replaced, add the new one behind \
              the old one in every isolate first, and only then put it in front"

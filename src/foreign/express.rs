@@ -17,6 +17,9 @@ const COOKIE: &str = "cookie";
 const MAX_AGE: &str = "originalMaxAge";
 const EXPIRES: &str = "expires";
 
+/// Ten years.
+const LONGEST: Duration = Duration::from_secs(10 * 365 * 86_400);
+
 /// Reads a record. `ttl`: how long it lasts unused unless it says that itself.
 pub(super) fn read(stored: &[u8], ttl: Duration) -> Result<Record, Unreadable> {
     let text = std::str::from_utf8(stored).map_err(|_| NOT_EXPRESS)?;
@@ -32,6 +35,7 @@ pub(super) fn read(stored: &[u8], ttl: Duration) -> Result<Record, Unreadable> {
         data: json::object(fields).ok_or(NOT_EXPRESS)?,
         lifetime: max_age.unwrap_or(ttl),
         is_persistent: max_age.is_some() || expires,
+        has_user: true,
     })
 }
 
@@ -113,7 +117,8 @@ fn renewed(cookie: &RawValue, now: Time) -> Result<Box<RawValue>, ApplyError> {
 fn max_age(cookie: &[(String, &RawValue)]) -> Option<Duration> {
     let milliseconds: f64 = serde_json::from_str(json::member(cookie, MAX_AGE)?.get()).ok()?;
     let lifetime = Duration::try_from_secs_f64(milliseconds / 1000.0).ok()?;
-    Some(lifetime).filter(|lifetime| !lifetime.is_zero())
+    // Longer ones the store's clock cannot hold.
+    Some(lifetime.min(LONGEST)).filter(|lifetime| !lifetime.is_zero())
 }
 
 impl Attributes {

@@ -4,7 +4,7 @@
 //! MessagePack has values that JSON lacks. They are shown as JSON can show them, bytes as base64 and timestamps as RFC 3339, and
 //! a change leaves them as they are to the byte, or is refused.
 
-use std::time::Duration;
+use std::{borrow::Cow, collections::BTreeSet, time::Duration};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use jiff::Timestamp;
@@ -12,7 +12,7 @@ use rmpv::Value as Packed;
 use serde_json::{Map, Number, Value, value::RawValue};
 
 use super::{
-    Record, Serializer, Unreadable, json,
+    Pointer, Record, Serializer, Unreadable, json,
     merge::{Original, Parts, merge},
 };
 use crate::{document, session::change::ApplyError};
@@ -30,17 +30,20 @@ enum Stored<'a> {
 }
 
 /// Reads a record. `ttl`: how long it lasts unused; only the application knows its own.
-pub(super) fn read(stored: &[u8], ttl: Duration) -> Result<Record, Unreadable> {
+pub(super) fn read(stored: &[u8], ttl: Duration, user: Option<&Pointer>) -> Result<Record, Unreadable> {
+    let mut has_user = user.is_some();
     let data = match parse(stored)? {
         Stored::Json(text) => RawValue::from_string(text.trim().to_owned()).map_err(|_| NOT_FLASK)?,
         Stored::Packed(members) => {
+            // Bytes or a date name nobody, although they are shown as text.
+            has_user = user.is_some_and(|user| is_plain_at(&members, user.names()));
             let shown = show_members(&members).ok_or(NOT_FLASK)?;
             RawValue::from_string(Value::Object(shown).to_string()).map_err(|_| NOT_FLASK)?
         }
     };
     let members = json::members(data.get()).ok_or(NOT_FLASK)?;
     let is_persistent = json::member(&members, PERMANENT).is_some_and(|permanent| permanent.get() == "true");
-    Ok(Record { lifetime: ttl, is_persistent, data })
+    Ok(Record { data, lifetime: ttl, is_persistent, has_user })
 }
 
 const NOT_FLASK: Unreadable =
@@ -49,6 +52,17 @@ const PICKLE: Unreadable = Unreadable(
     "it is a pickle, which is never read, as it could run anything: use Flask-Session 0.8 or newer with \
      SESSION_SERIALIZATION_FORMAT = \"msgpack\" or \"json\", and delete the records from before",
 );
+
+/// Whether what is at a place is something that JSON holds.
+fn is_plain_at(members: &[(Packed, Packed)], place: &[String]) -> bool {
+    let Some((first, rest)) = place.split_first() else { return false };
+    let found = members.iter().rev().find(|(name, _)| name.as_str() == Some(first)).map(|(_, value)| value);
+    match (found, rest) {
+        (Some(value), []) => value.is_plain(),
+        (Some(Packed::Map(members)), rest) => is_plain_at(members, rest),
+        _ => false,
+    }
+}
 
 fn parse(stored: &[u8]) -> Result<Stored<'_>, Unreadable> {
     if let Some(Packed::Map(members)) = unpack(stored) {
@@ -116,25 +130,30 @@ fn show(value: &Packed) -> Option<Value> {
         Packed::Ext(-1, bytes) => timestamp(bytes).map_or_else(|| show_bytes(bytes), Value::from),
         Packed::Ext(_, bytes) => show_bytes(bytes),
         Packed::Array(items) => Value::Array(items.iter().map(show).collect::<Option<_>>()?),
-        Packed::Map(members) => match show_members(members) {
-            Some(members) => Value::Object(members),
-            None => Value::Object(
-                members
-                    .iter()
-                    .map(|(name, value)| {
-                        let name = show(name)?;
-                        let name = name.as_str().map_or_else(|| name.to_string(), String::from);
-                        Some((name, show(value)?))
-                    })
-                    .collect::<Option<_>>()?,
-            ),
-        },
+        Packed::Map(members) => Value::Object(show_members(members)?),
     })
 }
 
-/// The members of a map; `None` if a name is no text.
+/// The members of a map. Names that are no text are shown as what they would be as values.
 fn show_members(members: &[(Packed, Packed)]) -> Option<Map<String, Value>> {
-    members.iter().map(|(name, value)| Some((name.as_str()?.to_owned(), show(value)?))).collect()
+    let mut shown = Map::new();
+    for (name, value) in members {
+        // Flask itself cannot read it either.
+        if matches!(name, Packed::String(text) if !text.is_str()) {
+            return None;
+        }
+        shown.insert(show_name(name).into_owned(), show(value)?);
+    }
+    Some(shown)
+}
+
+fn show_name(name: &Packed) -> Cow<'_, str> {
+    match (name.as_str(), show(name)) {
+        (Some(text), _) => text.into(),
+        (None, Some(Value::String(text))) => text.into(),
+        (None, Some(other)) => other.to_string().into(),
+        (None, None) => "".into(),
+    }
 }
 
 /// What is no number in JSON is null.
@@ -163,6 +182,12 @@ fn timestamp(bytes: &[u8]) -> Option<String> {
     Some(timestamp.to_string())
 }
 
+/// Whether each member has another name in JSON: 1 and "1" have the same.
+fn has_one_name_each(members: &[(Packed, Packed)]) -> bool {
+    let names: BTreeSet<_> = members.iter().map(|(name, _)| show_name(name)).collect();
+    names.len() == members.len()
+}
+
 impl Original for Packed {
     type Name = Self;
 
@@ -172,7 +197,7 @@ impl Original for Packed {
 
     fn into_parts(self) -> Parts<Self> {
         match self {
-            Self::Map(members) if members.iter().all(|(name, _)| name.is_str()) => Parts::Object(members),
+            Self::Map(members) if has_one_name_each(&members) => Parts::Object(members),
             Self::Array(items) => Parts::List(items),
             other => Parts::Other(other),
         }
@@ -189,8 +214,12 @@ impl Original for Packed {
         }
     }
 
-    fn text(name: &Self) -> Option<&str> {
-        name.as_str()
+    fn text(name: &Self) -> Cow<'_, str> {
+        show_name(name)
+    }
+
+    fn is_text(name: &Self) -> bool {
+        name.is_str()
     }
 
     fn new(value: Value) -> Result<Self, ApplyError> {

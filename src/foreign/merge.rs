@@ -1,6 +1,8 @@
 //! A changed document put back into the form in which its application keeps it. What the change leaves alone stays as it is: the
 //! order of members, the digits of numbers, values that JSON cannot hold.
 
+use std::{borrow::Cow, collections::BTreeMap};
+
 use serde_json::{Map, Value, value::RawValue};
 
 use super::json;
@@ -20,8 +22,11 @@ pub(super) trait Original: Sized {
     /// Whether JSON holds all of it.
     fn is_plain(&self) -> bool;
 
-    /// The text of a name, if it is a text.
-    fn text(name: &Self::Name) -> Option<&str>;
+    /// What a name is in JSON.
+    fn text(name: &Self::Name) -> Cow<'_, str>;
+
+    /// Whether a name is a text.
+    fn is_text(name: &Self::Name) -> bool;
 
     /// A value from JSON.
     fn new(value: Value) -> Result<Self, ApplyError>;
@@ -38,7 +43,7 @@ pub(super) trait Original: Sized {
 
 /// What a value consists of.
 pub(super) enum Parts<T: Original> {
-    /// Members, all of which have texts for names.
+    /// Members, each with another name in JSON.
     Object(Vec<(T::Name, T)>),
     /// Items.
     List(Vec<T>),
@@ -62,11 +67,16 @@ pub(super) fn merge<T: Original>(old: T, new: Value) -> Result<T, ApplyError> {
 
 /// The members that stay keep their places; new ones follow.
 fn merge_members<T: Original>(old: Vec<(T::Name, T)>, mut new: Map<String, Value>) -> Result<T, ApplyError> {
+    let are_texts = old.iter().all(|(name, _)| T::is_text(name));
     let mut merged = Vec::new();
     for (name, value) in old {
-        if let Some(new) = T::text(&name).and_then(|name| new.remove(name)) {
+        if let Some(new) = new.remove(&*T::text(&name)) {
             merged.push((name, merge(value, new)?));
         }
+    }
+    // Beside names that are no texts a new one is perhaps not meant to be one.
+    if !are_texts && !new.is_empty() {
+        return Err(read_only());
     }
     for (name, value) in new {
         merged.push((T::name(name), T::new(value)?));
@@ -96,11 +106,15 @@ fn merge_items<T: Original>(mut old: Vec<T>, mut new: Vec<Value>) -> Result<T, A
             merged.push(merge(old, new)?);
         }
     } else {
-        let mut left: Vec<Option<T>> = middle.into_iter().map(Some).collect();
+        // By their JSON, as there may be thousands.
+        let mut left: BTreeMap<String, Vec<T>> = BTreeMap::new();
+        for old in middle.into_iter().rev() {
+            let shown = old.show().map(|shown| shown.to_string()).unwrap_or_default();
+            left.entry(shown).or_default().push(old);
+        }
         let mut has_new = false;
         for new in new {
-            let is_it = |old: &&mut Option<T>| old.as_ref().is_some_and(|old| is_same((old, &new)));
-            match left.iter_mut().find(is_it).and_then(Option::take) {
+            match left.get_mut(&new.to_string()).and_then(Vec::pop) {
                 Some(kept) => merged.push(kept),
                 None => {
                     has_new = true;
@@ -109,7 +123,7 @@ fn merge_items<T: Original>(mut old: Vec<T>, mut new: Vec<Value>) -> Result<T, A
             }
         }
         // Which of those that are gone has become which of the new ones cannot be told.
-        if has_new && !left.iter().flatten().all(T::is_plain) {
+        if has_new && !left.values().flatten().all(T::is_plain) {
             return Err(read_only());
         }
     }
@@ -146,8 +160,12 @@ impl Original for Box<RawValue> {
         true
     }
 
-    fn text(name: &String) -> Option<&str> {
-        Some(name)
+    fn text(name: &String) -> Cow<'_, str> {
+        name.into()
+    }
+
+    fn is_text(_: &String) -> bool {
+        true
     }
 
     fn new(value: Value) -> Result<Self, ApplyError> {

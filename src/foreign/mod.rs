@@ -23,7 +23,7 @@ pub use self::{settings::Accepted, user::Pointer};
 use crate::{
     base64url,
     id::{Family, Id},
-    session::change::ApplyError,
+    session::{User, change::ApplyError},
     ticket::{Ticket, cookie::SameSite},
     time::Time,
 };
@@ -137,6 +137,8 @@ pub struct Record {
     pub lifetime: Duration,
     /// Whether the cookie outlives the browser's session.
     pub is_persistent: bool,
+    /// Whether what may be its user is something that JSON holds.
+    has_user: bool,
 }
 
 /// Why a record cannot be read, and what to do: for the operator's log.
@@ -172,11 +174,14 @@ impl Format {
     /// The ticket of the session with this id, of which nothing more is known. Its handle and what its limits count by are
     /// one-way hashes of the id.
     pub fn ticket(&self, sid: Sid, now: Time) -> Ticket {
-        let hash: [u8; 32] = Sha256::new()
-            .chain_update(b"cloakroom foreign id v1 ")
-            .chain_update(sid.as_str())
-            .finalize()
-            .into();
+        // The same id may be one of another application's: what leads to its record is part of the name.
+        let name = [self.application.name(), &self.record_prefix, sid.as_str()];
+        let mut hash = Sha256::new().chain_update(b"cloakroom foreign id v1");
+        for part in name {
+            hash.update(u64::try_from(part.len()).unwrap_or_default().to_be_bytes());
+            hash.update(part);
+        }
+        let hash: [u8; 32] = hash.finalize().into();
         let family = Sha256::new().chain_update(hash).chain_update(b"family").finalize();
         Ticket {
             id: Id::from_bytes(hash),
@@ -194,7 +199,7 @@ impl Format {
     pub fn read(&self, stored: &[u8]) -> Result<Record, Unreadable> {
         match self.application {
             Application::Express => express::read(stored, self.record_ttl),
-            Application::Flask => flask::read(stored, self.record_ttl),
+            Application::Flask => flask::read(stored, self.record_ttl, self.user_pointer.as_ref()),
         }
     }
 
@@ -228,9 +233,19 @@ impl Format {
         self.application == Application::Flask
     }
 
-    /// Where a record holds its user; `None` if it is not configured.
-    pub fn user_pointer(&self) -> Option<&Pointer> {
-        self.user_pointer.as_ref()
+    /// The user whom a record names, if it names one.
+    pub fn user_of(&self, record: &Record) -> Option<User> {
+        self.user(&record.data).filter(|_| record.has_user)
+    }
+
+    /// Whether it is configured where records hold their user.
+    pub fn has_user_pointer(&self) -> bool {
+        self.user_pointer.is_some()
+    }
+
+    /// Whether records hold the user's id alone.
+    pub fn holds_ids(&self) -> bool {
+        self.user_pointer.as_ref().is_some_and(Pointer::is_of_id)
     }
 }
 

@@ -1,5 +1,7 @@
 //! The settings of the applications' formats, from the table `cookie` and the secret `FORMAT_SECRETS`.
 
+use std::time::Duration;
+
 use base64::{Engine, engine::general_purpose::STANDARD};
 use jiff::{civil::Date, tz::Offset};
 use serde_json::Value;
@@ -32,6 +34,13 @@ pub struct Accepted {
 const FORMAT_ONLY: [&str; 7] =
     ["record_prefix", "record_ttl", "user_pointer", "writable", "touch", "signer", "serializer"];
 
+/// What keys of ours begin with, beside those of sessions.
+const OWN_KEYS: [&str; 8] =
+    ["account:", "user:", "family:", "foreign:", "taken:", "limit:", "stats:", "cache:"];
+
+/// What browsers shorten every cookie's lifetime to.
+const LONGEST: Duration = Duration::from_secs(400 * 86_400);
+
 /// Which application's format `format` names; `None` for our own.
 pub(crate) fn application(table: &mut Table<'_>) -> Option<Application> {
     let known =
@@ -40,7 +49,8 @@ pub(crate) fn application(table: &mut Table<'_>) -> Option<Application> {
 }
 
 impl Application {
-    fn name(self) -> &'static str {
+    /// As it is written in settings.
+    pub(super) fn name(self) -> &'static str {
         match self {
             Self::Express => "express",
             Self::Flask => "flask",
@@ -64,7 +74,8 @@ pub(crate) fn settings(
     faults: &mut Vec<String>,
 ) -> Formats {
     if let Some(application) = application {
-        if table.get("accept").is_some() {
+        let is_empty = |accept: &Value| accept.as_array().is_some_and(Vec::is_empty);
+        if table.get("accept").is_some_and(|accept| !is_empty(accept)) {
             table.fault(
                 "accept",
                 "only beside format = \"cloakroom\", whose sessions take the place of the others",
@@ -96,13 +107,33 @@ fn format(
         Application::Flask => "session:",
     };
     let record_prefix = table.text("record_prefix", prefix);
+    if OWN_KEYS.iter().any(|own| {
+        !record_prefix.is_empty() && (own.starts_with(&record_prefix) || record_prefix.starts_with(own))
+    }) {
+        table.fault("record_prefix", "the Worker's own keys begin so: give the application's another prefix");
+    }
+    let signer_is_off =
+        application == Application::Flask && !table.get("signer").and_then(Value::as_bool).unwrap_or(false);
+    if signer_is_off && "sess:".starts_with(&record_prefix) {
+        table.fault(
+            "record_prefix",
+            "without a signer anyone could name the Worker's own sessions: give it another prefix",
+        );
+    }
     let record_ttl = table.duration_or_seconds("record_ttl", "24h");
+    if record_ttl > LONGEST && record_ttl != Duration::MAX {
+        table.fault("record_ttl", "at most \"400d\", or 34560000 seconds");
+    }
     let user_pointer = table.text("user_pointer", "");
     let user_pointer =
         if user_pointer.is_empty() { None } else { pointer(table, "user_pointer", &user_pointer) };
     let writable = table.get("writable").map(|_| table.list("writable", &[]));
     let writable =
         writable.map(|list| list.iter().filter_map(|text| pointer(table, "writable", text)).collect());
+    let is_index = |name: &String| name.bytes().all(|byte| byte.is_ascii_digit());
+    if writable.iter().flatten().any(|pointer: &Pointer| pointer.names().iter().any(is_index)) {
+        table.fault("writable", "names members of objects: of a list, name the whole");
+    }
     let touches = table.flag("touch", true);
     let (mut is_signed, mut serializer) = (true, Serializer::MessagePack);
     if application == Application::Flask {
@@ -115,12 +146,6 @@ fn format(
                 table.fault(name, "only with format = \"flask\"");
             }
         }
-    }
-    if !is_signed && record_prefix.is_empty() {
-        table.fault(
-            "record_prefix",
-            "cannot be empty without a signer: a cookie could then name any key of the database",
-        );
     }
     let cookie = environment.cookie;
     Format {
@@ -177,6 +202,14 @@ fn accepted(table: &mut Table<'_>, environment: &Environment<'_>, faults: &mut V
         };
         let name = inner.text("name", application.cookie_name());
         let until = until(&mut inner);
+        for name in ["writable", "touch"] {
+            if inner.get(name).is_some() {
+                inner.fault(
+                    name,
+                    "means nothing here: a session that is taken over is one of the Worker's own",
+                );
+            }
+        }
         let format = format(&mut inner, application, environment, faults);
         // Only to be removed, at a logout: it has the attributes of ours but for its name.
         let settings = cookie::Settings { name: name.clone(), ..environment.cookie.clone() };
@@ -260,6 +293,15 @@ pub(crate) fn notices(formats: &Formats) -> Vec<String> {
                      cookie.user_pointer, and cookie.writable to those they need"
                 }
             }
+        ));
+    }
+    for Accepted { cookie, format, .. } in
+        formats.accepted().iter().filter(|accepted| !accepted.format.has_user_pointer())
+    {
+        notices.push(format!(
+            "cookie.accept: {} ({}) has no user_pointer: whoever is logged in there is taken over as nobody, and stays so",
+            cookie.name(),
+            format.application.name(),
         ));
     }
     let all = formats.own().into_iter().chain(formats.accepted().iter().map(|accepted| &accepted.format));

@@ -177,7 +177,8 @@ fn a_visitor_changes_neither_the_user_nor_what_is_not_writable() {
         format(settings, json!(["s"])).check_visitors_change(&raw(&before), &raw(&after)).is_ok()
     };
     let user = || json!({"format": "express", "user_pointer": "/user/id"});
-    assert!(check(user(), json!({"user": {"id": 1}}), json!({"user": {"id": 1, "theme": "dark"}})));
+    assert!(check(user(), json!({"user": {"id": 1}}), json!({"user": {"id": 1}, "theme": "dark"})));
+    assert!(!check(user(), json!({"user": {"id": 1}}), json!({"user": {"id": 1, "isAdmin": true}})));
     for after in [
         json!({}),
         json!({"user": {}}),

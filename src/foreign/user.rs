@@ -35,6 +35,17 @@ impl Pointer {
         Some(Self { text: text.to_owned(), names: names.collect::<Option<_>>()? })
     }
 
+    /// The names on the way.
+    pub(super) fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    /// The member of the record that holds it.
+    fn member(&self) -> Self {
+        let names: Vec<String> = self.names.iter().take(1).cloned().collect();
+        Self { text: String::new(), names }
+    }
+
     /// What is there.
     fn find<'a>(&self, data: &'a RawValue) -> Option<&'a RawValue> {
         self.names.iter().try_fold(data, |value, name| json::member(&json::members(value.get())?, name))
@@ -80,7 +91,7 @@ impl Pointer {
     }
 
     /// Whether the application keeps the user's id alone there, by its name: `/userId`, `/user_id`, `/passport/user`.
-    fn is_of_id(&self) -> bool {
+    pub(super) fn is_of_id(&self) -> bool {
         let last = self.names.last().map(|name| name.to_ascii_lowercase()).unwrap_or_default();
         last.ends_with("id") || self.names.iter().rev().nth(1).is_some_and(|name| name == "passport")
     }
@@ -89,7 +100,7 @@ impl Pointer {
 impl Format {
     /// The user whom a record's data names. A string or a number is the id, which is also the name; an object is the user, with
     /// a name and roles if it has them. Whatever else is there is nobody.
-    pub fn user(&self, data: &RawValue) -> Option<User> {
+    pub(super) fn user(&self, data: &RawValue) -> Option<User> {
         let found = self.user_pointer.as_ref()?.find(data)?;
         let (value, _) = document::from_stored(found.get()).ok()?;
         let id = |value: &Value| match value {
@@ -130,7 +141,8 @@ impl Format {
     pub fn check_visitors_change(&self, before: &RawValue, after: &RawValue) -> Result<(), ApplyError> {
         let refused =
             |what: &str| Err(ApplyError::Unprocessable(format!("{what}: that is the application's")));
-        if self.user_pointer.as_ref().is_some_and(|pointer| !pointer.is_same(before, after)) {
+        // All that stands beside the id, too: `/user` with `/user/id`.
+        if self.user_pointer.as_ref().is_some_and(|pointer| !pointer.member().is_same(before, after)) {
             return refused("who is logged in cannot be changed here");
         }
         let Some(writable) = &self.writable else { return Ok(()) };

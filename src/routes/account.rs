@@ -124,7 +124,8 @@ pub(super) async fn delete<H: Host>(cx: &Context<'_, H>) -> Result<Response, Pro
     cx.sessions().end_all(&tag, Some(session)).await?;
     cx.accounts().delete(stored).await?;
     cx.sessions().end_all(&tag, None).await?;
-    cx.remove_cookie();
+    cx.forget_old_cookies(true).await?;
+    cx.forget_session();
     Ok(Response::no_content())
 }
 

@@ -36,7 +36,8 @@ pub(super) async fn end_one<H: Host>(cx: &Context<'_, H>) -> Result<Response, Pr
     // Only who may not end another session asks whether an old handle is this one's: it costs a call.
     if handle == current || (is_stale.is_err() && cx.sessions().leads_to(&handle, &current).await?) {
         cx.sessions().end(session).await?;
-        cx.remove_cookie();
+        cx.forget_old_cookies(true).await?;
+        cx.forget_session();
         return Ok(Response::no_content());
     }
     is_stale?;
@@ -59,7 +60,8 @@ pub(super) async fn end_all<H: Host>(cx: &Context<'_, H>) -> Result<Response, Pr
         cx.issue_ticket(&session);
     } else {
         cx.sessions().end_all(&user.tag(), Some(session)).await?;
-        cx.remove_cookie();
+        cx.forget_old_cookies(true).await?;
+        cx.forget_session();
     }
     Ok(Response::no_content())
 }

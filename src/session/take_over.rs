@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Device, Error, Retry, Session, Sessions, User};
+use super::{Device, Error, Retry, Session, Sessions, User, foreign::UNDER_WAY};
 use crate::{
     base64url,
     foreign::{Format, Record, Sid},
@@ -25,18 +25,30 @@ use crate::{
 const KNOWN_FOR: Duration = Duration::from_secs(400 * 86_400);
 
 /// Takes a session over, if nobody has: writes that it is taken and the session. 1, or what says that it was taken before; 0 if
-/// all sessions of the user were ended: its login may have been one of those.
+/// its record is gone, or if all sessions of the user were ended: its login may have been one of those.
 const TAKE: &str = "#!lua flags=allow-key-locking
 local taken = redis.call('GET', KEYS[1])
 if taken then return taken end
-if KEYS[3] then
-  local state = redis.call('GET', KEYS[3])
+if redis.call('EXISTS', KEYS[3]) == 0 then return 0 end
+if KEYS[4] then
+  local state = redis.call('GET', KEYS[4])
   if state and string.find(state, '\"mark\":', 1, true) then return 0 end
-  redis.call('HSET', KEYS[4], ARGV[5], ARGV[6])
-  redis.call('PEXPIRE', KEYS[4], ARGV[7])
+  redis.call('HSET', KEYS[5], ARGV[5], ARGV[6])
+  redis.call('PEXPIRE', KEYS[5], ARGV[7])
 end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 redis.call('SET', KEYS[2], ARGV[3], 'PX', ARGV[4])
+return 1";
+
+/// Notes that a session was taken over, whether it was or not: it leads nowhere then. If nothing is known of it, the note lasts for
+/// as long as a request of the application's may be under way. With a record's key it is deleted.
+const FORGET: &str = "#!lua flags=allow-key-locking
+if redis.call('EXISTS', KEYS[1]) == 0 then
+  local ttl = ARGV[3]
+  if redis.call('EXISTS', KEYS[2]) == 1 then ttl = ARGV[2] end
+  redis.call('SET', KEYS[1], ARGV[1], 'PX', ttl)
+end
+if ARGV[4] == 'delete' then redis.call('DEL', KEYS[2]) end
 return 1";
 
 /// A session that was taken over: what its ticket is made of, beside the id.
@@ -78,7 +90,7 @@ impl<H: Host> Sessions<'_, H> {
             let mut values = values.into_iter();
             let taken = values.next().ok_or(Failure::Garbled)?.value()?;
             if let Some(taken) = taken {
-                return self.find_taken(&taken, sid, keyring).await;
+                return self.find_taken(&taken, old, keyring).await;
             }
             let Some(stored) = values.next().ok_or(Failure::Garbled)?.bytes()? else { return Ok(None) };
             let read = format.read(&stored).map_err(|why| why.0);
@@ -97,29 +109,34 @@ impl<H: Host> Sessions<'_, H> {
                 }
             };
             // 2. The session, unless another request has begun it meanwhile.
-            let (session, taken) = self.session_to_take(format, sid, record, keyring);
-            match self.write_taken(&taken_key, &taken, &session).await {
+            let (session, taken) = self.session_to_take(old, record, keyring);
+            match self.write_taken([&taken_key, &record_key], &taken, &session).await {
                 Ok(Reply::Integer(1)) => {
                     self.isolate.count("sessions_created", self.host.now());
                     return Ok(Some(session));
                 }
                 Ok(Reply::Integer(_)) => return Ok(None),
-                Ok(Reply::Text(taken)) => return self.find_taken(&taken, sid, keyring).await,
+                Ok(Reply::Text(taken)) => return self.find_taken(&taken, old, keyring).await,
                 Ok(_) => return Err(Failure::Garbled.into()),
                 Err(failure) => retry.after(failure, self.store).await?,
             }
         }
     }
 
-    /// Lets an old cookie never begin a session again, and deletes its record.
-    pub async fn end_old(&self, old: &OldCookie<'_>) -> Result<(), Error> {
+    /// Lets an old cookie never begin a session, if it has not. `ends`: its record is deleted, too; the visitor has logged out.
+    pub async fn forget_old(&self, old: &OldCookie<'_>, ends: bool) -> Result<(), Error> {
         let taken = Taken { v: Version, key: String::new(), ends: Time(0), remember: false, user: None };
-        let (taken_key, taken) = (self.taken_key(&old.name), json::to_string(&taken));
         let record_key = old.format.record_key(&self.rules.key_prefix, &old.sid);
+        let keys = [self.taken_key(&old.name), record_key];
+        let arguments = [
+            json::to_string(&taken),
+            milliseconds(KNOWN_FOR).to_string(),
+            milliseconds(UNDER_WAY).to_string(),
+            if ends { "delete" } else { "" }.to_owned(),
+        ];
         let mut retry = Retry::default();
         loop {
-            let batch = Batch::default().set(&taken_key, &taken, KNOWN_FOR).delete([&*record_key]).atomic();
-            match self.store.run_all(batch).await {
+            match self.store.run_all(Batch::default().script(FORGET, keys.clone(), arguments.clone())).await {
                 Ok(_) => return Ok(()),
                 Err(failure) => retry.after(failure, self.store).await?,
             }
@@ -131,10 +148,16 @@ impl<H: Host> Sessions<'_, H> {
     }
 
     /// The session that was taken over before, wherever it has gone since.
-    async fn find_taken(&self, taken: &str, sid: &Sid, keyring: &Keyring) -> Result<Option<Session>, Error> {
+    async fn find_taken(
+        &self,
+        taken: &str,
+        old: &OldCookie<'_>,
+        keyring: &Keyring,
+    ) -> Result<Option<Session>, Error> {
+        let OldCookie { sid, name, .. } = old;
         let taken: Option<Taken> = serde_json::from_str(taken).ok();
         let Some(Taken { key, ends, remember, user, .. }) = taken else { return Ok(None) };
-        let Some(id) = keyring.derive(&label(sid)).find(|(known, _)| *known == key) else { return Ok(None) };
+        let Some(id) = keyring.derive(&label(name)).find(|(known, _)| *known == key) else { return Ok(None) };
         let user = user.and_then(|user| base64url::decode_array(&user));
         self.load_from_primary(self.taken_ticket(id.1, sid, ends, remember, user)).await
     }
@@ -157,16 +180,13 @@ impl<H: Host> Sessions<'_, H> {
     }
 
     /// The session that is to begin, and what is kept of it. Its user has not given a password.
-    fn session_to_take(
-        &self,
-        format: &Format,
-        sid: &Sid,
-        old: Record,
-        keyring: &Keyring,
-    ) -> (Session, Taken) {
-        let user = format.user(&old.data);
-        let new = self.new_session(user, old.data, old.is_persistent, Device::default(), Vec::new());
-        let (key, id) = keyring.derive(&label(sid)).next().unwrap_or_default();
+    fn session_to_take(&self, old: &OldCookie<'_>, record: Record, keyring: &Keyring) -> (Session, Taken) {
+        let OldCookie { format, sid, name } = old;
+        let user = format.user_of(&record);
+        // A session that the application ended sooner than ours end is none to be remembered.
+        let remember = record.is_persistent && record.lifetime > self.rules.lifetimes.idle;
+        let new = self.new_session(user, record.data, remember, Device::default(), Vec::new());
+        let (key, id) = keyring.derive(&label(name)).next().unwrap_or_default();
         let tag = new.record.user.as_ref().map(User::tag);
         let ticket = self.taken_ticket(id, sid, new.record.expires_at, new.record.remember, tag);
         let record = super::Record { authenticated_at: None, family: ticket.family, ..*new.record };
@@ -181,11 +201,16 @@ impl<H: Host> Sessions<'_, H> {
         (Session { ticket, record: Box::new(record), stored, head: None, foreign: None }, taken)
     }
 
-    async fn write_taken(&self, taken_key: &str, taken: &Taken, session: &Session) -> Result<Reply, Failure> {
+    async fn write_taken(
+        &self,
+        [taken_key, record_key]: [&str; 2],
+        taken: &Taken,
+        session: &Session,
+    ) -> Result<Reply, Failure> {
         let Session { ticket, record, stored, .. } = session;
         let lifetimes = &self.rules.lifetimes;
         let handle = ticket.id.handle();
-        let mut keys = vec![taken_key.to_owned(), self.key(&handle)];
+        let mut keys = vec![taken_key.to_owned(), self.key(&handle), record_key.to_owned()];
         if let Some(user) = &ticket.user {
             keys.extend([self.state_key(user), self.list_key(user)]);
         }
@@ -203,7 +228,7 @@ impl<H: Host> Sessions<'_, H> {
     }
 }
 
-/// What a session's id is derived from.
-fn label(sid: &Sid) -> String {
-    ["cloakroom take over v1 ", sid.as_str()].concat()
+/// What a session's id is derived from: it names the application, too.
+fn label(name: &Ticket) -> String {
+    ["cloakroom take over v1 ", &base64url::encode(name.id.as_bytes())].concat()
 }

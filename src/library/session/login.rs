@@ -90,9 +90,11 @@ impl Session {
         self.save().await?;
         self.begin();
         let carried = self.cx.presented().map(|presented| presented.ticket.id.clone());
-        if let (Some(session), Some(carried)) = (self.loaded.clone(), carried)
-            && session.ticket.id == carried
+        if let Some(session) = self.loaded.clone()
+            // The cookie of another application carries no id of ours.
+            && carried.as_ref().is_none_or(|carried| session.ticket.id == *carried)
         {
+            let carried = session.ticket.id.clone();
             let rotated = self.cx.sessions().rotate(session, &carried).await;
             self.take_over(rotated)?;
         }

@@ -19,7 +19,7 @@ use crate::{
 pub(super) const MARGIN: Duration = Duration::from_secs(3600);
 
 /// Longer than a request of the application's is under way, which may write back a record that is gone already.
-pub(super) const UNDER_WAY: Duration = Duration::from_secs(15 * 60);
+pub(in super::super) const UNDER_WAY: Duration = Duration::from_secs(15 * 60);
 
 /// Of a session that lives.
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -3,13 +3,13 @@
 
 use serde_json::value::RawValue;
 
-use super::{Ended, MARGIN, Session, Sessions, beside::UNDER_WAY, scripts};
+use super::{Ended, MARGIN, Session, Sessions, UNDER_WAY, scripts};
 use crate::{
     document,
     foreign::{Format, Sid},
     host::Host,
     http::Preconditions,
-    session::{Error, Retry},
+    session::{Error, Retry, change::ApplyError},
     store::{Batch, Failure},
     ticket::Ticket,
     time::milliseconds,
@@ -78,11 +78,13 @@ impl<H: Host> Sessions<'_, H> {
             }
         };
         let mut batch = batch.set(&beside_key, &companion, foreign.lifetime + MARGIN);
-        let ended = Ended::now(self.host.now(), Some(session.ticket.id.handle()), None);
-        let ended_keys: Vec<String> =
-            replaced.iter().map(|ticket| self.beside_key(&ticket.id.handle())).collect();
-        for key in &ended_keys {
-            batch = batch.set(key, &ended, UNDER_WAY);
+        for ticket in replaced {
+            if let Some(sid) = &ticket.foreign {
+                let record_key = format.record_key(&self.rules.key_prefix, sid);
+                let ended = Ended::now(self.host.now(), Some(session.ticket.id.handle()), None);
+                let keys = [record_key, self.beside_key(&ticket.id.handle())];
+                batch = batch.script(scripts::NOTE, keys, [ended, milliseconds(UNDER_WAY).to_string()]);
+            }
         }
         let replies = self.store.run_all(batch.atomic()).await?;
         let created = replies.into_iter().next().ok_or(Failure::Garbled)?;
@@ -107,7 +109,12 @@ impl<H: Host> Sessions<'_, H> {
             if !is_in_doubt {
                 preconditions.check(Some(&session.etag()))?;
             }
-            let data = apply(&session.record.data)?;
+            let data = apply(&session.record.data).map_err(|error| match error {
+                Error::NotApplicable(error) if *error == ApplyError::Unreadable => {
+                    Error::unreadable(session.ticket.id.handle(), UNCHANGEABLE)
+                }
+                other => other,
+            })?;
             if is_same(&data, &session.record.data) {
                 return Ok(session);
             }
@@ -161,3 +168,7 @@ fn is_same(one: &RawValue, other: &RawValue) -> bool {
     let value = |data: &RawValue| document::from_stored(data.get()).map(|(value, _)| value);
     one.get() == other.get() || matches!((value(one), value(other)), (Ok(one), Ok(other)) if one == other)
 }
+
+/// Why a record that can be read cannot be changed.
+const UNCHANGEABLE: &str = "for a change: it nests deeper than 127 levels, or holds half a character (of an emoji that was cut) \
+                            or a number beyond all doubles, which only the application can write";

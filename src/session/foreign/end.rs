@@ -48,9 +48,9 @@ impl<H: Host> Sessions<'_, H> {
     async fn end_record(&self, format: &Format, ticket: &Ticket, sid: &Sid) -> Result<Option<End>, Error> {
         let record_key = format.record_key(&self.rules.key_prefix, sid);
         let keys = [record_key, self.beside_key(&ticket.id.handle())];
-        let ended = Ended::now(self.host.now(), None, None);
         // As long as a record that is written back may last.
         let ttl = ticket.ends - self.host.now() + MARGIN;
+        let ended = Ended::now(self.host.now(), None, None);
         let arguments = [ended, milliseconds(ttl).to_string(), milliseconds(UNDER_WAY).to_string()];
         let mut retry = Retry::default();
         let mut is_in_doubt = false;

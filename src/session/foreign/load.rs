@@ -15,7 +15,8 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct Touch {
     handle: Handle,
-    record_key: String,
+    /// None if reading a session is not to extend its time to live.
+    record_key: Option<String>,
     lifetime: std::time::Duration,
     beside_key: String,
     /// What is to stand beside it, if nothing does yet.
@@ -123,6 +124,11 @@ impl<H: Host> Sessions<'_, H> {
     ) -> Result<Session, Error> {
         let max_bytes = self.rules.max_bytes;
         let too_large = || {
+            let (handle, bytes) = (ticket.id.handle(), stored.len());
+            self.host.log(&format_args!(
+                "session {handle} has a record of {bytes} bytes, more than session.max_bytes ({max_bytes}) allows: it was left \
+                 as it is; raise session.max_bytes, or keep less in it"
+            ));
             ApplyError::Unprocessable(format!(
                 "the session's record is larger than session.max_bytes ({max_bytes}): it is left as it is"
             ))
@@ -135,8 +141,9 @@ impl<H: Host> Sessions<'_, H> {
         if read.data.get().len() > max_bytes {
             return Err(too_large().into());
         }
+        let user = format.user_of(&read);
         let foreign = Foreign { stored, companion, lifetime: read.lifetime };
-        Ok(self.foreign_session(format, ticket.clone(), read.data, read.is_persistent, foreign))
+        Ok(self.foreign_session(format, ticket.clone(), user, read.data, read.is_persistent, foreign))
     }
 
     /// For a session that nobody has seen here before.
@@ -154,16 +161,20 @@ impl<H: Host> Sessions<'_, H> {
     fn touch_foreign(&self, format: &Format, sid: &Sid, session: &Session) {
         let Some(foreign) = &session.foreign else { return };
         let (now, handle) = (self.host.now(), session.ticket.id.handle());
+        let companion = (foreign.companion.created_at == now).then(|| foreign.companion.to_json());
+        if !format.touches && companion.is_none() {
+            return;
+        }
         let every = self.rules.lifetimes.touch_every.min(foreign.lifetime / 2);
-        if !format.touches || self.isolate.last_touch(&handle).is_some_and(|last| now - last < every) {
+        if self.isolate.last_touch(&handle).is_some_and(|last| now - last < every) {
             return;
         }
         let touch = Touch {
             handle,
-            record_key: format.record_key(&self.rules.key_prefix, sid),
+            record_key: format.touches.then(|| format.record_key(&self.rules.key_prefix, sid)),
             lifetime: foreign.lifetime,
             beside_key: self.beside_key(&handle),
-            companion: (foreign.companion.created_at == now).then(|| foreign.companion.to_json()),
+            companion,
         };
         self.isolate.touch(handle, now);
         if !self.isolate.defer(Task::TouchForeign(Box::new(touch))) {
@@ -178,7 +189,9 @@ impl<H: Host> Sessions<'_, H> {
         }
         let mut batch = Batch::default();
         for touch in &touches {
-            batch = batch.extend_ttl(&*touch.record_key, touch.lifetime);
+            if let Some(record_key) = &touch.record_key {
+                batch = batch.extend_ttl(&**record_key, touch.lifetime);
+            }
             let ttl = touch.lifetime + MARGIN;
             batch = match &touch.companion {
                 Some(companion) => batch.create(&touch.beside_key, companion, ttl),

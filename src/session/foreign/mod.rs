@@ -18,7 +18,7 @@ use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
 use self::beside::{Beside, Companion, Ended, Login, MARGIN};
-pub(super) use self::load::Touch;
+pub(super) use self::{beside::UNDER_WAY, load::Touch};
 use super::{Device, Error, Record, Session, Sessions, User};
 use crate::{
     foreign::{Format, Sid},
@@ -86,7 +86,7 @@ impl<H: Host> Sessions<'_, H> {
         };
         let lifetime = format.new_lifetime(remember.then_some(self.rules.lifetimes.remember));
         let foreign = Foreign { stored: Vec::new(), companion, lifetime };
-        self.foreign_session(format, format.ticket(sid, now), data, remember, foreign)
+        self.foreign_session(format, format.ticket(sid, now), None, data, remember, foreign)
     }
 
     /// The session that a record and what stands beside it are.
@@ -94,6 +94,7 @@ impl<H: Host> Sessions<'_, H> {
         &self,
         format: &Format,
         ticket: Ticket,
+        user: Option<User>,
         data: Box<RawValue>,
         is_persistent: bool,
         foreign: Foreign,
@@ -101,14 +102,11 @@ impl<H: Host> Sessions<'_, H> {
         let now = self.host.now();
         // Who has logged in here has a name and roles, also where the record holds the id alone.
         let login = foreign.companion.login.as_ref();
-        let user = format.user(&data);
         let login = login.filter(|login| {
             foreign.stored.is_empty() || user.as_ref().is_some_and(|user| user.id == login.user.id)
         });
         let user = match (login, user) {
-            (Some(login), Some(user)) if user.name == user.id && user.roles.is_empty() => {
-                Some(login.user.clone())
-            }
+            (Some(login), Some(_)) if format.holds_ids() => Some(login.user.clone()),
             (Some(login), None) => Some(login.user.clone()),
             (_, user) => user,
         };

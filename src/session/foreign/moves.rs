@@ -89,13 +89,15 @@ impl<H: Host> Sessions<'_, H> {
         carried: &[Ticket],
         make: &dyn Fn(Option<&Session>) -> Result<Session, Error>,
     ) -> Result<Session, Error> {
+        let mut carried = carried.to_vec();
         if let Some(old) = old {
+            carried.push(old.ticket.clone());
             let make = |old: &Session| self.with_user(format, &make(Some(old))?, Some(old));
             if let Some(session) = self.replace(format, old, Kind::Replaced, &make).await? {
                 return Ok(session);
             }
         }
-        self.insert_foreign(format, carried, &|| self.with_user(format, &make(None)?, None)).await
+        self.insert_foreign(format, &carried, &|| self.with_user(format, &make(None)?, None)).await
     }
 
     /// Puts the session that `make` makes in the place of another, whose id is dead once this has returned. `None` if that has

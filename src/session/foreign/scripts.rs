@@ -48,20 +48,36 @@ return 1"
 );
 
 /// Deletes a record and notes beside it that it has ended, for a shorter time if nothing was stored: 1, 0 if there was none; or
-/// what stands beside it, if that leads on to another id.
+/// what stands beside it, if that leads on to another id. A note that is there already stays.
 pub(super) const END: &str = concat!(
     "#!lua flags=allow-key-locking
 ",
     kept_for!(),
     "
 local beside = redis.call('GET', KEYS[2])
-if beside and string.find(beside, '\"next\":', 1, true) then return beside end
+if beside and string.find(beside, '\"ended_at\":', 1, true) then
+  local deleted = redis.call('DEL', KEYS[1])
+  if string.find(beside, '\"next\":', 1, true) then return beside end
+  return deleted
+end
 local stored = redis.call('GET', KEYS[1])
 local ttl = ARGV[3]
-if stored then ttl = kept_for(stored, ARGV[2]) elseif beside then ttl = ARGV[2] end
+if stored then ttl = kept_for(stored, ARGV[2])
+elseif beside then ttl = string.format('%.0f', math.max(tonumber(ARGV[2]), redis.call('PTTL', KEYS[2]))) end
 redis.call('SET', KEYS[2], ARGV[1], 'PX', ttl)
 return redis.call('DEL', KEYS[1])"
 );
+
+/// Notes that an id has ended whose record is gone: 1. If there is a record, it cannot be read, and is left as it is: 0. A note that
+/// is there already stays.
+pub(super) const NOTE: &str = "#!lua flags=allow-key-locking
+if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
+local beside = redis.call('GET', KEYS[2])
+if beside and string.find(beside, '\"ended_at\":', 1, true) then return 1 end
+local ttl = ARGV[2]
+if beside then ttl = string.format('%.0f', math.max(tonumber(ttl), redis.call('PTTL', KEYS[2]))) end
+redis.call('SET', KEYS[2], ARGV[1], 'PX', ttl)
+return 1";
 
 /// Bytes as hexadecimal.
 pub(super) fn hex(bytes: &[u8]) -> String {
