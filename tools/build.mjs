@@ -74,6 +74,9 @@ once(
       "--converge",
       // Nothing of ours is in the first KB of memory: that is the end of the stack.
       "--low-memory-unused",
+      // Functions that were made from the same source have the same name up to its hash, and are much alike: next to each
+      // other gzip finds that. 6 KB of the bundle.
+      "--reorder-functions-by-name",
       "--strip-debug",
       "--strip-producers",
       "--strip-target-features",
@@ -172,6 +175,7 @@ function withoutClasses(bytes) {
     classes.some(
       (one) => name.startsWith(`${one}_`) || (name.startsWith("__wbg_") && name.includes(`_${one}_`)),
     );
+  binaryen.setDebugInfo(true); // the names, by which functions are put in order
   const module = binaryen.readBinary(bytes);
   const { BulkMemory, BulkMemoryOpt, SIMD128, NontrappingFPToInt, SignExt, MutableGlobals } =
     binaryen.Features;
