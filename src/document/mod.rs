@@ -36,8 +36,16 @@ const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 /// than [`MAX_VALUES`] values. Neither text repeats any of the document.
 pub(crate) fn parse(bytes: &[u8]) -> Result<Value, Problem> {
     let bytes = bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes);
+    // serde_json reads bytes, too, but that would be a second copy of it in the bundle.
+    let text = std::str::from_utf8(bytes).map_err(|error| {
+        let before = bytes.get(..error.valid_up_to()).unwrap_or_default();
+        let line = before.rsplit(|byte| *byte == b'\n').next().unwrap_or_default();
+        let (lines, column) = (before.iter().filter(|byte| **byte == b'\n').count() + 1, line.len() + 1);
+        let detail = format!("the body is not valid JSON: it is not UTF-8 at line {lines} column {column}");
+        Problem::bad_request(detail)
+    })?;
     let mut count = 0;
-    read_value(serde_json::Deserializer::from_slice(bytes), &mut count, MAX_VALUES).map_err(|error| {
+    read_value(text, &mut count, MAX_VALUES).map_err(|error| {
         if count > MAX_VALUES {
             Problem::unprocessable(format!(
                 "the body has more than {MAX_VALUES} JSON values (each string, number, true, false, null, array and \
@@ -100,7 +108,7 @@ pub(crate) enum StoredFault {
 /// Parses JSON from the store. Returns also how many values it has.
 pub(crate) fn from_stored(text: &str) -> Result<(Value, usize), StoredFault> {
     let mut count = 0;
-    let value = read_value(serde_json::Deserializer::from_str(text), &mut count, MAX_STORED_VALUES);
+    let value = read_value(text, &mut count, MAX_STORED_VALUES);
     match value {
         Ok(value) => Ok((value, count)),
         Err(_) if count > MAX_STORED_VALUES => Err(StoredFault::TooManyValues),
@@ -140,7 +148,6 @@ fn explain(text: &str) -> String {
         ("recursion limit exceeded", "it nests too deeply (at most 127 levels)"),
         ("lone leading surrogate in hex escape", LONE_SURROGATE),
         ("unexpected end of hex escape", LONE_SURROGATE),
-        ("invalid unicode code point", "it is not UTF-8"),
         (
             "control character (\\u0000-\\u001F) found while parsing a string",
             "a control character in a string must be escaped",
@@ -151,11 +158,8 @@ fn explain(text: &str) -> String {
     known.map_or_else(|| text.to_owned(), |(ours, rest)| [ours, rest].concat())
 }
 
-fn read_value<'de, R: serde_json::de::Read<'de>>(
-    mut json: serde_json::Deserializer<R>,
-    count: &mut usize,
-    limit: usize,
-) -> serde_json::Result<Value> {
+fn read_value(text: &str, count: &mut usize, limit: usize) -> serde_json::Result<Value> {
+    let mut json = serde_json::Deserializer::from_str(text);
     let value = Tree { count, limit }.deserialize(&mut json)?;
     json.end()?;
     Ok(value)

@@ -60,11 +60,12 @@ fn malformed_json_is_refused_with_where_it_is() {
     for (bytes, detail) in [
         (&b"{\n\"a\":1e999}"[..], "number out of range at line 2 column 9"),
         (b"{\"a\":\"\xff\"}", "it is not UTF-8 at line 1 column 7"),
+        (b"{\n\n \xff}", "it is not UTF-8 at line 3 column 2"),
         (b"{", "it ends inside an object at line 1 column 1"),
         (b"", "it ends where a value is expected, at line 1 column 0"),
         (b"{\"a\":1}x", "trailing characters at line 1 column 8"),
         (b"[01]", "invalid number at line 1 column 3"),
-        (b"\xff\xfe{\0}\0", "expected value at line 1 column 1"),
+        (b"\xff\xfe{\0}\0", "it is not UTF-8 at line 1 column 1"),
         (b"\xef\xbb\xbf\xef\xbb\xbf{}", "expected value at line 1 column 1"),
         (br#""\ud800""#, &format!("{half} at line 1 column 8")),
         (br#""\ud800\u0041""#, &format!("{half} at line 1 column 13")),

@@ -35,19 +35,17 @@ impl Serialize for Batch<'_> {
 impl<'a> Batch<'a> {
     /// `DEL`: replies with how many keys there were.
     pub fn delete(self, keys: impl IntoIterator<Item = impl Into<Cow<'a, str>>>) -> Self {
-        self.write_many("DEL", None, keys)
+        self.write(list(&["DEL"], keys))
     }
 
     /// `DELEX … IFEQ`: compare-and-delete; replies 1, or 0 if the value is not `old` or there is no such key.
     pub fn delete_if(self, key: &'a str, old: &'a str) -> Self {
-        self.write(["DELEX", key, "IFEQ", old])
+        self.write(texts(&["DELEX", key, "IFEQ", old]))
     }
 
     /// `MGET`: replies with a list, null for a key that does not exist or is no string.
-    pub fn get(mut self, keys: impl IntoIterator<Item = impl Into<Cow<'a, str>>>) -> Self {
-        let command = std::iter::once("MGET".into()).chain(keys.into_iter().map(Into::into));
-        self.commands.push(command.collect());
-        self
+    pub fn get(self, keys: impl IntoIterator<Item = impl Into<Cow<'a, str>>>) -> Self {
+        self.command(list(&["MGET"], keys))
     }
 
     /// `SET … NX`: creates a key; replies OK, or null if it exists.
@@ -58,14 +56,14 @@ impl<'a> Batch<'a> {
     /// `MSETNX`: creates several keys without expiry, all or none; replies 1, or 0 if one of them exists.
     pub fn create_all(self, pairs: [(&'a str, &'a str); 2]) -> Self {
         let [(a, b), (c, d)] = pairs;
-        self.write(["MSETNX", a, b, c, d])
+        self.write(texts(&["MSETNX", a, b, c, d]))
     }
 
     /// `SET … XX`: overwrites a key that exists; replies OK, or null if it does not. Without a `ttl` the key keeps its time
     /// to live.
     pub fn overwrite(self, key: &'a str, value: &'a str, ttl: Option<Duration>) -> Self {
         match ttl {
-            None => self.write(["SET", key, value, "XX", "KEEPTTL"]),
+            None => self.write(texts(&["SET", key, value, "XX", "KEEPTTL"])),
             Some(ttl) => self.write([
                 "SET".into(),
                 key.into(),
@@ -81,7 +79,7 @@ impl<'a> Batch<'a> {
     /// `ttl` the key keeps its time to live.
     pub fn replace(self, key: &'a str, old: &'a str, new: &'a str, ttl: Option<Duration>) -> Self {
         match ttl {
-            None => self.write(["SET", key, new, "IFEQ", old, "KEEPTTL"]),
+            None => self.write(texts(&["SET", key, new, "IFEQ", old, "KEEPTTL"])),
             Some(ttl) => self.write([
                 "SET".into(),
                 key.into(),
@@ -130,17 +128,17 @@ impl<'a> Batch<'a> {
 
     /// `TIME`: the store's clock, as seconds and microseconds.
     pub fn time(self) -> Self {
-        self.command(["TIME"])
+        self.command(texts(&["TIME"]))
     }
 
     /// `GETEX`: a value. Redis counts it among the writes, so that the primary answers and never a replica.
     pub fn get_from_primary(self, key: &'a str) -> Self {
-        self.command(["GETEX", key])
+        self.command(texts(&["GETEX", key]))
     }
 
     /// `HSET`, and a time to live for the whole hash; two replies, numbers.
     pub fn hash_set(self, key: &'a str, field: &'a str, value: &'a str, ttl: Duration) -> Self {
-        self.write(["HSET", key, field, value]).expire(key, ttl)
+        self.write(texts(&["HSET", key, field, value])).expire(key, ttl)
     }
 
     /// `HDEL`: replies with how many fields there were.
@@ -149,12 +147,12 @@ impl<'a> Batch<'a> {
         key: &'a str,
         fields: impl IntoIterator<Item = impl Into<Cow<'a, str>>>,
     ) -> Self {
-        self.write_many("HDEL", Some(key), fields)
+        self.write(list(&["HDEL", key], fields))
     }
 
     /// `HLEN`: how many fields a hash has.
     pub fn hash_length(self, key: &'a str) -> Self {
-        self.command(["HLEN", key])
+        self.command(texts(&["HLEN", key]))
     }
 
     /// `HGETALL`: fields and values in turn.
@@ -169,7 +167,7 @@ impl<'a> Batch<'a> {
 
     /// `PTTL`: milliseconds; negative if there is no key or no expiry.
     pub fn ttl(self, key: &'a str) -> Self {
-        self.command(["PTTL", key])
+        self.command(texts(&["PTTL", key]))
     }
 
     /// Only the primary may answer, never a replica: the commands are one transaction, with one in it that Redis counts
@@ -190,11 +188,11 @@ impl<'a> Batch<'a> {
         keys: impl IntoIterator<Item = impl Into<Cow<'a, str>>>,
         arguments: impl IntoIterator<Item = String>,
     ) -> Self {
-        let keys: Vec<Cow<'a, str>> = keys.into_iter().map(Into::into).collect();
-        let count = Cow::from(keys.len().to_string());
-        let arguments = arguments.into_iter().map(Cow::from);
-        let command = ["EVAL".into(), script.into(), count].into_iter().chain(keys).chain(arguments);
-        self.write(command.collect::<Vec<_>>())
+        let mut command = list(&["EVAL", script], keys);
+        let count = command.len() - 2;
+        command.insert(2, count.to_string().into());
+        command.extend(arguments.into_iter().map(Cow::from));
+        self.write(command)
     }
 
     /// `SET`, whatever there is; replies OK.
@@ -213,7 +211,7 @@ impl<'a> Batch<'a> {
         key: &'a str,
         names: impl IntoIterator<Item = impl Into<Cow<'a, str>>>,
     ) -> Self {
-        self.write_many("PFADD", Some(key), names)
+        self.write(list(&["PFADD", key], names))
     }
 
     /// `PFCOUNT`: how many distinct names there were.
@@ -228,7 +226,7 @@ impl<'a> Batch<'a> {
 
     /// `PING`.
     pub fn ping(self) -> Self {
-        self.command(["PING"])
+        self.command(texts(&["PING"]))
     }
 
     /// Reads more keys: in the batch's first command if that is an `MGET`, which costs no command more, else in one
@@ -240,8 +238,7 @@ impl<'a> Batch<'a> {
                 true
             }
             _ => {
-                let command = std::iter::once(Cow::from("MGET")).chain(keys);
-                self.commands.insert(0, command.collect());
+                self.commands.insert(0, list(&["MGET"], keys));
                 false
             }
         }
@@ -281,27 +278,30 @@ impl<'a> Batch<'a> {
         if self.is_atomic { "/multi-exec" } else { "/pipeline" }
     }
 
-    fn write(mut self, words: impl IntoIterator<Item = impl Into<Cow<'a, str>>>) -> Self {
+    fn write(mut self, command: impl Into<Command<'a>>) -> Self {
         self.writes = true;
-        self.command(words)
+        self.command(command)
     }
 
-    fn write_many(
-        mut self,
-        name: &'static str,
-        key: Option<&'a str>,
-        rest: impl IntoIterator<Item = impl Into<Cow<'a, str>>>,
-    ) -> Self {
-        self.writes = true;
-        let words = std::iter::once(name).chain(key).map(Cow::from).chain(rest.into_iter().map(Into::into));
-        self.commands.push(words.collect());
+    fn command(mut self, command: impl Into<Command<'a>>) -> Self {
+        self.commands.push(command.into());
         self
     }
+}
 
-    fn command(mut self, words: impl IntoIterator<Item = impl Into<Cow<'a, str>>>) -> Self {
-        self.commands.push(words.into_iter().map(Into::into).collect());
-        self
+/// A command of texts.
+fn texts<'a>(words: &[&'a str]) -> Command<'a> {
+    words.iter().copied().map(Cow::from).collect()
+}
+
+/// A command that ends with a list.
+fn list<'a>(words: &[&'a str], list: impl IntoIterator<Item = impl Into<Cow<'a, str>>>) -> Command<'a> {
+    let mut command = texts(words);
+    // `extend` would be a larger copy of this for each kind of list.
+    for word in list {
+        command.push(word.into());
     }
+    command
 }
 
 /// At least 1: the store refuses less, or deletes the key. A century at most: it refuses what its clock cannot hold.

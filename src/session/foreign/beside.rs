@@ -68,9 +68,10 @@ impl Beside {
     /// `None` if it cannot be read.
     pub(super) fn parse(stored: Option<&[u8]>) -> Option<Self> {
         let Some(stored) = stored else { return Some(Self::Nothing) };
-        serde_json::from_slice(stored)
+        let stored = std::str::from_utf8(stored).ok()?;
+        serde_json::from_str(stored)
             .map(Self::Ended)
-            .or_else(|_| serde_json::from_slice(stored).map(Self::Companion))
+            .or_else(|_| serde_json::from_str(stored).map(Self::Companion))
             .ok()
     }
 }

@@ -17,7 +17,6 @@ fn main() -> Result<(), Box<dyn Error>> {
         .reset_state_function(true)
         .omit_default_module_path(true)
         .typescript(true)
-        .remove_name_section(true)
         .remove_producers_section(true)
         .input_path(input)
         .out_name("cloakroom")
