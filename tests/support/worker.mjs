@@ -184,9 +184,10 @@ export const randomSecret = () => randomBytes(32).toString("base64url");
  * Waits until a condition holds that becomes true after an answer, such as a line in the log.
  * @param {() => boolean | Promise<boolean>} condition
  * @param {() => string} [explain]  what to say when it does not become true
+ * @param {number} [most]  how often it is looked at, every 10 ms
  */
-export async function until(condition, explain = () => "it did not happen") {
-  for (let tries = 0; tries < 300; tries += 1) {
+export async function until(condition, explain = () => "it did not happen", most = 300) {
+  for (let tries = 0; tries < most; tries += 1) {
     if (await condition()) return;
     await sleep(10);
   }
