@@ -4,7 +4,7 @@ use futures_util::future::{Either, select};
 use js_sys::{Array, Function, Promise, Reflect};
 use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::JsFuture;
-use web_sys::{AbortController, RequestInit, RequestRedirect, ResponseInit};
+use web_sys::{AbortController, RequestCache, RequestInit, RequestRedirect, ResponseInit};
 use worker::Delay;
 
 use super::{Platform, write_response};
@@ -83,6 +83,10 @@ impl Platform {
         init.set_headers_headers(&headers);
         init.set_redirect(RequestRedirect::Manual);
         init.set_signal(Some(&stop.signal()));
+        if pass.is_personal {
+            // Cloudflare's cache knows nothing of who asks.
+            init.set_cache(RequestCache::NoStore);
+        }
         if let Some(body) = request.body() {
             init.set_body(&body);
         }
