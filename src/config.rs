@@ -21,7 +21,7 @@ use crate::{
     session::{Lifetimes, RecordIp, Rules},
     ticket::{
         Keyring, Rejected, Ticket, Verified,
-        cookie::{Cookie, SameSite, Settings},
+        cookie::{Cookie, LONGEST, SameSite, Settings},
     },
     time::Time,
 };
@@ -328,9 +328,6 @@ fn cookie(
     (settings, formats)
 }
 
-/// What browsers shorten every cookie's lifetime to.
-const LONGEST_COOKIE: Duration = Duration::from_secs(400 * 86_400);
-
 fn session(table: &mut Table<'_>, key_prefix: String, formats: Formats) -> Rules {
     let mut inner = table.table("session");
     let lifetimes = Lifetimes {
@@ -340,7 +337,7 @@ fn session(table: &mut Table<'_>, key_prefix: String, formats: Formats) -> Rules
         touch_every: inner.duration("touch_every", "5m"),
     };
     for (name, lifetime) in [("absolute", lifetimes.absolute), ("remember", lifetimes.remember)] {
-        if lifetime > LONGEST_COOKIE && lifetime != Duration::MAX {
+        if lifetime > LONGEST && lifetime != Duration::MAX {
             inner.fault(name, "at most \"400d\": browsers keep no cookie longer (RFC 6265bis section 5.5)");
         }
     }
@@ -702,6 +699,21 @@ mod tests {
             (json!({"cors": {"headers": ["a,b"]}}), "CLOAKROOM.cors.headers: names of request headers"),
             (json!({"cors": {"headers": [""]}}), "CLOAKROOM.cors.headers: names of request headers"),
             (json!({"cors": {"headers": "traceparent"}}), "CLOAKROOM.cors.headers: a list of strings"),
+            (
+                json!({"gateway": {"origin": "https://a.example", "rules": [{"path": "/auth", "require": "user"}]}}),
+                "CLOAKROOM.gateway.rules[0].path: can never match",
+            ),
+            (
+                json!({"gateway": {"origin": "https://a.example", "public": ["//a"]}}),
+                "CLOAKROOM.gateway.public: can never",
+            ),
+            (json!({"gateway": {"origin": "http://a.example"}}), "CLOAKROOM.gateway.origin: an origin like"),
+            (json!({"gateway": {"origin": "binding"}}), "CLOAKROOM.gateway.origin: \"binding\" needs"),
+            (json!({"gateway": {"public": ["/a"]}}), "CLOAKROOM.gateway.origin: is missing"),
+            (
+                json!({"cookie": {"format": "express", "record_prefix": "tower:"}}),
+                "CLOAKROOM.cookie.record_prefix: the Worker's",
+            ),
             (json!({"store": {"timeout": "1h"}}), "CLOAKROOM.store.timeout: at most"),
             (json!({"store": {"on_failure": "closd"}}), "CLOAKROOM.store.on_failure: one of"),
             (json!("{"), "CLOAKROOM is a table"),

@@ -130,11 +130,14 @@
 //!           → reads and changes sessions and accounts by compare-and-set    session, account
 //! app       what was not counted yet is counted → cookie, if it changed     app, context
 //!           → rate-limit fields, CORS, problem+json
+//! gateway   outside of base_path: one reading of the path → rule, limits,   gateway, context
+//!           session → passed on to the origin, or refused                   platform
 //! service   the response; then, in the background, what may wait            session, limit, stats
 //! ```
 //!
-//! Start reading at [`app::App::respond`]. Everything but `service`, `library`, `tower_sessions` and `platform` is pure: what it needs of the machine (time,
-//! randomness, one call to the store) it asks of a [`host::Host`]. Dependencies point inwards: `service → app → routes →
+//! Start reading at [`app::App::respond`]. Everything but `service`, `library`, `tower_sessions` and `platform` is pure: what
+//! it needs of the machine (time, randomness, one call to the store) it asks of a [`host::Host`]. Sessions in the format of
+//! Express or Flask are [`foreign`]'s codecs below the same operations. Dependencies point inwards: `service → app → routes →
 //! context → account → session → limit → {store, ticket, http} → {host, id, time}`. [`config`] and [`isolate`] hold values of
 //! any of them: what was set, and what is remembered.
 //!

@@ -35,11 +35,8 @@ const FORMAT_ONLY: [&str; 7] =
     ["record_prefix", "record_ttl", "user_pointer", "writable", "touch", "signer", "serializer"];
 
 /// What keys of ours begin with, beside those of sessions.
-const OWN_KEYS: [&str; 8] =
-    ["account:", "user:", "family:", "foreign:", "taken:", "limit:", "stats:", "cache:"];
-
-/// What browsers shorten every cookie's lifetime to.
-const LONGEST: Duration = Duration::from_secs(400 * 86_400);
+const OWN_KEYS: [&str; 9] =
+    ["account:", "user:", "family:", "foreign:", "taken:", "limit:", "stats:", "cache:", "tower:"];
 
 /// Which application's format `format` names; `None` for our own.
 pub(crate) fn application(table: &mut Table<'_>) -> Option<Application> {
@@ -121,7 +118,7 @@ fn format(
         );
     }
     let record_ttl = table.duration_or_seconds("record_ttl", "24h");
-    if record_ttl > LONGEST && record_ttl != Duration::MAX {
+    if record_ttl > cookie::LONGEST && record_ttl != Duration::MAX {
         table.fault("record_ttl", "at most \"400d\", or 34560000 seconds");
     }
     let user_pointer = table.text("user_pointer", "");

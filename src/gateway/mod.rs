@@ -1,7 +1,7 @@
 //! The gateway: what is outside of `base_path` is passed on to an origin, once it is known who asks and that they may.
 //!
-//! Pure, as the rest: [`crate::app::App::admit`] decides, and says what the origin and the visitor are told beside the request and the
-//! answer, which the platform passes on ([`crate::platform`]). Bodies never come here.
+//! Pure, as the rest: [`crate::app::App::admit`] decides, and says what the origin and the visitor are told beside the
+//! request and the answer, which the platform passes on ([`crate::platform`]). Bodies never come here.
 
 mod admit;
 mod headers;

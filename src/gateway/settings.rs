@@ -111,10 +111,14 @@ fn require(text: &str) -> Option<Require> {
 fn pattern(text: &str, base_path: &str) -> Result<Pattern, &'static str> {
     let pattern = Pattern::parse(text, "").map_err(|(_, what)| what)?;
     let path = text.strip_suffix('*').unwrap_or(text);
+    // `/auth*` also matches `/authors`.
+    let is_own = |rest: Option<&str>| {
+        rest.is_some_and(|rest| rest.starts_with('/') || (rest.is_empty() && path == text))
+    };
     if path::ambiguity(path).is_some() || path.split('/').any(|segment| matches!(segment, "." | "..")) {
         return Err("can never match: such paths are refused, or arrive in another form");
     }
-    if !base_path.is_empty() && path.strip_prefix(base_path).is_some_and(|rest| rest.starts_with('/')) {
+    if !base_path.is_empty() && is_own(path.strip_prefix(base_path)) {
         return Err("can never match: below base_path are the Worker's own routes");
     }
     Ok(pattern)

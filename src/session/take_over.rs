@@ -9,7 +9,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Device, Error, Retry, Session, Sessions, User, foreign::UNDER_WAY};
+use super::{
+    Device, Error, Retry, Session, Sessions, User,
+    foreign::{self, UNDER_WAY},
+};
 use crate::{
     base64url,
     foreign::{Format, Record, Sid},
@@ -17,12 +20,12 @@ use crate::{
     id::{Family, Id},
     json::{self, Version},
     store::{Batch, Failure, Reply},
-    ticket::{Keyring, Ticket, UserTag},
+    ticket::{Keyring, Ticket, UserTag, cookie},
     time::{Time, milliseconds},
 };
 
-/// How long it is known that a session was taken over: as long as browsers keep a cookie.
-const KNOWN_FOR: Duration = Duration::from_secs(400 * 86_400);
+/// How long it is known that a session was taken over.
+const KNOWN_FOR: Duration = cookie::LONGEST;
 
 /// Takes a session over, if nobody has: writes that it is taken and the session. 1, or what says that it was taken before; 0 if
 /// its record is gone, or if all sessions of the user were ended: its login may have been one of those.
@@ -85,7 +88,7 @@ impl<H: Host> Sessions<'_, H> {
         loop {
             // 1. The record, and whether it was taken over.
             let batch = Batch::default().get([&*taken_key, &record_key]).at_primary(&*taken_key);
-            let [values] = self.store.run(if format.is_binary() { batch.binary() } else { batch }).await?;
+            let [values] = self.store.run(foreign::as_bytes(format, batch)).await?;
             let Reply::List(values) = values else { return Err(Failure::Garbled.into()) };
             let mut values = values.into_iter();
             let taken = values.next().ok_or(Failure::Garbled)?.value()?;

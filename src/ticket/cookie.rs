@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+/// What browsers shorten every cookie's lifetime to (RFC 6265bis section 5.5).
+pub(crate) const LONGEST: Duration = Duration::from_secs(400 * 86_400);
+
 /// The header lines of one cookie, built once from validated settings (see [`crate::config`]).
 #[derive(Debug)]
 pub struct Cookie {

@@ -89,7 +89,7 @@ impl Companion {
     }
 }
 
-/// A batch that reads what stands beside a record, or a record: as bytes where the format has those.
-pub(super) fn batch<'a>(format: &Format, batch: Batch<'a>) -> Batch<'a> {
+/// A batch that reads records, or what stands beside them: as bytes where the format has those.
+pub(in super::super) fn as_bytes<'a>(format: &Format, batch: Batch<'a>) -> Batch<'a> {
     if format.is_binary() { batch.binary() } else { batch }
 }

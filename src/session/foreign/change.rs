@@ -31,8 +31,8 @@ impl<H: Host> Sessions<'_, H> {
         self.session_of_record(format, &session.ticket, stored, foreign.companion.clone())
     }
 
-    /// Writes a session under its new id, and notes that those of other tickets have ended, which are gone already. If the answer is lost, another one is made under another id: a late one belongs to
-    /// nobody.
+    /// Writes a session under its new id, and notes that those of other tickets have ended, which are gone already. If the
+    /// answer is lost, another one is made under another id: a late one belongs to nobody.
     pub(in super::super) async fn insert_foreign(
         &self,
         format: &Format,

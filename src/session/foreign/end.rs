@@ -56,7 +56,7 @@ impl<H: Host> Sessions<'_, H> {
         let mut is_in_doubt = false;
         loop {
             let script = Batch::default().script(scripts::END, keys.clone(), arguments.clone());
-            let failure = match self.store.run(beside::batch(format, script)).await {
+            let failure = match self.store.run(beside::as_bytes(format, script)).await {
                 Ok([Reply::Integer(deleted)]) => {
                     // What was lost may have been the answer that said so.
                     return Ok((deleted > 0 || is_in_doubt).then_some(End::Made));

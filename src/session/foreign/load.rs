@@ -69,7 +69,7 @@ impl<H: Host> Sessions<'_, H> {
         let record_key = format.record_key(&self.rules.key_prefix, sid);
         let beside_key = self.beside_key(&ticket.id.handle());
         let batch = Batch::default().get([&*record_key, &beside_key].into_iter().chain(other_key));
-        let batch = beside::batch(format, batch).at_primary(&*record_key);
+        let batch = beside::as_bytes(format, batch).at_primary(&*record_key);
         let replies = self.store.read_all(batch).await?;
         let Some(Reply::List(values)) = replies.into_iter().next() else {
             return Err(Failure::Garbled.into());
@@ -97,7 +97,7 @@ impl<H: Host> Sessions<'_, H> {
         &self,
         format: &Format,
         ticket: &Ticket,
-        Stored { record, beside, .. }: Stored,
+        Stored { record, beside }: Stored,
     ) -> Result<Option<Session>, Error> {
         let Some(record) = record else { return Ok(None) };
         let companion = match beside {
@@ -210,7 +210,7 @@ impl<H: Host> Sessions<'_, H> {
 
     async fn companion_of(&self, format: &Format, handle: &Handle) -> Result<Companion, Error> {
         let beside_key = self.beside_key(handle);
-        let batch = beside::batch(format, Batch::default().get([&*beside_key]).at_primary(&*beside_key));
+        let batch = beside::as_bytes(format, Batch::default().get([&*beside_key]).at_primary(&*beside_key));
         let [values] = self.store.run(batch).await?;
         let beside = values.values(1)?.pop().flatten();
         match Beside::parse(beside.as_deref().map(str::as_bytes)) {
@@ -230,7 +230,7 @@ impl<H: Host> Sessions<'_, H> {
         let record_key = format.record_key(&self.rules.key_prefix, &sid);
         let ticket = format.ticket(sid, self.host.now());
         let batch = Batch::default().get([&*record_key]).ttl(&record_key).at_primary(&*record_key);
-        let batch = beside::batch(format, batch);
+        let batch = beside::as_bytes(format, batch);
         let [values, ttl] = self.store.run(batch).await?;
         let ttl_ms = u64::try_from(ttl.integer()?).unwrap_or(0);
         let Reply::List(values) = values else { return Err(Failure::Garbled.into()) };

@@ -18,7 +18,10 @@ use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
 use self::beside::{Beside, Companion, Ended, Login, MARGIN};
-pub(super) use self::{beside::UNDER_WAY, load::Touch};
+pub(super) use self::{
+    beside::{UNDER_WAY, as_bytes},
+    load::Touch,
+};
 use super::{Device, Error, Record, Session, Sessions, User};
 use crate::{
     foreign::{Format, Sid},

@@ -165,7 +165,7 @@ impl<H: Host> Sessions<'_, H> {
             return Ok(None);
         }
         let key = self.beside_key(&old.ticket.id.handle());
-        let batch = beside::batch(format, Batch::default().get_from_primary(&key));
+        let batch = beside::as_bytes(format, Batch::default().get_from_primary(&key));
         let [stored] = self.store.run(batch).await?;
         let by = match beside::Beside::parse(stored.bytes()?.as_deref()) {
             Some(beside::Beside::Ended(ended)) => ended.by,
