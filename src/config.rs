@@ -15,9 +15,10 @@ use crate::{
     document,
     fields::Table,
     foreign::{self, Application, Formats},
-    gateway::{self, Gateway},
+    gateway::{self, Gateway, jwt},
     http::cors::{self, AllowedOrigin, is_origin},
     limit::{By, Limits, Pattern, Quota, RouteLimit},
+    routes::Offered,
     session::{Lifetimes, RecordIp, Rules},
     ticket::{
         Keyring, Rejected, Ticket, Verified,
@@ -57,6 +58,8 @@ pub struct Config {
     pub store_timeout: Duration,
     /// What opens the service API, if it is to be there.
     pub admin_token: Option<Secret>,
+    /// The keys that sign who asks, the first of them; all are published.
+    pub jwt_keys: Vec<jwt::Key>,
     /// What is no fault, and may not be meant: a sentence each, for the log.
     pub notices: Vec<String>,
 }
@@ -72,6 +75,11 @@ impl Config {
                 None => Err(Rejected::UnknownKey),
             },
         }
+    }
+
+    /// The routes that not every deployment has.
+    pub(crate) fn offered_routes(&self) -> Offered {
+        Offered { admin: self.admin_token.is_some(), public_keys: !self.jwt_keys.is_empty() }
     }
 
     /// Whether these credentials are for us alone: a ticket, or the admin token.
@@ -143,6 +151,8 @@ impl Config {
         let signing: Vec<_> = secret(&environment, "SESSION_SECRET").split(',').map(str::trim).collect();
         let mut faults = secret_faults(&environment, &signing);
 
+        let jwt_keys = jwt::keys(environment.get("JWT_KEYS"), &mut faults);
+
         // 2. The table. As a plain variable (in .dev.vars) it is the same as JSON text.
         let text = environment.get("CLOAKROOM").and_then(Value::as_str);
         let parsed = text.map(|text| serde_json::from_str(text).unwrap_or_default());
@@ -157,6 +167,12 @@ impl Config {
         let has_bearer = bearer(&mut table);
         let cors = cors(&mut table);
         let gateway = gateway::settings(&mut table, &base_path, environment.get("ORIGIN").is_some());
+        if gateway.as_ref().is_some_and(Gateway::signs) && environment.get("JWT_KEYS").is_none() {
+            let missing = missing(&environment, "JWT_KEYS");
+            faults.push(format!(
+                "{missing}; gateway.identity signs with it, and docs/gateway.md says how to make one"
+            ));
+        }
         let (store_timeout, fails_open) = store(&mut table);
         let limits = Limits { fails_open, ..limits };
         if has_bearer && session.formats.own().is_some() {
@@ -214,6 +230,7 @@ impl Config {
             cors,
             store_timeout,
             admin_token,
+            jwt_keys,
             notices,
         })
     }
@@ -548,6 +565,30 @@ mod tests {
         bindings["ADMIN_TOKN"] = Value::Null;
         let [token, table] = &told(&bindings)[..] else { panic!("two notices") };
         assert!(token.ends_with("did you mean ADMIN_TOKEN?") && table.starts_with("CLOAKROOM is not bound"));
+    }
+
+    #[test]
+    fn a_signed_identity_needs_keys_and_says_which_name_is_misspelt() {
+        let gateway =
+            |identity| environment(json!({"gateway": {"origin": "https://a.example", "identity": identity}}));
+        for identity in ["jwt", "both"] {
+            let mut bindings = gateway(identity);
+            bindings["JWT_KEY"] = Value::Null;
+            let faults = Config::from_json(&bindings.to_string()).expect_err("a fault");
+            let [fault] = &faults[..] else { panic!("{faults:?}") };
+            assert!(
+                fault.starts_with("JWT_KEYS is missing: set it with `npx wrangler secret put`"),
+                "{fault}"
+            );
+            assert!(fault.contains("did you mean JWT_KEYS?") && fault.contains("docs/gateway.md"), "{fault}");
+        }
+        for identity in ["headers", "none"] {
+            assert!(Config::from_json(&gateway(identity).to_string()).is_ok(), "{identity}");
+        }
+        assert!(
+            faults(json!({"gateway": {"origin": "https://a.example", "identity": "signed"}}))[0]
+                .contains("\"both\"")
+        );
     }
 
     #[test]

@@ -43,7 +43,7 @@ impl<H: Host> App<H> {
             None => None,
         };
         let demands = rule.is_some_and(|rule| rule.require != Require::Nothing);
-        let needs_session = demands || gateway.has_identity || self.config.limits.has_route(&request);
+        let needs_session = demands || gateway.has_identity() || self.config.limits.has_route(&request);
         // 3. Another site's page asks for nobody, and counts for nobody.
         let is_foreign = cross_site::is_foreign_read(&request, &self.config.cors)
             || cross_site::check(&request, &self.config.cors).is_err();
@@ -53,16 +53,19 @@ impl<H: Host> App<H> {
             Ok(session) => (session, Ok(Response::new(200))),
             Err(problem) => (None, Err(problem)),
         };
-        match cx.settle(outcome).await {
-            Ok(response) => {
-                let pass = match session.filter(|_| gateway.has_identity) {
-                    Some(session) => pass.with_identity(&session),
-                    None => pass,
-                };
+        let outcome = cx.settle(outcome).await;
+        // 5. Who asks, for the origin.
+        let identity = match &session {
+            Some(session) if outcome.is_ok() => self.identity(gateway, &cx.request, session).await,
+            _ => Ok(Vec::new()),
+        };
+        match outcome.and_then(|response| Ok((response, identity?))) {
+            Ok((response, identity)) => {
+                let pass = pass.with_identity(identity);
                 let answer = cx.answer(Ok(response), false);
                 let set_cookies = answer.headers.into_iter().filter(|(name, _)| *name == "Set-Cookie");
                 let set_cookies = set_cookies.map(|(_, line)| line.into_owned()).collect();
-                Admission::Pass(Pass { set_cookies, is_personal: demands || gateway.has_identity, ..pass })
+                Admission::Pass(Pass { set_cookies, is_personal: demands || gateway.has_identity(), ..pass })
             }
             Err(problem) => {
                 let redirect = rule.and_then(|rule| login_page(rule, &problem, &cx.request));
@@ -89,7 +92,7 @@ impl<H: Host> App<H> {
     ) -> Result<Option<Session>, Problem> {
         cx.apply_limits().await?;
         let require = rule.map_or(&Require::Nothing, |rule| &rule.require);
-        if *require == Require::Nothing && !gateway.has_identity {
+        if *require == Require::Nothing && !gateway.has_identity() {
             return Ok(None);
         }
         let is_limited = cx.store.counts_next() && !self.config.limits.fails_open;

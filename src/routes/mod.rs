@@ -5,6 +5,7 @@ mod admin;
 mod devices;
 mod health;
 mod hints;
+mod jwks;
 mod openapi;
 mod profile;
 mod session;
@@ -35,6 +36,9 @@ type Route<H> = (Method, &'static str, Handler<H>);
 
 /// The path that proxies ask, as does everything below it.
 const VERIFY: &str = "/verify";
+
+/// Where the keys are published with which origins verify who asks.
+const PUBLIC_KEYS: &str = "/jwks.json";
 
 /// In the table: any method, also those that no other route knows.
 const ANY: Method = Method::Other;
@@ -68,6 +72,7 @@ impl<H: Host> Routes<H> {
         (Put, "/admin/users/*/roles", |cx| Box::pin(admin::set_roles(cx))),
         (Get, "/admin/stats", |cx| Box::pin(admin::stats(cx))),
         (Get, "/health", |cx| Box::pin(health::check(cx))),
+        (Get, PUBLIC_KEYS, |cx| Box::pin(jwks::show(cx))),
         (Get, "/openapi.json", |cx| Box::pin(std::future::ready(openapi::show(cx)))),
     ];
 }
@@ -79,14 +84,29 @@ pub(crate) struct Found<'p, H: 'static> {
     base_path: &'p str,
 }
 
-/// Finds the routes of a path. 404 if there are none. `has_admin`: whether there is a service API.
+/// The routes that only some deployments have.
+#[derive(Clone, Copy)]
+pub(crate) struct Offered {
+    /// The service API.
+    pub(crate) admin: bool,
+    /// The keys with which origins verify who asks.
+    pub(crate) public_keys: bool,
+}
+
+impl Offered {
+    fn includes(self, pattern: &str) -> bool {
+        (self.admin || !is_admin(pattern)) && (self.public_keys || pattern != PUBLIC_KEYS)
+    }
+}
+
+/// Finds the routes of a path. 404 if there are none.
 #[inline(never)] // inlined, it and its caller are larger by some KB
 pub(crate) fn find<'p, H: Host>(
     path: &'p str,
     base_path: &'p str,
-    has_admin: bool,
+    offered: Offered,
 ) -> Result<Found<'p, H>, Problem> {
-    let all = || Routes::<H>::ALL.iter().filter(|(_, pattern, _)| has_admin || !is_admin(pattern));
+    let all = || Routes::<H>::ALL.iter().filter(|(_, pattern, _)| offered.includes(pattern));
     let below = path.strip_prefix(base_path).unwrap_or_default();
     let (routes, params): (Vec<_>, Vec<_>) =
         all().filter_map(|route| Some((route, matches(route.1, below)?))).unzip();
@@ -119,6 +139,11 @@ impl<'p, H: Host> Found<'p, H> {
     /// Whether the path belongs to the service API.
     pub(crate) fn is_admin(&self) -> bool {
         self.routes.iter().any(|(_, pattern, _)| is_admin(pattern))
+    }
+
+    /// Whether what is answered to a safe method is the same for everybody: nobody's session or limits matter.
+    pub(crate) fn is_public(&self, method: Method) -> bool {
+        method.is_safe() && self.routes.iter().any(|(_, pattern, _)| *pattern == PUBLIC_KEYS)
     }
 
     /// The methods of this path, as in `Allow`.
@@ -176,8 +201,10 @@ mod tests {
     use super::*;
     use crate::host::tests::Machine;
 
+    const EVERYTHING: Offered = Offered { admin: true, public_keys: true };
+
     fn find(path: &str) -> Result<Found<'_, Machine>, Problem> {
-        super::find(path, "/auth", true)
+        super::find(path, "/auth", EVERYTHING)
     }
 
     fn allowed(path: &str) -> Option<String> {
@@ -198,9 +225,23 @@ mod tests {
     #[test]
     fn without_an_admin_token_the_service_api_is_not_there() {
         for path in ["/auth/admin/stats", "/auth/admin/stats/", "/admin/stats"] {
-            assert_eq!(super::find::<Machine>(path, "/auth", false).err(), Some(nothing_here()), "{path}");
+            let without = Offered { admin: false, ..EVERYTHING };
+            assert_eq!(super::find::<Machine>(path, "/auth", without).err(), Some(nothing_here()), "{path}");
         }
         assert!(find("/auth/admin/stats").is_ok());
+    }
+
+    #[test]
+    fn without_keys_none_are_published_and_no_hint_leads_there() {
+        let without = Offered { public_keys: false, ..EVERYTHING };
+        for path in ["/auth/jwks.json", "/auth/jwks.json/", "/jwks.json"] {
+            assert_eq!(super::find::<Machine>(path, "/auth", without).err(), Some(nothing_here()), "{path}");
+        }
+        let found = find("/auth/jwks.json").expect("keys");
+        assert_eq!(found.allowed(), "GET, HEAD");
+        let is_public = |method| found.is_public(Method::parse(method));
+        assert!(is_public("GET") && is_public("HEAD") && !is_public("POST") && !is_public("BREW"));
+        assert!(!find("/auth/health").expect("a route").is_public(Get));
     }
 
     #[test]
@@ -252,7 +293,7 @@ mod tests {
             let separator = if hint.is_empty() { "" } else { ": " };
             assert_eq!(detail, Some(format!("there is nothing at this path{separator}{hint}")), "{path}");
         }
-        let bare = super::find::<Machine>("/auth/session", "", true)
+        let bare = super::find::<Machine>("/auth/session", "", EVERYTHING)
             .err()
             .map(|problem| problem.into_details().detail);
         assert_eq!(bare.as_deref(), Some("there is nothing at this path"));

@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::super::{account, admin, devices, health};
 use crate::{
+    gateway::jwt::KeySet,
     http::ProblemBody,
     id::Handle,
     session::{Body, change},
@@ -39,6 +40,7 @@ pub(super) fn components() -> Map<String, Value> {
         add::<admin::Ended>(answered);
         add::<health::Health>(answered);
         add::<stats::Report>(answered);
+        add::<KeySet<'_>>(answered);
     }));
     schemas.insert("MergePatch".to_owned(), json!({"description": "RFC 7396", "type": "object"}));
     let mut patch = change::json_patch_schema(&reference("Pointer"));
