@@ -1,8 +1,13 @@
 /** Who asks, signed: an origin verifies it with the libraries that people use, from the keys that the Worker publishes. */
 import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
 import { createHmac } from "node:crypto";
+import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { createServer } from "node:http";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { after, before, beforeEach, describe, test } from "node:test";
+import { promisify } from "node:util";
 import { makeKey, partsOf } from "./support/jwt.mjs";
 import { startVerifiers } from "./support/verifiers.mjs";
 import { randomSecret, startDeployment } from "./support/worker.mjs";
@@ -408,6 +413,50 @@ describe("keys that are of no use", () => {
       assert.ok(d);
     } finally {
       await deployment.stop();
+    }
+  });
+});
+
+describe("docs/gateway.md", () => {
+  const page = readFile(new URL("../docs/gateway.md", import.meta.url), "utf8");
+  /** The only block of a language. @param {string} language */
+  const block = async (language) => {
+    const found = [...(await page).matchAll(new RegExp(`^\`\`\`${language}\\n(.*?)^\`\`\``, "gms"))];
+    assert.equal(found.length, 1, language);
+    return found[0]?.[1] ?? "";
+  };
+
+  test("shows what the verifiers of these tests are made of", async () => {
+    for (const [language, file] of Object.entries({
+      js: "who-asks.mjs",
+      python: "who_asks.py",
+      rust: "src/lib.rs",
+    })) {
+      const source = new URL(`fixtures/verify-jwt/${file}`, import.meta.url);
+      assert.equal(await block(language), await readFile(source, "utf8"), file);
+    }
+  });
+
+  test("makes keys of both kinds that sign", async () => {
+    const [make = ""] = (await block("shell")).split("npx wrangler");
+    const other = /generateKeyPairSync\("ec", \{ namedCurve: "P-256" \}\)/.exec(make)?.[0];
+    assert.ok(other, "the other kind is in its comment");
+    const cwd = await mkdtemp(join(tmpdir(), "cloakroom-"));
+    const deployment = await start([]);
+    try {
+      for (const [lines, alg] of [
+        [make, "EdDSA"],
+        [make.replace('generateKeyPairSync("ed25519")', other), "ES256"],
+      ]) {
+        await promisify(execFile)("/bin/sh", ["-c", lines], { cwd });
+        const keys = await readFile(join(cwd, "jwt-keys.json"), "utf8");
+        const worker = await deployment.start(isolate({}, keys));
+        const { token } = await ask(worker, "/", await cookieOf(worker, { id: "ada" }));
+        assert.equal(partsOf(token).header.alg, alg);
+      }
+    } finally {
+      await deployment.stop();
+      await rm(cwd, { recursive: true });
     }
   });
 });

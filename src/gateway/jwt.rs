@@ -1,7 +1,7 @@
 //! Who asks, signed: the JWT that an origin gets (RFC 7519), and the public keys it is verified with (RFC 7517).
 //!
-//! The keys are the secret `JWT_KEYS`: the first signs, all are published, so that they can be changed without a rejected request.
-//! Of a key everything is checked here that can be without cryptography; the rest is [`Host::sign`]'s.
+//! The keys are the secret `JWT_KEYS`: the first signs, all are published, so that they can be changed without a rejected
+//! request. Of a key everything is checked here that can be without cryptography; the rest is [`Host::sign`]'s.
 
 use serde::Serialize;
 use serde_json::Value;
