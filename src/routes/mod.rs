@@ -99,6 +99,15 @@ pub(crate) struct Switches {
 }
 
 impl Switches {
+    /// Why a route of accounts is not there.
+    fn why_off(self) -> &'static str {
+        if self.has_login {
+            "registration is closed here (accounts.register)"
+        } else {
+            "users have no passwords here (accounts.login)"
+        }
+    }
+
     fn is_on(self, pattern: &str) -> bool {
         match pattern {
             "/register" => self.has_login && self.has_registration,
@@ -108,19 +117,24 @@ impl Switches {
     }
 }
 
-/// Finds the routes of a path. 404 if there are none.
+/// Finds the routes of a path. 404 if there are none; of those that are switched off it is said that they are, but not of the
+/// service API.
 #[inline(never)] // inlined, it and its caller are larger by some KB
 pub(crate) fn find<'p, H: Host>(
     path: &'p str,
     base_path: &'p str,
     switches: Switches,
 ) -> Result<Found<'p, H>, Problem> {
-    let all = || Routes::<H>::ALL.iter().filter(|(_, pattern, _)| switches.is_on(pattern));
+    let all_routes = || Routes::<H>::ALL.iter();
+    let all = || all_routes().filter(|(_, pattern, _)| switches.is_on(pattern));
     let below = path.strip_prefix(base_path).unwrap_or_default();
     let (routes, params): (Vec<_>, Vec<_>) =
         all().filter_map(|route| Some((route, matches(route.1, below)?))).unzip();
     match params.first() {
         Some(param) => Ok(Found { routes, param, base_path }),
+        None if all_routes().any(|route| !is_admin(route.1) && matches(route.1, below).is_some()) => {
+            Err(not_found(Some(switches.why_off().to_owned())))
+        }
         None => {
             let pattern =
                 |path: &str| all().map(|route| route.1).find(|pattern| matches(pattern, path).is_some());
