@@ -385,19 +385,11 @@ fn limits(table: &mut Table<'_>) -> Limits {
 
 /// The limits of single paths, the most specific first.
 fn routes(table: &mut Table<'_>) -> Vec<RouteLimit> {
+    const WHAT: &str = "a list of tables, [[vars.CLOAKROOM.limits.routes]]";
     let mut limits: Vec<RouteLimit> = Vec::new();
-    let routes = match table.get("routes").map(Value::as_array) {
-        None => return limits,
-        Some(Some(routes)) => routes,
-        Some(None) => {
-            table.fault("routes", "a list of tables, [[vars.CLOAKROOM.limits.routes]]");
-            return limits;
-        }
-    };
-    for (index, route) in routes.iter().enumerate() {
-        let mut route = Table::new(&format!("CLOAKROOM.limits.routes[{index}]"), Some(route));
+    table.tables("routes", None, WHAT, |_, route| {
         let pattern = Pattern::parse(&route.text("path", ""), &route.text("method", ""));
-        let quota = quota(&mut route, "limit", "");
+        let quota = quota(route, "limit", "");
         let by = [("session", By::Session), ("user", By::User), ("ip", By::Ip)];
         let by = route.choice("by", &by, By::Session);
         match (pattern, quota) {
@@ -413,8 +405,7 @@ fn routes(table: &mut Table<'_>) -> Vec<RouteLimit> {
             // Either a fault already, or switched off.
             (Ok(_), None) => {}
         }
-        table.include(route);
-    }
+    });
     limits
 }
 
