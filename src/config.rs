@@ -699,6 +699,15 @@ mod tests {
                 "CLOAKROOM.gateway.public: can never",
             ),
             (json!({"gateway": {"origin": "http://a.example"}}), "CLOAKROOM.gateway.origin: an origin like"),
+            (
+                json!({"gateway": {"origin": "https://a.example", "rules": {"path": "/a"}}}),
+                "CLOAKROOM.gateway.rules: a list of tables, [[vars.CLOAKROOM.gateway.rules]]",
+            ),
+            (json!({"limits": {"routes": ["/a"]}}), "CLOAKROOM.limits.routes[0] is a table (a JSON object)"),
+            (
+                json!({"cookie": {"accept": [{"user_pointer": "/userId"}]}}),
+                "CLOAKROOM.cookie.accept[0].format: one of \"express\", \"flask\"",
+            ),
             (json!({"gateway": {"origin": "binding"}}), "CLOAKROOM.gateway.origin: \"binding\" needs"),
             (json!({"gateway": {"public": ["/a"]}}), "CLOAKROOM.gateway.origin: is missing"),
             (

@@ -51,6 +51,11 @@ impl<'a> Table<'a> {
         !self.faults.is_empty()
     }
 
+    /// What else stands there cannot be judged: nothing is said of it.
+    pub(crate) fn skip_rest(&mut self) {
+        self.fields = None;
+    }
+
     /// Everything that is wrong, unknown settings included.
     pub(crate) fn finish(mut self) -> Vec<String> {
         let unknown = self.fields.into_iter().flatten().map(|(name, _)| name);
@@ -175,7 +180,10 @@ impl<'a> Table<'a> {
                 short.map(|field| Value::Object([(field.to_owned(), item.clone())].into_iter().collect()));
             let mut inner =
                 Table::new(&format!("{}.{name}[{index}]", self.path), Some(table.as_ref().unwrap_or(item)));
-            read(index, &mut inner);
+            // Of what is no table nothing else is worth saying.
+            if !inner.has_faults() {
+                read(index, &mut inner);
+            }
             self.include(inner);
         }
     }

@@ -183,6 +183,7 @@ fn accepted(table: &mut Table<'_>, environment: &Environment<'_>, faults: &mut V
             if !inner.has_faults() {
                 inner.fault("format", "one of \"express\", \"flask\"");
             }
+            inner.skip_rest();
             return;
         };
         let name = inner.text("name", application.cookie_name());

@@ -73,11 +73,12 @@ fn rules(table: &mut Table<'_>, base_path: &str) -> Vec<(Option<usize>, Entry)> 
         let pattern = pattern(&rule.text("path", ""), base_path);
         let require = require(&rule.text("require", ""));
         let on_refused = rule.text("on_refused", "401");
-        let redirect = on_refused.strip_prefix("redirect:").map(String::from);
+        let redirect = on_refused.strip_prefix("redirect:").filter(|path| is_own_path(path));
+        let redirect = redirect.map(String::from);
         if require.is_none() {
             rule.fault("require", "one of \"user\", \"fresh\", \"role:NAME\", \"none\"");
         }
-        if on_refused != "401" && !redirect.as_deref().is_some_and(is_own_path) {
+        if on_refused != "401" && redirect.is_none() {
             rule.fault(
                 "on_refused",
                 "\"401\", or \"redirect:\" and a path of this site like \"redirect:/login\"",
@@ -160,4 +161,66 @@ fn is_own_path(path: &str) -> bool {
         && !path.starts_with("//")
         && path.bytes().all(|byte| byte.is_ascii_graphic() && !b"\\\"<>#".contains(&byte))
         && path.split('?').next().is_some_and(is_plain)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// What is wrong with these rules, with these public paths.
+    fn faults(rules: &Value, public: &[&str]) -> Vec<String> {
+        let gateway = json!({"gateway": {"origin": "https://a.example", "rules": rules, "public": public}});
+        let mut table = Table::new("CLOAKROOM", Some(&gateway));
+        settings(&mut table, "/auth", false);
+        table.finish()
+    }
+
+    fn rule(path: &str, require: &str, target: &str) -> Value {
+        json!({"path": path, "require": require, "on_refused": format!("redirect:{target}")})
+    }
+
+    #[test]
+    fn a_redirect_to_where_the_same_visitor_is_refused_again_is_a_fault_that_names_both_rules() {
+        let open = json!({"path": "/login", "require": "none"});
+        let help = json!({"path": "/dash*", "require": "user"});
+        for (rules, public, at_fault) in [
+            (json!([rule("/*", "user", "/login")]), &[][..], Some((0, 0))),
+            (json!([rule("/*", "user", "/login?why=x")]), &[], Some((0, 0))),
+            (json!([rule("/*", "user", "/login")]), &["/login"], None),
+            (json!([rule("/*", "user", "/login"), open]), &[], None),
+            // Exact: another path, and not below it.
+            (json!([rule("/*", "user", "/login/"), open]), &[], Some((0, 0))),
+            (json!([rule("/*", "user", "/login/"), open]), &["/login/*"], None),
+            (json!([help, rule("/a", "role:x", "/dashboard")]), &[], Some((1, 0))),
+            (json!([help, rule("/a", "fresh", "/das")]), &[], None),
+            // The most specific wins, wherever it stands.
+            (json!([rule("/a*", "user", "/ab/login"), rule("/ab*", "user", "/in")]), &[], Some((0, 1))),
+            (json!([rule("/a*", "user", "/ab/login")]), &["/ab*"], None),
+            // The Worker's own routes are under no rule.
+            (json!([rule("/*", "user", "/auth/login/idp")]), &[], None),
+            (json!([rule("/*", "user", "/authors")]), &[], Some((0, 0))),
+        ] {
+            let faults = faults(&rules, public);
+            let expected = at_fault.map(|(redirecting, refusing)| {
+                format!(
+                    "CLOAKROOM.gateway.rules[{redirecting}].on_refused: leads to a path under rules[{refusing}], which refuses \
+                     the same visitor again: add the path to public, or a rule for it with require = \"none\""
+                )
+            });
+            assert_eq!(faults, Vec::from_iter(expected), "{rules} {public:?}");
+        }
+    }
+
+    #[test]
+    fn a_redirect_leads_to_a_path_that_arrives_as_it_stands_there() {
+        for target in
+            ["/x/../login", "/./login", "/a//b", "/%6cogin", "//evil.example", "/a/..%2fb", "login", "/a#b"]
+        {
+            let faults = faults(&json!([rule("/a*", "user", target)]), &[]);
+            assert_eq!(faults.len(), 1, "{target}: {faults:?}");
+            assert!(faults.concat().contains("rules[0].on_refused: \"401\", or"), "{target}: {faults:?}");
+        }
+    }
 }
