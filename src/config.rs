@@ -97,6 +97,11 @@ impl Config {
         is_session || name == self.sync.0.name() || name == self.device.0.name()
     }
 
+    /// The name of the session's cookie, if an application sets it, too: in that application's format.
+    pub fn foreign_cookie(&self) -> Option<&str> {
+        self.session.formats.own().map(|_| self.cookie.name())
+    }
+
     /// The `Set-Cookie` line of a ticket: for a "remember me" session persistent until its end.
     pub fn set_ticket(&self, ticket: &Ticket, now: Time) -> String {
         let lifetime = ticket.remember.then(|| ticket.ends - now);

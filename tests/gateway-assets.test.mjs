@@ -37,7 +37,7 @@ const start = (gateway, assets) =>
     settings: { cookie: { name: "sid", secure: false }, gateway },
   });
 
-/** @param {import("./support/visitor.mjs").Visitor} visitor @param {string} path @param {object} [headers] */
+/** @param {import("./support/visitor.mjs").Visitor} visitor @param {string} path @param {Record<string, string>} [headers] */
 const ask = async (visitor, path, headers = {}) => {
   const { status, text, headers: answered } = await visitor.send("GET", path, { headers });
   return [status, answered.get("location") ?? (status < 400 ? text : JSON.parse(text).code)];

@@ -34,11 +34,13 @@ before(async () => {
     response.on("close", () => (isGivenUp = true));
     response.write("begin");
   });
-  const sockets = new WebSocketServer({ server });
+  const sockets = /** @type {import("node:events").EventEmitter} */ (new WebSocketServer({ server }));
   sockets.on("headers", (lines) =>
     lines.push(`${PATCH}: {"a":1}`, "X-Session-Note: x", "Set-Cookie: sid=stolen", "Set-Cookie: b=1"),
   );
-  sockets.on("connection", (socket) => socket.on("message", (text) => socket.send(String(text))));
+  sockets.on("connection", (socket) =>
+    socket.on("message", (/** @type {Buffer} */ text) => socket.send(String(text))),
+  );
   await new Promise((done) => server.listen(0, "127.0.0.1", () => done(undefined)));
   const address = server.address();
   origin = `http://127.0.0.1:${typeof address === "object" ? address?.port : ""}`;
@@ -90,7 +92,7 @@ describe("an origin that changes the session", () => {
   /** @type {(typeof both)["workers"][0]} */
   let worker;
   before(async () => {
-    both = await start({ public: ["/public/*"], rules: RULES }, { session: { max_bytes: 2000 } });
+    both = await start({ public: ["/public/*"], rules: RULES }, { session: { max_bytes: 8000 } });
     [worker] = both.workers;
   });
   after(() => both.stop());
@@ -162,6 +164,16 @@ describe("an origin that changes the session", () => {
     assert.equal(await calls(), 2);
   });
 
+  test("a large session is not kept while the origin answers, and read again to be changed", async () => {
+    const visitor = worker.visitor();
+    await visitor.merge({ a: 0 });
+    answer = patching({ big: "x".repeat(6000) });
+    assert.equal((await ask(visitor)).status, 200);
+    answer = patching({ a: 1 });
+    const { calls } = await both.store.counters.during(() => ask(visitor));
+    assert.deepEqual([calls, (await visitor.session()).data.a], [3, 1]);
+  });
+
   test("a patch that is none is 502, and neither the visitor nor the log gets its value", async () => {
     const visitor = worker.visitor();
     await visitor.merge({ a: 0 });
@@ -179,7 +191,7 @@ describe("an origin that changes the session", () => {
   test("a patch that cannot be stored is our problem, and the origin's answer is given up", async () => {
     const visitor = worker.visitor();
     await visitor.merge({ a: 0 });
-    answer = patching({ big: "x".repeat(3000) });
+    answer = patching({ big: "x".repeat(9000) });
     const tooLarge = await ask(visitor, "/endless");
     assert.deepEqual([tooLarge.status, tooLarge.json.code], [413, "too_large"]);
     await until(() => isGivenUp);
@@ -412,6 +424,19 @@ for (const format of ["express", "flask"]) {
         const { status, json } = await ask(visitor);
         assert.deepEqual([status, json.code], [422, "unprocessable"]);
       }
+      // The application begins a session of its own and patches it in one answer.
+      const newcomer = worker.visitor();
+      const [own] = await begin(worker);
+      answer = { headers: { ...patching({ cart: [3] }).headers, "Set-Cookie": own } };
+      const begun = await ask(newcomer);
+      assert.deepEqual([begun.status, begun.setCookies], [200, [own]]);
+      assert.deepEqual((await newcomer.session()).data.cart, [3]);
+      const forged = own.replace(
+        /^(sid=.{15})./,
+        (_, start) => `${start}${own[start.length] === "A" ? "B" : "A"}`,
+      );
+      answer = { headers: { ...patching({ cart: [3] }).headers, "Set-Cookie": forged } };
+      assert.equal((await ask(worker.visitor())).status, 502);
       assert.equal((await visitor.session()).user.id, "7");
       assert.equal((await visitor.merge({ cart: [2] })).status, 422, "a visitor may not");
     } finally {

@@ -93,16 +93,13 @@ impl<H: Host> App<H> {
                     cx.report_uncounted();
                     Visitor::Other(if is_public { IS_PUBLIC } else { "a page of another site has asked" })
                 } else {
-                    Visitor::Known(Box::new(Known { cx, has_tickets, session: read }))
+                    Visitor::Known(Box::new(Known::new(cx, has_tickets, read)))
                 };
                 Admission::Pass(Pass { is_personal, ..pass }, visitor)
             }
             Err(problem) => {
                 let redirect = rule.and_then(|rule| login_page(rule, &problem, &cx.request));
-                let refused = Refused {
-                    limit: limit(&cx, &problem),
-                    handle: read.session().map(|session| session.ticket.id.handle()),
-                };
+                let refused = Refused { limit: limit(&cx, &problem), handle: read.handle() };
                 self.log_refusal(cx.request.method, entry, &problem, refused);
                 let answer = cx.answer(Err(problem), false);
                 let answer = match redirect {

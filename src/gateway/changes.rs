@@ -12,6 +12,7 @@ use crate::{
     context::{Context, TOKEN},
     host::Host,
     http::{Preconditions, Problem, Response},
+    id::Handle,
     session::{Error, Session, Source, change::Change},
     ticket::{Ticket, cookie::LONGEST, sync},
     time::Time,
@@ -22,6 +23,10 @@ const PATCH: &str = "X-Session-Patch";
 /// The header with the `set_cookie` of a session that the origin has begun by the service API.
 const SET_COOKIE: &str = "X-Session-Set-Cookie";
 
+/// The longest session, in bytes, that is kept while the origin answers: many requests may wait at a time. A longer one is read
+/// again to be changed.
+const MAX_KEPT: usize = 4096;
+
 /// What the headers of the origin's answer say. Does not print: they hold data and tickets.
 #[derive(Default)]
 pub struct Changes {
@@ -29,6 +34,8 @@ pub struct Changes {
     pub patch: Option<String>,
     /// `X-Session-Set-Cookie`.
     pub set_cookie: Option<String>,
+    /// Beside a patch the value of the session's cookie, if the origin sets it itself: of an application whose sessions are used.
+    pub own_cookie: Option<String>,
 }
 
 /// The visitor of a request that is passed on, until the origin has answered.
@@ -44,7 +51,18 @@ pub struct Known<'a, H> {
     pub(super) cx: Context<'a, H>,
     /// Whether the request's tickets were looked at.
     pub(super) has_tickets: bool,
-    pub(super) session: Read,
+    session: Read,
+    /// The session's, if it was read.
+    handle: Option<Handle>,
+}
+
+impl<'a, H> Known<'a, H> {
+    pub(super) fn new(cx: Context<'a, H>, has_tickets: bool, read: Read) -> Self {
+        let handle = read.handle();
+        let is_small = |session: &Session| session.stored.len() <= MAX_KEPT;
+        let session = if read.session().is_none_or(is_small) { read } else { Read::Not };
+        Self { cx, has_tickets, session, handle }
+    }
 }
 
 /// The session, as far as it was read.
@@ -62,6 +80,11 @@ impl Read {
             Self::Not => None,
             Self::As(session) => session.as_ref(),
         }
+    }
+
+    /// Its public name.
+    pub(super) fn handle(&self) -> Option<Handle> {
+        self.session().map(|session| session.ticket.id.handle())
     }
 }
 
@@ -86,10 +109,9 @@ impl<H: Host> App<H> {
         if changes.is_empty() {
             return Ok(added(known.cx.answer(Ok(Response::new(200)), false)));
         }
-        let Known { cx, has_tickets, session } = known;
+        let Known { cx, has_tickets, session, handle } = known;
         let cx = if has_tickets { cx } else { cx.with_tickets() };
         cx.begin_operation();
-        let handle = session.session().map(|session| session.ticket.id.handle());
         let outcome = apply(&cx, session, &changes).await;
         match cx.settle(outcome.map(|()| Response::new(200))).await {
             Ok(response) => Ok(added(cx.answer(Ok(response), false))),
@@ -138,35 +160,39 @@ fn added(answer: Response) -> Added {
 
 /// Changes the session: that of the request or, with `X-Session-Set-Cookie`, the one that replaces it.
 async fn apply<H: Host>(cx: &Context<'_, H>, session: Read, changes: &Changes) -> Result<(), Problem> {
-    let Config { session: rules, .. } = &cx.app.config;
-    // 1. Both can be understood, or neither is carried out.
+    let (config, now) = (&cx.app.config, cx.app.host.now());
+    let Config { session: rules, .. } = config;
+    // 1. All can be understood, or nothing is carried out.
     let patch = changes.patch.as_deref().map(patch_text).transpose()?;
     let change = patch.as_deref().map(|text| Change::parse("application/merge-patch+json", text));
     let change = change.transpose().map_err(|_| bad(PATCH, "a JSON object of at most 10,000 values"))?;
-    let cookies =
-        changes.set_cookie.as_deref().map(|text| Cookies::read(text, &cx.app.config, cx.app.host.now()));
-    let cookies = cookies.transpose()?;
+    let cookies = changes.set_cookie.as_deref().map(|text| Cookies::read(text, config, now)).transpose()?;
+    let own = changes.own_cookie.as_deref().filter(|value| !value.is_empty());
+    let own = own.map(|value| config.open_ticket(value, now).map(|opened| opened.ticket));
+    let own = own.transpose().map_err(|_| bad("Set-Cookie", SIGNED))?;
     // 2. The patch, on the newest state. Who is logged in is not the patch's to say, everything else is the application's.
     let format = rules.formats.own();
-    let has_cookies = cookies.is_some();
     if let Some(change) = change {
         let apply = |data: &RawValue| {
             let changed = change.apply(data, rules.max_bytes)?;
             format.map_or(Ok(()), |format| format.check_applications_change(data, &changed))?;
             Ok(changed)
         };
-        let session = match (&cookies, session) {
-            (Some(Cookies { ticket, .. }), _) => {
+        // The session that the visitor has from now on.
+        let next = cookies.as_ref().map(|cookies| (SET_COOKIE, &cookies.ticket));
+        let next = next.or(own.as_ref().map(|ticket| ("Set-Cookie", ticket)));
+        let session = match (next, session) {
+            (Some((header, ticket)), _) => {
                 let session = cx.sessions().load(ticket, Source::Primary).await.map_err(Problem::from)?;
-                Some(session.ok_or_else(|| bad(SET_COOKIE, "the ticket of a session that lives"))?)
+                Some(session.ok_or_else(|| bad(header, LIVING))?)
             }
             (None, Read::Not) => cx.session_at_primary().await?,
             (None, Read::As(session)) => session,
         };
-        cx.change(session, &apply, &Preconditions::default()).await.map_err(|error| match error {
+        cx.change(session, &apply, &Preconditions::default()).await.map_err(|error| match (error, next) {
             // The visitor's own session is not the one that has ended.
-            Error::Ended if has_cookies => bad(SET_COOKIE, "the ticket of a session that lives"),
-            error => error.into(),
+            (Error::Ended, Some((header, _))) => bad(header, LIVING),
+            (error, _) => error.into(),
         })?;
     }
     // 3. The cookies of the other session take the place of whatever the request has changed about the visitor's.
@@ -175,6 +201,9 @@ async fn apply<H: Host>(cx: &Context<'_, H>, session: Read, changes: &Changes) -
     }
     Ok(())
 }
+
+const SIGNED: &str = "a ticket that this deployment has signed";
+const LIVING: &str = "the ticket of a session that lives";
 
 /// The JSON of `X-Session-Patch`, which a header can hold if it is ASCII: as it is, or percent-encoded.
 fn patch_text(header: &str) -> Result<Cow<'_, [u8]>, Problem> {
@@ -205,8 +234,7 @@ impl Cookies {
             let (name, value) = pair.split_once('=').unwrap_or_default();
             if name == config.cookie.name() && ticket.is_none() {
                 let opened = config.open_ticket(value, now);
-                let opened =
-                    opened.map_err(|_| bad(SET_COOKIE, "a ticket that this deployment has signed"))?;
+                let opened = opened.map_err(|_| bad(SET_COOKIE, SIGNED))?;
                 ticket = Some(with_lifetime(opened.ticket, attributes, now));
             } else if name == sync_cookie.name() && sync.is_none() && sync::is_ours(value, sync_keyring) {
                 sync = Some(value.to_owned());

@@ -153,7 +153,8 @@ impl Sessions {
             Err(problem) => return refuse(problem),
         };
         // 3. What it says about the session is done before any of it is passed on.
-        let carried_out = app.carry_out(visitor, answer.changes(), answer.is_web_socket()).await;
+        let carried_out =
+            app.carry_out(visitor, answer.changes(app.config.foreign_cookie()), answer.is_web_socket()).await;
         run_background(app, context);
         match carried_out {
             Ok(added) => {

@@ -114,10 +114,20 @@ impl Platform {
 pub struct OriginAnswer(web_sys::Response);
 
 impl OriginAnswer {
-    /// What it says about the session.
-    pub fn changes(&self) -> Changes {
-        let header = |name: &str| self.0.headers().get(name).ok().flatten();
-        Changes { patch: header("x-session-patch"), set_cookie: header("x-session-set-cookie") }
+    /// What it says about the session. `foreign_cookie`: the name of the session's cookie, if the origin may set it.
+    pub fn changes(&self, foreign_cookie: Option<&str>) -> Changes {
+        let headers = self.0.headers();
+        let header = |name: &str| headers.get(name).ok().flatten();
+        let patch = header("x-session-patch");
+        let own_cookie = foreign_cookie.filter(|_| patch.is_some()).and_then(|name| {
+            let lines = set_cookies(&headers).unwrap_or_default();
+            let value = |line: &String| {
+                let (own, value) = line.split(';').next()?.split_once('=')?;
+                (own.trim() == name).then(|| value.trim().to_owned())
+            };
+            lines.iter().rev().find_map(value)
+        });
+        Changes { patch, set_cookie: header("x-session-set-cookie"), own_cookie }
     }
 
     /// Whether the connection becomes a WebSocket.
@@ -145,9 +155,7 @@ impl OriginAnswer {
                 headers.delete(&name)?;
             }
         }
-        let cookies: Function = Reflect::get(&headers, &"getSetCookie".into())?.dyn_into()?;
-        let cookies: Array = cookies.call0(&headers)?.dyn_into()?;
-        let cookies: Vec<String> = cookies.iter().filter_map(|line| line.as_string()).collect();
+        let cookies = set_cookies(&headers)?;
         // Browsers send a cookie without a name, `=a=b`, as `a=b`.
         let is_own = |line: &String| {
             let named = line.trim_start_matches([' ', '\t', '=']);
@@ -182,3 +190,10 @@ impl OriginAnswer {
 
 /// Headers that some caches obey in place of `Cache-Control` (RFC 9213).
 const CACHE_CONTROLS: [&str; 3] = ["cdn-cache-control", "cloudflare-cdn-cache-control", "surrogate-control"];
+
+/// The lines of `Set-Cookie`.
+fn set_cookies(headers: &web_sys::Headers) -> Result<Vec<String>, JsValue> {
+    let lines: Function = Reflect::get(headers, &"getSetCookie".into())?.dyn_into()?;
+    let lines: Array = lines.call0(headers)?.dyn_into()?;
+    Ok(lines.iter().filter_map(|line| line.as_string()).collect())
+}
