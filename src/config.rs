@@ -110,6 +110,11 @@ impl Config {
         is_session || name == self.sync.0.name() || name == self.device.0.name()
     }
 
+    /// The name of the session's cookie, if an application sets it, too: in that application's format.
+    pub fn foreign_cookie(&self) -> Option<&str> {
+        self.session.formats.own().map(|_| self.cookie.name())
+    }
+
     /// The `Set-Cookie` line of a ticket: for a "remember me" session persistent until its end.
     pub fn set_ticket(&self, ticket: &Ticket, now: Time) -> String {
         let lifetime = ticket.remember.then(|| ticket.ends - now);
@@ -407,19 +412,11 @@ fn limits(table: &mut Table<'_>) -> Limits {
 
 /// The limits of single paths, the most specific first.
 fn routes(table: &mut Table<'_>) -> Vec<RouteLimit> {
+    const WHAT: &str = "a list of tables, [[vars.CLOAKROOM.limits.routes]]";
     let mut limits: Vec<RouteLimit> = Vec::new();
-    let routes = match table.get("routes").map(Value::as_array) {
-        None => return limits,
-        Some(Some(routes)) => routes,
-        Some(None) => {
-            table.fault("routes", "a list of tables, [[vars.CLOAKROOM.limits.routes]]");
-            return limits;
-        }
-    };
-    for (index, route) in routes.iter().enumerate() {
-        let mut route = Table::new(&format!("CLOAKROOM.limits.routes[{index}]"), Some(route));
+    table.tables("routes", None, WHAT, |_, route| {
         let pattern = Pattern::parse(&route.text("path", ""), &route.text("method", ""));
-        let quota = quota(&mut route, "limit", "");
+        let quota = quota(route, "limit", "");
         let by = [("session", By::Session), ("user", By::User), ("ip", By::Ip)];
         let by = route.choice("by", &by, By::Session);
         match (pattern, quota) {
@@ -435,8 +432,7 @@ fn routes(table: &mut Table<'_>) -> Vec<RouteLimit> {
             // Either a fault already, or switched off.
             (Ok(_), None) => {}
         }
-        table.include(route);
-    }
+    });
     limits
 }
 
@@ -747,6 +743,15 @@ mod tests {
                 "CLOAKROOM.gateway.public: can never",
             ),
             (json!({"gateway": {"origin": "http://a.example"}}), "CLOAKROOM.gateway.origin: an origin like"),
+            (
+                json!({"gateway": {"origin": "https://a.example", "rules": {"path": "/a"}}}),
+                "CLOAKROOM.gateway.rules: a list of tables, [[vars.CLOAKROOM.gateway.rules]]",
+            ),
+            (json!({"limits": {"routes": ["/a"]}}), "CLOAKROOM.limits.routes[0] is a table (a JSON object)"),
+            (
+                json!({"cookie": {"accept": [{"user_pointer": "/userId"}]}}),
+                "CLOAKROOM.cookie.accept[0].format: one of \"express\", \"flask\"",
+            ),
             (json!({"gateway": {"origin": "binding"}}), "CLOAKROOM.gateway.origin: \"binding\" needs"),
             (json!({"gateway": {"public": ["/a"]}}), "CLOAKROOM.gateway.origin: is missing"),
             (

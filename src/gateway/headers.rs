@@ -15,8 +15,6 @@ use crate::{
 pub struct Pass {
     /// The headers that the origin gets in place of the visitor's; `None`: without one of that name.
     pub headers: Vec<(&'static str, Option<String>)>,
-    /// The lines that set cookies of ours, for the answer.
-    pub set_cookies: Vec<String>,
     /// Whether the answer depends on the session: caches must know.
     pub is_personal: bool,
 }
@@ -48,7 +46,13 @@ const NOT_PASSED: [&str; 19] = [
 /// Whether the visitor's header of this name, in lower case, is kept from the origin. Some origins read `_` as `-`.
 pub fn is_ours(name: &str) -> bool {
     let name = name.replace('_', "-");
-    name.starts_with("x-session-") || NOT_PASSED.contains(&name.as_str())
+    is_session_header(&name) || NOT_PASSED.contains(&name.as_str())
+}
+
+/// Whether the header of this name, in lower case, is between the origin and us alone.
+pub fn is_session_header(name: &str) -> bool {
+    let name = name.replace('_', "-");
+    name.starts_with("x-session-") || name == "session-token"
 }
 
 impl Pass {

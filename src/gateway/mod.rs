@@ -1,9 +1,11 @@
 //! The gateway: what is outside of `base_path` is passed on to an origin, once it is known who asks and that they may.
 //!
-//! Pure, as the rest: [`crate::app::App::admit`] decides, and says what the origin and the visitor are told beside the
-//! request and the answer, which the platform passes on ([`crate::platform`]). Bodies never come here.
+//! Pure, as the rest: [`crate::app::App::admit`] decides, and says what the origin is told beside the request, which the
+//! platform passes on ([`crate::platform`]). What the origin's answer says about the session
+//! [`crate::app::App::carry_out`] does, before that answer is passed on. Bodies never come here.
 
 mod admit;
+mod changes;
 mod headers;
 pub(crate) mod jwt;
 mod path;
@@ -14,7 +16,8 @@ use std::time::Duration;
 pub(crate) use self::settings::settings;
 pub use self::{
     admit::Admission,
-    headers::{Pass, is_ours},
+    changes::{Added, Changes, Visitor},
+    headers::{Pass, is_ours, is_session_header},
 };
 use crate::{http::Method, limit::Pattern};
 
@@ -88,6 +91,16 @@ enum Require {
     Fresh,
     /// A user with this role.
     Role(String),
+}
+
+impl Entry {
+    /// The rule, unless the path is public.
+    fn rule(&self) -> Option<&Rule> {
+        match &self.kind {
+            Kind::Public => None,
+            Kind::Rule(rule) => Some(rule),
+        }
+    }
 }
 
 impl Gateway {
