@@ -35,7 +35,7 @@ impl<H: Host> App<H> {
         for notice in &config.notices {
             host.log(notice);
         }
-        let reserved = config.reserved_names.iter().filter_map(|name| Name::parse(name, &host).ok());
+        let reserved = config.accounts.reserved_names.iter().filter_map(|name| Name::parse(name, &host).ok());
         let reserved_names = reserved.map(|name| name.folded).collect();
         Self { config, host, isolate: Isolate::default(), reserved_names }
     }
@@ -101,7 +101,7 @@ pub fn misconfigured() -> Response {
 async fn handle<H: Host>(cx: &mut Context<'_, H>) -> Result<Response, Problem> {
     let (request, config) = (&cx.request, &cx.app.config);
     // 1. The route. OPTIONS is answered by it alone, unless a proxy asks about its visitor's.
-    let route = routes::find(request.path(), &config.base_path, config.admin_token.is_some());
+    let route = routes::find(request.path(), &config.base_path, config.switches());
     let is_forward_auth = cx.is_forward_auth();
     if request.method == Method::Options && !is_forward_auth {
         return Ok(options(cx, &route?));

@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 use crate::{
-    account::password::Params,
+    account::{self, AccountSettings, password::Params},
     bindings::{Defaults, misspelt},
     document,
     fields::Table,
@@ -18,6 +18,7 @@ use crate::{
     gateway::{self, Gateway},
     http::cors::{self, AllowedOrigin, is_origin},
     limit::{By, Limits, Pattern, Quota, RouteLimit},
+    routes::Switches,
     session::{Lifetimes, RecordIp, Rules},
     ticket::{
         Keyring, Rejected, Ticket, Verified,
@@ -45,8 +46,8 @@ pub struct Config {
     pub limits: Limits,
     /// How passwords are hashed.
     pub passwords: Params,
-    /// Names that nobody can register, as the operator writes them.
-    pub reserved_names: Vec<String>,
+    /// Whether the Worker keeps usernames and passwords itself, and who can have one.
+    pub accounts: AccountSettings,
     /// The cookie by which a device is known to its accounts, and its keys.
     pub device: (Cookie, Keyring),
     /// Whether clients without a cookie jar may have their tickets in headers of their own.
@@ -62,6 +63,15 @@ pub struct Config {
 }
 
 impl Config {
+    /// Which routes there are.
+    pub(crate) fn switches(&self) -> Switches {
+        Switches {
+            has_admin: self.admin_token.is_some(),
+            has_login: self.accounts.has_login,
+            has_registration: self.accounts.is_open,
+        }
+    }
+
     /// Verifies the value of a cookie of ours, or of the application's.
     pub fn open_ticket(&self, value: &str, now: Time) -> Result<Verified<'_>, Rejected> {
         match self.session.formats.own() {
@@ -158,7 +168,7 @@ impl Config {
         let session = session(&mut table, key_prefix, formats);
         let limits = limits(&mut table);
         let passwords = password(&mut table);
-        let reserved_names = accounts(&mut table);
+        let accounts = account::settings(&mut table);
         let has_bearer = bearer(&mut table);
         let cors = cors(&mut table);
         let gateway = gateway::settings(&mut table, &base_path, environment.get("ORIGIN").is_some());
@@ -213,7 +223,7 @@ impl Config {
             session,
             limits,
             passwords,
-            reserved_names,
+            accounts,
             device,
             has_bearer,
             cors,
@@ -437,18 +447,6 @@ fn password(table: &mut Table<'_>) -> Params {
     params
 }
 
-fn accounts(table: &mut Table<'_>) -> Vec<String> {
-    const RESERVED: [&str; 8] =
-        ["admin", "administrator", "root", "support", "security", "webmaster", "postmaster", "hostmaster"];
-    let mut inner = table.table("accounts");
-    let reserved = inner.list("reserved", &RESERVED);
-    if reserved.iter().any(|name| name.trim().is_empty()) {
-        inner.fault("reserved", "a name in it is empty; [] reserves none");
-    }
-    table.include(inner);
-    reserved
-}
-
 fn bearer(table: &mut Table<'_>) -> bool {
     let mut inner = table.table("bearer");
     let has_bearer = inner.flag("enabled", false);
@@ -524,7 +522,7 @@ mod tests {
         assert_eq!(config.session.lifetimes.idle, Duration::from_secs(1800));
         assert_eq!(config.session.max_bytes, 65_536);
         assert_eq!(config.store_timeout, Duration::from_secs(2));
-        assert_eq!(config.reserved_names.len(), 8);
+        assert_eq!(config.accounts.reserved_names.len(), 8);
     }
 
     #[test]
@@ -574,7 +572,7 @@ mod tests {
             "session": {"idle": "30m", "absolute": "24h", "remember": "30d", "touch_every": "5m", "rotate_every": "", "on_reuse": "end", "fresh_for": "15m", "max_bytes": 65536, "max_per_user": 100, "record_ip": "prefix"},
             "limits": {"session": "300/1m", "user": "", "ip": "", "mint": "60/1m", "login": "10/5m", "routes": [{"path": "/api/search*", "method": "GET", "limit": "20/1m", "by": "session"}]},
             "password": {"memory_kib": 19456, "iterations": 2, "parallelism": 1},
-            "accounts": {"reserved": ["root", "Wurzel"]},
+            "accounts": {"login": true, "register": "closed", "reserved": ["root", "Wurzel"]},
             "cors": {"origins": ["https://www.example.com", "https://*.preview.example.com", "http://localhost:3000"], "headers": ["traceparent"]},
             "store": {"timeout": "2s", "on_failure": "closed"},
         });
@@ -607,8 +605,13 @@ mod tests {
             (json!({"accounts": {"reserved": "root"}}), "CLOAKROOM.accounts.reserved: a list of strings"),
             (json!({"accounts": {"reserved": ["root", " "]}}), "CLOAKROOM.accounts.reserved: a name in it"),
             (
-                json!({"accounts": {"login": true}}),
-                "CLOAKROOM.accounts.login is not known; known here: reserved",
+                json!({"accounts": {"logins": true}}),
+                "CLOAKROOM.accounts.logins is not known; known here: login, register, reserved; did you mean login?",
+            ),
+            (json!({"accounts": {"login": "no"}}), "CLOAKROOM.accounts.login: true or false"),
+            (
+                json!({"accounts": {"register": false}}),
+                "CLOAKROOM.accounts.register: one of \"open\", \"closed\"",
             ),
             (json!({"limits": {"mint": "1/32d"}}), "CLOAKROOM.limits.mint: a limit is COUNT/WINDOW"),
             (

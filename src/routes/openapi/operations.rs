@@ -40,6 +40,7 @@ pub(super) fn of(method: Method, pattern: &str) -> Option<Operation> {
     let session = |id, summary| Operation::new(id, summary, Who::Session);
     let account = |id, summary| session(id, summary).refusing(&[InvalidCredentials, NotFound]);
     let admin = |id, summary| Operation::new(id, summary, Who::Admin);
+    let account_view = || answers::json("", schemas::reference("AccountView"), false);
     Some(match (method, pattern) {
         (Get, "/session") => Operation::new("session", "", Who::Anybody)
             .conditional()
@@ -69,6 +70,10 @@ pub(super) fn of(method: Method, pattern: &str) -> Option<Operation> {
             .reading("PasswordChange")
             .answering(200, answers::reference("Session"))
             .refusing(&[Reauthenticate]),
+        (Post, "/reset") => Operation::new("reset", "By an operator's token", Who::Anybody)
+            .reading("PasswordReset")
+            .answering(200, answers::reference("Session"))
+            .refusing(&[InvalidCredentials, NotFound]),
         (Delete, "/account") => {
             account("deleteAccount", "").reading("Confirmation").done().refusing(&[Reauthenticate])
         }
@@ -104,6 +109,24 @@ pub(super) fn of(method: Method, pattern: &str) -> Option<Operation> {
         (Delete, "/admin/sessions/*") => {
             Operation { parameters: &["handle"], ..admin("endAnySession", "") }.done()
         }
+        (Get, "/admin/users") => {
+            Operation { parameters: &["name"], ..admin("findAccount", "") }.answering(200, account_view())
+        }
+        (Post, "/admin/users") => {
+            admin("createAccount", "").reading("NewAccount").answering(201, account_view())
+        }
+        (Get, "/admin/users/*") => {
+            Operation { parameters: &["id"], ..admin("showAccount", "") }.answering(200, account_view())
+        }
+        (Patch, "/admin/users/*") => Operation { parameters: &["id"], ..admin("changeAccount", "") }
+            .reading("AccountChange")
+            .answering(200, account_view()),
+        (Delete, "/admin/users/*") => Operation { parameters: &["id"], ..admin("deleteAnyAccount", "") }
+            .done()
+            .refusing(&[Unprocessable]),
+        (Post, "/admin/users/*/reset") => Operation { parameters: &["id"], ..admin("beginReset", "") }
+            .answering(201, answers::json("", schemas::reference("ResetView"), false))
+            .refusing(&[Unprocessable]),
         (Get, "/admin/users/*/sessions") => Operation { parameters: &["id"], ..admin("userSessions", "") }
             .answering(200, answers::json("", schemas::reference("List"), false)),
         (Delete, "/admin/users/*/sessions") => {
@@ -113,6 +136,9 @@ pub(super) fn of(method: Method, pattern: &str) -> Option<Operation> {
         (Put, "/admin/users/*/roles") => {
             Operation { parameters: &["id"], ..admin("setRoles", "") }.reading("Roles").done()
         }
+        (Post, "/admin/inspect") => admin("inspect", "What a cookie is")
+            .reading("Inspection")
+            .answering(200, answers::json("", schemas::reference("Inspected"), false)),
         (Get, "/admin/stats") => {
             admin("stats", "").answering(200, answers::json("", schemas::reference("Report"), false))
         }
