@@ -70,16 +70,14 @@ async function main() {
   // 2. Whatever happens, nothing is left behind.
   const cleanUp = () => removeAll({ database, deployment, report });
   let interrupted = false;
-  for (const signal of /** @type {const} */ (["SIGINT", "SIGTERM", "SIGHUP"])) {
-    process.on(signal, () => {
-      if (interrupted) return; // npm passes Ctrl-C on to us, who have had it already; and it does not take long
-      [interrupted, isEnding] = [true, true];
-      void cleanUp().then(() => {
-        report.end({ interrupted });
-        process.exit(130);
-      });
+  const onSignal = () => {
+    if (interrupted) return; // npm passes Ctrl-C on to us, who have had it already; and it does not take long
+    [interrupted, isEnding] = [true, true];
+    void cleanUp().then(() => {
+      report.end({ interrupted });
+      process.exit(130);
     });
-  }
+  };
   const tell = (/** @type {import("./doctor/rows.mjs").Result} */ result) => {
     if (!isEnding) report.add(result);
   };
@@ -88,6 +86,10 @@ async function main() {
   let [hasDatabase, hasDeployment] = [true, true];
   try {
     await checkSettings(settings, places, tell);
+    // wrangler and Miniflare would end the process at once, and leave our keys behind.
+    for (const signal of /** @type {const} */ (["SIGINT", "SIGTERM", "SIGHUP"])) {
+      process.removeAllListeners(signal).on(signal, onSignal);
+    }
     if (database) hasDatabase = await checkDatabase(database, tell);
     if (deployment) {
       const adminToken = secrets.get("ADMIN_TOKEN")?.value;
