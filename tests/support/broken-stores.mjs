@@ -137,6 +137,11 @@ export const BROKEN = {
   "error-command": error("ERR Command is not available", "ERR no"),
   "error-script": error("NOSCRIPT", "ERR no"),
   path: { fault: { status: 404, body: "" }, when: ({ path }) => path.startsWith("/set/") },
+  "key-size": replies((outcome, [, key = ""]) =>
+    String(key).endsWith("kkkk") && key.length > 1024
+      ? { error: "ERR max key size exceeded. Limit: 1024" }
+      : outcome,
+  ),
   size: {
     fault: { status: 400, body: { error: "ERR max request size exceeded. Limit: 1048576 bytes" } },
     when: ({ commands }) => JSON.stringify(commands).length > 1_048_576,

@@ -13,6 +13,8 @@ const PLAIN_ERROR = new Expected(
   "a plain error",
   (outcome) => "error" in outcome && /\w \w/.test(outcome.error),
 );
+/** As long as a cookie, in which an Express application may have put the id. */
+const LONG_KEY = 4000;
 const SAMPLES = 7;
 const SLOW_MS = 150;
 
@@ -214,6 +216,16 @@ return 1`;
       const answer = await database.call(path, [], { body: "" });
       expect(answer.status === 200 && answer.text === '{"result":"OK"}', database.said(answer));
     },
+  },
+  {
+    id: "key-size",
+    what: "a key of 4 KB is accepted",
+    otherwise: "Long names and long ids of an application beside the Worker fail: shorten key_prefix.",
+    check: ({ database, key }) =>
+      database.steps([
+        [["SET", key("k".repeat(LONG_KEY)), "v", "PX", TTL], "OK"],
+        [["MGET", key("k".repeat(LONG_KEY))], ["v"]],
+      ]),
   },
   {
     id: "size",
