@@ -32,7 +32,13 @@ impl<H: Host> App<H> {
     pub async fn admit(&self, gateway: &Gateway, request: Request<'_>, is_upgrade: bool) -> Admission {
         let pass = Pass::new(&request, &self.config);
         // 1. One reading of the path, for the rules here and for the origin.
-        if let Some(what) = path::ambiguity(request.path()) {
+        let another = || {
+            let is_same = path::is_plain(request.path())
+                || (gateway.is_same_entry(request.path())
+                    && self.config.limits.is_same_route(&request, path::plain));
+            (!is_same).then_some("a form in which it may be read as one with another rule or limit")
+        };
+        if let Some(what) = path::ambiguity(request.path()).or_else(another) {
             let detail = format!("the path has {what}: send it in the form in which it is meant");
             return Admission::Answer(Response::from(Problem::bad_request(detail)).uncacheable());
         }
@@ -45,8 +51,7 @@ impl<H: Host> App<H> {
         let demands = rule.is_some_and(|rule| rule.require != Require::Nothing);
         let needs_session = demands || gateway.has_identity || self.config.limits.has_route(&request);
         // 3. Another site's page asks for nobody, and counts for nobody.
-        let is_foreign = cross_site::is_foreign_read(&request, &self.config.cors)
-            || cross_site::check(&request, &self.config.cors).is_err();
+        let is_foreign = cross_site::is_foreign(&request, &self.config.cors, is_upgrade);
         let mut cx = Context::new(self, request, is_foreign || !needs_session);
         // 4. Limits, session, rule.
         let (session, outcome) = match self.look(&mut cx, gateway, rule, is_upgrade).await {
@@ -59,10 +64,14 @@ impl<H: Host> App<H> {
                     Some(session) => pass.with_identity(&session),
                     None => pass,
                 };
+                let is_personal = demands || gateway.has_identity;
+                let is_told = |name: &str| {
+                    matches!(name, "Set-Cookie" | "Session-Token") || (is_personal && name == "Vary")
+                };
                 let answer = cx.answer(Ok(response), false);
-                let set_cookies = answer.headers.into_iter().filter(|(name, _)| *name == "Set-Cookie");
-                let set_cookies = set_cookies.map(|(_, line)| line.into_owned()).collect();
-                Admission::Pass(Pass { set_cookies, is_personal: demands || gateway.has_identity, ..pass })
+                let fields = answer.headers.into_iter().filter(|(name, _)| is_told(name));
+                let fields = fields.map(|(name, value)| (name, value.into_owned())).collect();
+                Admission::Pass(Pass { fields, is_personal, ..pass })
             }
             Err(problem) => {
                 let redirect = rule.and_then(|rule| login_page(rule, &problem, &cx.request));

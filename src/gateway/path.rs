@@ -1,5 +1,10 @@
 //! One reading of a path: what is matched here must be what the origin sees.
 
+use percent_encoding::percent_decode_str;
+
+/// How often an origin and what stands in front of it decode a path, at most.
+const DECODINGS: usize = 3;
+
 /// Why a path is refused: an origin could read it as another one. `None` if every origin reads it as it stands. `path` is
 /// canonical as to WHATWG URL: dot segments are gone, backslashes are slashes.
 pub(super) fn ambiguity(path: &str) -> Option<&'static str> {
@@ -13,7 +18,39 @@ pub(super) fn ambiguity(path: &str) -> Option<&'static str> {
     if has_needless_encoding(path) {
         return Some("a percent-encoded letter, digit or one of -._~");
     }
+    if path.contains("%00") {
+        return Some("a NUL");
+    }
     path.split('/').find_map(|segment| hides_dots(segment).then_some("a hidden dot segment"))
+}
+
+/// Whether no origin makes another path of it than it is.
+pub(super) fn is_plain(path: &str) -> bool {
+    !path.contains(['%', ';']) && !path.split('/').any(|segment| segment.ends_with('.'))
+}
+
+/// A path as the most lenient of origins reads it: decoded as often as anybody does, without path parameters, with one kind
+/// of slash, and without the dots and spaces at a name's end that Windows takes off. Encoded slashes and parameters have
+/// their uses, so such a path is refused only where another rule would hold for it.
+pub(super) fn plain(path: &str) -> String {
+    let mut path = path.to_owned();
+    for _ in 0..DECODINGS {
+        path = percent_decode_str(&path).decode_utf8_lossy().into_owned();
+    }
+    let path = path.replace('\\', "/");
+    let names = path.split('/').map(|segment| {
+        let name = segment.split(';').next().unwrap_or_default();
+        name.trim_end_matches(['.', ' '])
+    });
+    let mut plain = String::with_capacity(path.len());
+    for name in names.filter(|name| !name.is_empty()) {
+        plain.push('/');
+        plain.push_str(name);
+    }
+    if path.ends_with('/') || plain.is_empty() {
+        plain.push('/');
+    }
+    plain
 }
 
 /// Whether a character that needs no percent-encoding has one (RFC 3986 section 2.3), or an encoding is broken.
@@ -60,6 +97,7 @@ mod tests {
             "/..%3b/admin",
             "/a%",
             "/a%zz",
+            "/a%00.html",
         ] {
             assert!(ambiguity(path).is_some(), "{path}");
         }
@@ -78,6 +116,38 @@ mod tests {
             "/A",
         ] {
             assert_eq!(ambiguity(path), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_path_is_read_as_the_most_lenient_origin_would() {
+        for (path, read) in [
+            ("/a/b", "/a/b"),
+            ("/a/", "/a/"),
+            ("/", "/"),
+            ("/a%2fb", "/a/b"),
+            ("/a%5Cb", "/a/b"),
+            ("/a%252fb", "/a/b"),
+            ("/%2561dmin", "/admin"),
+            ("/%2fadmin", "/admin"),
+            ("/a;x=1/b", "/a/b"),
+            ("/a%3bx/b", "/a/b"),
+            ("/;x/admin", "/admin"),
+            ("/admin;x", "/admin"),
+            ("/admin/;x", "/admin"),
+            ("/admin./x.", "/admin/x"),
+            ("/admin%20/x", "/admin/x"),
+            ("/caf%C3%A9", "/café"),
+            ("/caf%c3%a9", "/café"),
+            ("/%ff%fe", "/\u{fffd}\u{fffd}"),
+        ] {
+            assert_eq!(plain(path), read, "{path}");
+            if plain(path) != path {
+                assert!(!is_plain(path), "{path}");
+            }
+        }
+        for path in ["/", "/app.js", "/a/b", "/.well-known/x"] {
+            assert!(is_plain(path), "{path}");
         }
     }
 }

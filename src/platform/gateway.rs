@@ -29,6 +29,9 @@ impl Platform {
         is_own_cookie: &dyn Fn(&str) -> bool,
     ) -> Result<web_sys::Response, JsValue> {
         let problem = |problem: Problem| write_response(&Response::from(problem).uncacheable());
+        if let Some(refused) = unsendable(request) {
+            return problem(refused);
+        }
         let stop = AbortController::new()?;
         let Ok(sent) = self.ask(request, gateway, &pass, &stop) else {
             return problem(Problem::bad_gateway());
@@ -44,7 +47,11 @@ impl Platform {
         };
         self.refresh_clock();
         let Ok(answer) = answer else { return problem(Problem::bad_gateway()) };
-        self.returned(answer.unchecked_into(), pass, is_own_cookie)
+        let answer: web_sys::Response = answer.unchecked_into();
+        if answer.status() == 101 && !Self::is_upgrade(request) {
+            return problem(Problem::bad_gateway());
+        }
+        self.returned(answer, pass, is_own_cookie)
     }
 
     fn ask(
@@ -87,7 +94,7 @@ impl Platform {
             // Cloudflare's cache knows nothing of who asks.
             init.set_cache(RequestCache::NoStore);
         }
-        if let Some(body) = request.body() {
+        if let Some(body) = request.body().filter(|_| !is_bodiless(&request.method())) {
             init.set_body(&body);
         }
         // 3. To the origin.
@@ -124,22 +131,56 @@ impl Platform {
         let cookies: Function = Reflect::get(&headers, &"getSetCookie".into())?.dyn_into()?;
         let cookies: Array = cookies.call0(&headers)?.dyn_into()?;
         let cookies: Vec<String> = cookies.iter().filter_map(|line| line.as_string()).collect();
-        let is_own = |line: &String| is_own_cookie(line.split('=').next().unwrap_or_default().trim());
+        // A browser stores `=sid=x` as a cookie without a name, and sends it as `sid=x`.
+        let is_own = |line: &String| {
+            let pair = line.trim_start_matches(|char: char| char == '=' || char.is_whitespace());
+            is_own_cookie(pair.split('=').next().unwrap_or_default().trim())
+        };
         if cookies.iter().any(is_own) {
             headers.delete("set-cookie")?;
             for line in cookies.iter().filter(|line| !is_own(line)) {
                 headers.append("set-cookie", line)?;
             }
         }
-        for line in &pass.set_cookies {
-            headers.append("set-cookie", line)?;
+        for (name, value) in &pass.fields {
+            headers.append(name, value)?;
         }
-        if pass.is_personal {
-            headers.append("vary", "Cookie")?;
-            if headers.get("cache-control")?.is_none() {
-                headers.set("cache-control", "private")?;
-            }
+        // A ticket is one visitor's, whatever the origin says of its page.
+        let has_ticket = pass.fields.iter().any(|(name, _)| *name != "Vary");
+        let cache_control = headers.get("cache-control")?.map(|value| value.to_ascii_lowercase());
+        let is_shared = |value: &String| !value.contains("private") && !value.contains("no-store");
+        if cache_control
+            .as_ref()
+            .map_or(pass.is_personal || has_ticket, |value| has_ticket && is_shared(value))
+        {
+            headers.set("cache-control", "private")?;
         }
         Ok(answer)
+    }
+}
+
+/// Whether no `fetch` sends a body with this method.
+fn is_bodiless(method: &str) -> bool {
+    matches!(method, "GET" | "HEAD")
+}
+
+/// Whether a body is announced that has nothing in it.
+fn is_empty(request: &web_sys::Request) -> bool {
+    request.headers().get("content-length").ok().flatten().is_some_and(|length| length == "0")
+}
+
+/// Why a request is not passed on: what no `fetch` sends, and what would read the origin's headers out to the visitor.
+fn unsendable(request: &web_sys::Request) -> Option<Problem> {
+    let method = request.method();
+    match method.as_str() {
+        "TRACE" => {
+            let allowed = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS".to_owned();
+            Some(Problem::method_not_allowed(&method, allowed, None))
+        }
+        method if is_bodiless(method) && request.body().is_some() && !is_empty(request) => {
+            let detail = format!("{method} with a body is not passed on: send none, or use another method");
+            Some(Problem::bad_request(detail))
+        }
+        _ => None,
     }
 }
