@@ -1,4 +1,7 @@
-/** The recipes in docs/forward-auth.md with TLS to the Worker: whoever answers in its place must not be believed. */
+/**
+ * The recipes in docs/forward-auth.md with TLS to the Worker: whoever answers in its place must not be believed. With nginx
+ * and Caddy, who end it for visitors themselves, also with TLS to them.
+ */
 import assert from "node:assert/strict";
 import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -13,6 +16,8 @@ import { randomSecret, startBoth } from "./support/worker.mjs";
 /** What each answers when the Worker is not who it should be. */
 const PROXIES = { nginx: 503, caddy: 502, traefik: 500, envoy: 503 };
 const ADMIN_TOKEN = randomSecret();
+/** Those whose recipe shows a certificate to visitors, or does with one more line. */
+const SHOWN = ["nginx", "caddy"];
 const hasOpenssl = (await capture("openssl", ["version"])).code === 0;
 
 let folder = "";
@@ -53,7 +58,9 @@ for (const [name, refused] of Object.entries(PROXIES)) {
     const application = await startApplication();
     const witness = await startWitness(both.worker.url, own);
     const cloakroom = `https://localhost:${witness.port}`;
-    const addresses = { application: application.port, cloakroom, trusted };
+    const [key, cert] = ["key", "pem"].map((ending) => join(folder, `${name}-own.${ending}`));
+    const shown = SHOWN.includes(name) ? { key: String(key), cert: String(cert) } : undefined;
+    const addresses = { application: application.port, cloakroom, trusted, shown };
     /** @type {Awaited<ReturnType<typeof startProxy>> | undefined} */
     let started;
     try {
@@ -62,11 +69,13 @@ for (const [name, refused] of Object.entries(PROXIES)) {
       const made = await both.worker
         .visitor()
         .tell("POST", "/admin/sessions", { user: { id: "u1" } }, operator);
-      const visitor = new Visitor(started.url);
+      const visitor = new Visitor(started.url, own.cert);
       visitor.accept(made.json.set_cookie);
       assert.equal((await visitor.look()).json.session.user.id, "u1", "the Worker's routes are the proxy's");
+      assert.equal(started.url.startsWith("https:"), shown !== undefined);
       assert.equal((await visitor.send("GET", "/page")).text, "the application");
-      assert.equal((await new Visitor(started.url).send("GET", "/page")).status, 401);
+      assert.equal((await visitor.merge({ a: 1 })).status, 200);
+      assert.equal((await new Visitor(started.url, own.cert).send("GET", "/page")).status, 401);
 
       witness.behaviour.answer = 200; // to everything, and with a name
       for (const impostor of [ofAnother, selfMade]) {

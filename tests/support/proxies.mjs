@@ -10,6 +10,7 @@ import { join } from "node:path";
 import { freePort } from "../../tools/port.mjs";
 import { findProxy } from "../../tools/proxies.mjs";
 import { launch } from "../../tools/say.mjs";
+import { Visitor } from "./visitor.mjs";
 import { until } from "./worker.mjs";
 
 /** @typedef {import("../../tools/proxies.mjs").ProxyName} ProxyName */
@@ -19,6 +20,7 @@ import { until } from "./worker.mjs";
  * @property {number} application
  * @property {string} cloakroom
  * @property {string} [trusted]  with TLS to the Worker: the file of the certificates that are good
+ * @property {{ key: string, cert: string }} [shown]  with TLS to visitors, where the recipe knows how: its files
  */
 
 const TRUSTED = "/etc/ssl/certs/ca-certificates.crt";
@@ -45,14 +47,19 @@ function changed(text, changes) {
 /** The files of each recipe with these addresses, and the arguments to start with, in their folder. @type {Record<ProxyName, { files: (at: Addresses) => Record<string, string>, start: (folder: string) => string[] }>} */
 export const RECIPES = {
   nginx: {
-    files: ({ listen, application, cloakroom, trusted }) => ({
+    files: ({ listen, application, cloakroom, trusted, shown }) => ({
       "nginx.conf": `${process.getuid?.() === 0 ? "user root;" : ""} daemon off; pid nginx.pid; worker_processes 1;
         events {}
         http {
           access_log off; client_body_temp_path body; proxy_temp_path proxy;
           fastcgi_temp_path fastcgi; uwsgi_temp_path uwsgi; scgi_temp_path scgi;
           ${changed(blocks("nginx", "nginx").join(""), [
-            ["listen 80;", `listen 127.0.0.1:${listen};`],
+            [
+              "listen 80;",
+              shown
+                ? `listen 127.0.0.1:${listen} ssl; ssl_certificate ${shown.cert}; ssl_certificate_key ${shown.key};`
+                : `listen 127.0.0.1:${listen};`,
+            ],
             ["127.0.0.1:3000", `127.0.0.1:${application}`],
             ["https://cloakroom.example.com", cloakroom],
             ...(trusted ? [/** @type {[string, string]} */ ([TRUSTED, trusted])] : []),
@@ -62,7 +69,7 @@ export const RECIPES = {
     start: (folder) => ["-p", folder, "-c", "nginx.conf", "-e", "/dev/null"],
   },
   caddy: {
-    files: ({ listen, application, cloakroom }) => ({
+    files: ({ listen, application, cloakroom, shown }) => ({
       Caddyfile: `{
           admin off
           auto_https off
@@ -72,7 +79,9 @@ export const RECIPES = {
           }
         }
         ${changed(blocks("Caddy", "caddy").join(""), [
-          ["app.example.com", `http://127.0.0.1:${listen}`],
+          shown
+            ? ["app.example.com {", `https://localhost:${listen} {\ntls ${shown.cert} ${shown.key}\n`]
+            : ["app.example.com", `http://127.0.0.1:${listen}`],
           ["127.0.0.1:3000", `127.0.0.1:${application}`],
           ["https://cloakroom.example.com", cloakroom],
         ])}`,
@@ -151,13 +160,15 @@ export async function startProxy(name, binary, addresses) {
   for (const stream of [program.stdout, program.stderr]) {
     stream?.setEncoding("utf8").on("data", (text) => (said = (said + text).slice(-2000)));
   }
-  const url = `http://127.0.0.1:${listen}`;
+  const { shown } = addresses;
+  const url = shown ? `https://localhost:${listen}` : `http://127.0.0.1:${listen}`;
+  const anybody = new Visitor(url, shown && (await readFile(shown.cert)));
   const stop = async () => {
     await program.stop();
     await rm(folder, { recursive: true, force: true });
   };
   const isUp = () =>
-    fetch(url).then(
+    anybody.send("GET", "/").then(
       ({ status }) => status === 401,
       () => false,
     );
