@@ -153,6 +153,7 @@ describe("a request", () => {
       "/files%2fx",
       "/files%5Cx",
       "/files%252fx",
+      "/x/%252e%252e/files/y",
       "/files;x=1/y",
       "/files%3bx/y",
       "/;x/files/y",

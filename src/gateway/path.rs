@@ -33,24 +33,25 @@ pub(super) fn is_plain(path: &str) -> bool {
 /// of slash, and without the dots and spaces at a name's end that Windows takes off. Encoded slashes and parameters have
 /// their uses, so such a path is refused only where another rule would hold for it.
 pub(super) fn plain(path: &str) -> String {
+    if is_plain(path) {
+        return path.to_owned();
+    }
     let mut path = path.to_owned();
     for _ in 0..DECODINGS {
         path = percent_decode_str(&path).decode_utf8_lossy().into_owned();
     }
     let path = path.replace('\\', "/");
-    let names = path.split('/').map(|segment| {
-        let name = segment.split(';').next().unwrap_or_default();
-        name.trim_end_matches(['.', ' '])
-    });
-    let mut plain = String::with_capacity(path.len());
-    for name in names.filter(|name| !name.is_empty()) {
-        plain.push('/');
-        plain.push_str(name);
+    let mut names = Vec::new();
+    for segment in path.split('/') {
+        let name = segment.split(';').next().unwrap_or_default().trim_end_matches(' ');
+        match name.trim_end_matches(['.', ' ']) {
+            "" if name == ".." => drop(names.pop()),
+            "" => {}
+            name => names.push(name),
+        }
     }
-    if path.ends_with('/') || plain.is_empty() {
-        plain.push('/');
-    }
-    plain
+    let slash = if path.ends_with('/') && !names.is_empty() { "/" } else { "" };
+    ["/", &names.join("/"), slash].concat()
 }
 
 /// Whether a character that needs no percent-encoding has one (RFC 3986 section 2.3), or an encoding is broken.
@@ -137,6 +138,9 @@ mod tests {
             ("/admin/;x", "/admin"),
             ("/admin./x.", "/admin/x"),
             ("/admin%20/x", "/admin/x"),
+            ("/x/%252e%252e/admin", "/admin"),
+            ("/%252e%252e/%252e/admin/", "/admin/"),
+            ("/x%2f..%20", "/"),
             ("/caf%C3%A9", "/café"),
             ("/caf%c3%a9", "/café"),
             ("/%ff%fe", "/\u{fffd}\u{fffd}"),
