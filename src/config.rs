@@ -10,14 +10,15 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 use crate::{
-    account::password::Params,
+    account::{self, AccountSettings, password::Params},
     bindings::{Defaults, misspelt},
     document,
     fields::Table,
     foreign::{self, Application, Formats},
-    gateway::{self, Gateway},
+    gateway::{self, Gateway, jwt},
     http::cors::{self, AllowedOrigin, is_origin},
     limit::{By, Limits, Pattern, Quota, RouteLimit},
+    routes::Switches,
     session::{Lifetimes, RecordIp, Rules},
     ticket::{
         Keyring, Rejected, Ticket, Verified,
@@ -45,8 +46,8 @@ pub struct Config {
     pub limits: Limits,
     /// How passwords are hashed.
     pub passwords: Params,
-    /// Names that nobody can register, as the operator writes them.
-    pub reserved_names: Vec<String>,
+    /// Whether the Worker keeps usernames and passwords itself, and who can have one.
+    pub accounts: AccountSettings,
     /// The cookie by which a device is known to its accounts, and its keys.
     pub device: (Cookie, Keyring),
     /// Whether clients without a cookie jar may have their tickets in headers of their own.
@@ -57,11 +58,23 @@ pub struct Config {
     pub store_timeout: Duration,
     /// What opens the service API, if it is to be there.
     pub admin_token: Option<Secret>,
+    /// The keys that sign who asks, the first of them; all are published.
+    pub jwt_keys: Vec<jwt::Key>,
     /// What is no fault, and may not be meant: a sentence each, for the log.
     pub notices: Vec<String>,
 }
 
 impl Config {
+    /// Which routes there are.
+    pub(crate) fn switches(&self) -> Switches {
+        Switches {
+            has_admin: self.admin_token.is_some(),
+            has_login: self.accounts.has_login,
+            has_registration: self.accounts.is_open,
+            has_keys: !self.jwt_keys.is_empty(),
+        }
+    }
+
     /// Verifies the value of a cookie of ours, or of the application's.
     pub fn open_ticket(&self, value: &str, now: Time) -> Result<Verified<'_>, Rejected> {
         match self.session.formats.own() {
@@ -144,6 +157,8 @@ impl Config {
         let signing: Vec<_> = secret(&environment, "SESSION_SECRET").split(',').map(str::trim).collect();
         let mut faults = secret_faults(&environment, &signing);
 
+        let jwt_keys = jwt::keys(environment.get("JWT_KEYS"), &mut faults);
+
         // 2. The table. As a plain variable (in .dev.vars) it is the same as JSON text.
         let text = environment.get("CLOAKROOM").and_then(Value::as_str);
         let parsed = text.map(|text| serde_json::from_str(text).unwrap_or_default());
@@ -154,10 +169,16 @@ impl Config {
         let session = session(&mut table, key_prefix, formats);
         let limits = limits(&mut table);
         let passwords = password(&mut table);
-        let reserved_names = accounts(&mut table);
+        let accounts = account::settings(&mut table);
         let has_bearer = bearer(&mut table);
         let cors = cors(&mut table);
         let gateway = gateway::settings(&mut table, &base_path, environment.get("ORIGIN").is_some());
+        if gateway.as_ref().is_some_and(Gateway::signs) && environment.get("JWT_KEYS").is_none() {
+            let missing = missing(&environment, "JWT_KEYS");
+            faults.push(format!(
+                "{missing}; gateway.identity signs with it, and docs/gateway.md says how to make one"
+            ));
+        }
         let (store_timeout, fails_open) = store(&mut table);
         let limits = Limits { fails_open, ..limits };
         if has_bearer && session.formats.own().is_some() {
@@ -209,12 +230,13 @@ impl Config {
             session,
             limits,
             passwords,
-            reserved_names,
+            accounts,
             device,
             has_bearer,
             cors,
             store_timeout,
             admin_token,
+            jwt_keys,
             notices,
         })
     }
@@ -442,18 +464,6 @@ fn password(table: &mut Table<'_>) -> Params {
     params
 }
 
-fn accounts(table: &mut Table<'_>) -> Vec<String> {
-    const RESERVED: [&str; 8] =
-        ["admin", "administrator", "root", "support", "security", "webmaster", "postmaster", "hostmaster"];
-    let mut inner = table.table("accounts");
-    let reserved = inner.list("reserved", &RESERVED);
-    if reserved.iter().any(|name| name.trim().is_empty()) {
-        inner.fault("reserved", "a name in it is empty; [] reserves none");
-    }
-    table.include(inner);
-    reserved
-}
-
 fn bearer(table: &mut Table<'_>) -> bool {
     let mut inner = table.table("bearer");
     let has_bearer = inner.flag("enabled", false);
@@ -529,7 +539,7 @@ mod tests {
         assert_eq!(config.session.lifetimes.idle, Duration::from_secs(1800));
         assert_eq!(config.session.max_bytes, 65_536);
         assert_eq!(config.store_timeout, Duration::from_secs(2));
-        assert_eq!(config.reserved_names.len(), 8);
+        assert_eq!(config.accounts.reserved_names.len(), 8);
     }
 
     #[test]
@@ -549,6 +559,30 @@ mod tests {
         bindings["ADMIN_TOKN"] = Value::Null;
         let [token, table] = &told(&bindings)[..] else { panic!("two notices") };
         assert!(token.ends_with("did you mean ADMIN_TOKEN?") && table.starts_with("CLOAKROOM is not bound"));
+    }
+
+    #[test]
+    fn a_signed_identity_needs_keys_and_says_which_name_is_misspelt() {
+        let gateway =
+            |identity| environment(json!({"gateway": {"origin": "https://a.example", "identity": identity}}));
+        for identity in ["jwt", "both"] {
+            let mut bindings = gateway(identity);
+            bindings["JWT_KEY"] = Value::Null;
+            let faults = Config::from_json(&bindings.to_string()).expect_err("a fault");
+            let [fault] = &faults[..] else { panic!("{faults:?}") };
+            assert!(
+                fault.starts_with("JWT_KEYS is missing: set it with `npx wrangler secret put`"),
+                "{fault}"
+            );
+            assert!(fault.contains("did you mean JWT_KEYS?") && fault.contains("docs/gateway.md"), "{fault}");
+        }
+        for identity in ["headers", "none"] {
+            assert!(Config::from_json(&gateway(identity).to_string()).is_ok(), "{identity}");
+        }
+        assert!(
+            faults(json!({"gateway": {"origin": "https://a.example", "identity": "signed"}}))[0]
+                .contains("\"both\"")
+        );
     }
 
     #[test]
@@ -579,7 +613,7 @@ mod tests {
             "session": {"idle": "30m", "absolute": "24h", "remember": "30d", "touch_every": "5m", "rotate_every": "", "on_reuse": "end", "fresh_for": "15m", "max_bytes": 65536, "max_per_user": 100, "record_ip": "prefix"},
             "limits": {"session": "300/1m", "user": "", "ip": "", "mint": "60/1m", "login": "10/5m", "routes": [{"path": "/api/search*", "method": "GET", "limit": "20/1m", "by": "session"}]},
             "password": {"memory_kib": 19456, "iterations": 2, "parallelism": 1},
-            "accounts": {"reserved": ["root", "Wurzel"]},
+            "accounts": {"login": true, "register": "closed", "reserved": ["root", "Wurzel"]},
             "cors": {"origins": ["https://www.example.com", "https://*.preview.example.com", "http://localhost:3000"], "headers": ["traceparent"]},
             "store": {"timeout": "2s", "on_failure": "closed"},
         });
@@ -612,8 +646,13 @@ mod tests {
             (json!({"accounts": {"reserved": "root"}}), "CLOAKROOM.accounts.reserved: a list of strings"),
             (json!({"accounts": {"reserved": ["root", " "]}}), "CLOAKROOM.accounts.reserved: a name in it"),
             (
-                json!({"accounts": {"login": true}}),
-                "CLOAKROOM.accounts.login is not known; known here: reserved",
+                json!({"accounts": {"logins": true}}),
+                "CLOAKROOM.accounts.logins is not known; known here: login, register, reserved; did you mean login?",
+            ),
+            (json!({"accounts": {"login": "no"}}), "CLOAKROOM.accounts.login: true or false"),
+            (
+                json!({"accounts": {"register": false}}),
+                "CLOAKROOM.accounts.register: one of \"open\", \"closed\"",
             ),
             (json!({"limits": {"mint": "1/32d"}}), "CLOAKROOM.limits.mint: a limit is COUNT/WINDOW"),
             (

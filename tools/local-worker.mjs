@@ -23,6 +23,7 @@ import { say, sentence } from "./say.mjs";
  * @property {string} config wrangler.toml
  * @property {string} secrets .dev.vars
  * @property {Record<string, string>} bindings more of the environment
+ * @property {boolean} open whether anybody can register here although a deployment is closed
  *
  * @typedef {{ base: string, failed?: undefined } | { base?: undefined, failed: string }} Loaded `base`: where the routes are; when it
  *   failed, the Worker before runs on
@@ -40,6 +41,8 @@ const { unstable_getMiniflareWorkerOptions: readConfig } = await import("wrangle
 /** @type {Miniflare | undefined} */
 let miniflare;
 
+let hasSaidOpen = false;
+
 /** One after the other. @type {Promise<unknown>} */
 let work = Promise.resolve();
 process.on("message", (/** @type {{ load: Wanted }} */ { load: wanted }) => {
@@ -55,18 +58,18 @@ process.once("disconnect", async () => {
 });
 
 /** @param {Wanted} wanted @returns {Promise<Loaded>} */
-async function load({ port, config, secrets, bindings }) {
+async function load({ port, config, secrets, bindings, open }) {
   const files = /** @type {{}} */ ({ envFiles: [secrets] }); // which its types do not know
   const { workerOptions, main } = readConfig(config, process.env.CLOUDFLARE_ENV, files);
   if (!main) throw new Error(`"main" is missing in ${basename(config)}: it is "build/index.js".`);
-  const settings = workerOptions.bindings?.CLOAKROOM;
+  const settings = open ? opened(workerOptions.bindings?.CLOAKROOM) : workerOptions.bindings?.CLOAKROOM;
   await tellPage(workerOptions.assets?.directory, settings);
 
   const { modulesRules: _, ...worker } = workerOptions;
   /** @type {import("miniflare").MiniflareOptions} */
   const options = {
     ...worker,
-    bindings: { ...worker.bindings, ...bindings },
+    bindings: { ...worker.bindings, ...(settings === undefined ? {} : { CLOAKROOM: settings }), ...bindings },
     ...(await modules(main)),
     port,
     host: "127.0.0.1",
@@ -79,6 +82,15 @@ async function load({ port, config, secrets, bindings }) {
   else miniflare = new Miniflare(options);
   await miniflare.ready;
   return { base: basePath(settings) };
+}
+
+/** The settings, with registration open: the demo page is of no use without an account. @param {any} settings */
+function opened(settings) {
+  if (settings?.accounts?.register !== "closed") return settings;
+  if (!hasSaidOpen)
+    say("Anybody can register here; a deployment is closed (wrangler.toml, accounts.register).");
+  hasSaidOpen = true;
+  return { ...settings, accounts: { ...settings.accounts, register: "open" } };
 }
 
 /** The Worker's files, as they are now. @param {string} main */

@@ -5,6 +5,7 @@
  *   npm start -- --state DIR            where data and lock are kept, instead of .local
  *   npm start -- --dev-vars FILE        the secrets, instead of .dev.vars
  *   npm start -- --config FILE          the configuration, instead of wrangler.toml
+ *   npm start -- --closed               nobody can register, as wrangler.toml has it for a deployment
  *
  * With UPSTASH_REDIS_REST_URL and UPSTASH_REDIS_REST_TOKEN in the environment or in .dev.vars it uses that
  * database instead. A change to the code, the page, the configuration or the secrets is taken up while it runs; one
@@ -25,7 +26,7 @@ import { changes } from "./watch.mjs";
 /** @import { Loaded, Wanted } from "./local-worker.mjs" */
 
 /**
- * @typedef {{ port: number, state: string, devVars: string, config: string }} Places
+ * @typedef {{ port: number, state: string, devVars: string, config: string, closed: boolean }} Places
  * @typedef {{ url: string, token: string, where: string }} Store
  */
 
@@ -182,6 +183,7 @@ function options() {
         state: { type: "string" },
         "dev-vars": { type: "string" },
         config: { type: "string" },
+        closed: { type: "boolean" },
       },
     });
     const port = Number(values.port ?? (process.env.PORT || 8787));
@@ -193,12 +195,16 @@ function options() {
       state: resolve(ROOT, values.state ?? ".local"),
       devVars: resolve(ROOT, values["dev-vars"] ?? ".dev.vars"),
       config: resolve(ROOT, values.config ?? "wrangler.toml"),
+      closed: values.closed ?? false,
     };
   } catch (error) {
     const why = error instanceof Error ? error.message : error;
-    throw new Error(`Options are --port N, --state DIR, --dev-vars FILE and --config FILE: ${why}.`, {
-      cause: error,
-    });
+    throw new Error(
+      `Options are --port N, --state DIR, --dev-vars FILE, --config FILE and --closed: ${why}.`,
+      {
+        cause: error,
+      },
+    );
   }
 }
 
@@ -344,9 +350,10 @@ function startWorker(state) {
   return {
     exited: process.exited,
     /** @param {Places} places @param {Store} store @returns {Promise<Loaded>} */
-    load: ({ port, config, devVars }, { url, token }) => {
+    load: ({ port, config, devVars, closed }, { url, token }) => {
+      const bindings = { [URL_NAME]: url, [TOKEN_NAME]: token };
       /** @type {Wanted} */
-      const wanted = { port, config, secrets: devVars, bindings: { [URL_NAME]: url, [TOKEN_NAME]: token } };
+      const wanted = { port, config, secrets: devVars, bindings, open: !closed };
       return process.ask({ load: wanted });
     },
   };

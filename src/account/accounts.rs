@@ -1,7 +1,7 @@
 //! Where accounts are kept. Every change is a compare-and-set on what was read, as with sessions.
 
 use super::{
-    Account,
+    Account, Reset, ResetToken,
     name::Name,
     password::{self, Params, Verification, Verified},
 };
@@ -63,16 +63,21 @@ impl<H: Host> Accounts<'_, H> {
     }
 
     /// The key that holds the name of a user's account.
-    fn name_key(&self, user: &UserTag) -> String {
+    pub fn name_key(&self, user: &UserTag) -> String {
         [&self.sessions.rules.key_prefix, "user:", &base64url::encode(user), ":account"].concat()
     }
 
-    /// Makes an account, unless the name is taken. One call.
-    pub async fn create(&self, name: &Name, password: &str) -> Result<Account, Error> {
-        let hash = self.hash(password)?;
+    /// Makes an account, unless the name is taken. Without a password it can only be entered through a reset. One call.
+    pub async fn create(
+        &self,
+        name: &Name,
+        password: Option<&str>,
+        roles: Vec<String>,
+    ) -> Result<Account, Error> {
+        let hash = password.map_or(Ok(String::new()), |password| self.hash(password))?;
         let id = Nonce(random(self.sessions.host)).to_string();
-        let account =
-            Account::new(self.sessions.nonce(), id, name.shown.clone(), hash, self.sessions.host.now());
+        let (revision, now) = (self.sessions.nonce(), self.sessions.host.now());
+        let account = Account::new(revision, id, name.shown.clone(), hash, roles, now);
         let (key, name_key) = (self.key(name), self.name_key(&account.user().tag()));
         let (stored, mut retry) = (account.to_json(), Retry::default());
         loop {
@@ -103,13 +108,22 @@ impl<H: Host> Accounts<'_, H> {
         stored.filter(|stored| stored.account.id == user.id).ok_or(Error::NoAccount)
     }
 
-    /// The account of the user with this tag.
-    async fn by_tag(&self, user: &UserTag) -> Result<StoredAccount, Error> {
+    /// The account of the user with this tag. Two calls.
+    pub async fn by_tag(&self, user: &UserTag) -> Result<StoredAccount, Error> {
         let name_key = self.name_key(user);
         let [name] = self.sessions.store.run(Batch::default().get_from_primary(&name_key)).await?;
-        let name = name.value()?.ok_or(Error::NoAccount)?;
+        self.by_stored_name(name.value()?, user).await?.ok_or(Error::NoAccount)
+    }
+
+    /// The same, when the value of [`Self::name_key`] is known already. `None` if there is no account.
+    pub async fn by_stored_name(
+        &self,
+        name: Option<String>,
+        user: &UserTag,
+    ) -> Result<Option<StoredAccount>, Error> {
+        let Some(name) = name else { return Ok(None) };
         let stored = self.read(&self.key_of(&name)).await?;
-        stored.filter(|stored| stored.account.user().tag() == *user).ok_or(Error::NoAccount)
+        Ok(stored.filter(|stored| stored.account.user().tag() == *user))
     }
 
     /// Changes an account: `change` is applied to its newest state.
@@ -164,10 +178,7 @@ impl<H: Host> Accounts<'_, H> {
             account.roles = roles.to_vec();
             Ok(())
         };
-        let updated = self.update(self.by_tag(&tag).await?, &change).await;
-        // The account was deleted meanwhile: that says nothing about the session of the caller.
-        let mut current =
-            updated.map_err(|error| if error == Error::Ended { Error::NoAccount } else { error })?;
+        let mut current = self.update(self.by_tag(&tag).await?, &change).await.map_err(deleted)?;
         loop {
             let roles = current.account.roles;
             // Written also if they are the same: they must outlast the sessions that have begun since.
@@ -184,32 +195,95 @@ impl<H: Host> Accounts<'_, H> {
         }
     }
 
-    /// Stores another password, unless it was changed since the account was read.
-    pub async fn set_password(&self, current: StoredAccount, password: &str) -> Result<StoredAccount, Error> {
-        self.replace_hash(current, password, Some(self.sessions.nonce())).await
+    /// Disables an account, or enables it again. A disabled one has no sessions, and no reset under way. If it fails, it
+    /// can be repeated.
+    pub async fn set_disabled(&self, id: &str, disabled: bool) -> Result<StoredAccount, Error> {
+        self.sessions.check_can_end_all()?;
+        let tag = User::tag_of(id);
+        let change = |account: &mut Account| {
+            account.disabled = disabled;
+            account.reset = account.reset.take().filter(|_| !disabled);
+            Ok(())
+        };
+        let updated = self.update(self.by_tag(&tag).await?, &change).await.map_err(deleted)?;
+        if disabled {
+            // Logins that are under way looked at the account before, and so began before this mark.
+            self.sessions.end_all(&tag, None).await?;
+        }
+        Ok(updated)
     }
 
-    /// Stores a new hash of a password: of another one if that has a name.
-    async fn replace_hash(
-        &self,
-        current: StoredAccount,
-        password: &str,
-        name: Option<Nonce>,
-    ) -> Result<StoredAccount, Error> {
-        let (old, new) = (current.account.hash.clone(), self.hash(password)?);
+    /// Begins a reset of an account's password. The one before it ends.
+    pub async fn begin_reset(&self, id: &str) -> Result<(ResetToken, Reset), Error> {
+        let tag = User::tag_of(id);
+        let token = ResetToken::new(tag, random(self.sessions.host));
+        let reset = token.begin(self.sessions.host.now());
         let change = |account: &mut Account| {
-            if account.hash != old {
-                return Err(Error::InvalidCredentials);
-            }
-            account.hash.clone_from(&new);
-            account.password_revision = name.or(account.password_revision);
+            account.reset = Some(reset.clone());
+            Ok(())
+        };
+        self.update(self.by_tag(&tag).await?, &change).await.map_err(deleted)?;
+        Ok((token, reset))
+    }
+
+    /// Ends the reset that is under way, if one is: its owner knows the password.
+    pub async fn end_reset(&self, current: StoredAccount) -> Result<StoredAccount, Error> {
+        if current.account.reset.is_none() {
+            return Ok(current);
+        }
+        let change = |account: &mut Account| {
+            account.reset = None;
             Ok(())
         };
         self.update(current, &change).await
     }
 
-    /// The account, if the password is right; without an account it does the same work, and fails. An outdated hash is
-    /// renewed, which only who gives the right password can notice.
+    /// Whether the token opens the account now.
+    pub fn is_opened_by(&self, account: &Account, token: &ResetToken) -> bool {
+        !account.disabled && token.opens(account.reset.as_ref(), self.sessions.host.now())
+    }
+
+    /// Stores another password by a token of [`Self::begin_reset`], which opens nothing from then on.
+    pub async fn reset_password(
+        &self,
+        current: StoredAccount,
+        token: &ResetToken,
+        password: &str,
+    ) -> Result<StoredAccount, Error> {
+        let is_allowed = |account: &Account| self.is_opened_by(account, token);
+        self.replace_hash(current, password, Some(self.sessions.nonce()), &is_allowed).await
+    }
+
+    /// Stores another password, unless it was changed since the account was read.
+    pub async fn set_password(&self, current: StoredAccount, password: &str) -> Result<StoredAccount, Error> {
+        let old = current.account.hash.clone();
+        let is_allowed = |account: &Account| account.hash == old && !account.disabled;
+        self.replace_hash(current, password, Some(self.sessions.nonce()), &is_allowed).await
+    }
+
+    /// Stores a new hash of a password: of another one if that has a name, which ends the reset that is under way.
+    async fn replace_hash(
+        &self,
+        current: StoredAccount,
+        password: &str,
+        name: Option<Nonce>,
+        is_allowed: &dyn Fn(&Account) -> bool,
+    ) -> Result<StoredAccount, Error> {
+        let new = self.hash(password)?;
+        let change = |account: &mut Account| {
+            if !is_allowed(account) {
+                return Err(Error::InvalidCredentials);
+            }
+            account.hash.clone_from(&new);
+            account.password_revision = name.or(account.password_revision);
+            account.reset = account.reset.take().filter(|_| name.is_none());
+            Ok(())
+        };
+        self.update(current, &change).await
+    }
+
+    /// The account, if the password is right and it is not disabled; without an account it does the same work, and fails. An
+    /// outdated hash is renewed, which only who gives the right password can notice.
     pub async fn verify_password(
         &self,
         mut stored: Option<StoredAccount>,
@@ -220,10 +294,13 @@ impl<H: Host> Accounts<'_, H> {
             let seen = &self.sessions.isolate.costliest_hash;
             let verification = Verification::new(hash, self.params, seen.get());
             seen.set(Some(verification.costliest()));
-            match (verification.run(password), stored) {
+            let verified = verification.run(password);
+            match (verified, stored.filter(|stored| !stored.account.disabled)) {
                 (Some(Verified { is_outdated: true }), Some(outdated)) => {
                     let key = outdated.key.clone();
-                    match self.replace_hash(outdated, password, None).await {
+                    let old = outdated.account.hash.clone();
+                    let is_allowed = |account: &Account| account.hash == old && !account.disabled;
+                    match self.replace_hash(outdated, password, None, &is_allowed).await {
                         // The hash is another one by now: of the same password, if another login renewed it.
                         Err(Error::InvalidCredentials | Error::Ended) => stored = self.read(&key).await?,
                         outcome => return outcome,
@@ -244,4 +321,9 @@ impl<H: Host> Accounts<'_, H> {
         // The parameters were checked when the configuration was read.
         password::hash(password, salt, self.params).ok_or(Error::Conflict)
     }
+}
+
+/// The account was deleted meanwhile: that says nothing about the session of the caller.
+fn deleted(error: Error) -> Error {
+    if error == Error::Ended { Error::NoAccount } else { error }
 }

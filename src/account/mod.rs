@@ -2,21 +2,27 @@
 //!
 //! `account:<name>` is one JSON string, changed by compare-and-set like a session:
 //! `{"v":1,"rev":"…","before":[],"id":"…","name":"…","hash":"$argon2id$…","roles":[],"created_at":…,"profile":{}}`, and
-//! `"password_rev":"…"` after `hash` once its owner has changed the password.
+//! `"password_rev":"…"` after `hash` once its owner has changed the password; before `profile` `"disabled":true` if it is,
+//! and `"reset":{…}` while a reset of the password is under way.
 //! `user:<tag>:account` holds the name, to find the account by its id.
 
 mod accounts;
 mod known_device;
 pub mod name;
 pub mod password;
+mod reset;
+mod settings;
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
+pub(crate) use self::settings::settings;
 pub use self::{
     accounts::{Accounts, StoredAccount},
     known_device::KnownDevice,
+    reset::{Reset, ResetToken},
+    settings::AccountSettings,
 };
 use crate::{
     base64url,
@@ -24,7 +30,7 @@ use crate::{
     id::Nonce,
     json::{self, Version},
     session::{User, change::empty_data, revision},
-    time::Time,
+    time::{self, Time},
 };
 
 /// A short one-way name of an account's present password: no other password, and no other account, ever has it.
@@ -44,7 +50,7 @@ pub struct Account {
     pub id: String,
     /// As it was registered.
     pub name: String,
-    /// The password's hash, as a PHC string.
+    /// The password's hash, as a PHC string; empty if it has none: then it can only be entered through a reset.
     pub hash: String,
     /// The name of the password, if it is not the first one. Another hash of the same password keeps it.
     #[serde(rename = "password_rev", default, skip_serializing_if = "Option::is_none")]
@@ -54,13 +60,26 @@ pub struct Account {
     pub roles: Vec<String>,
     /// When it was registered.
     pub created_at: Time,
+    /// Whether an operator has disabled it: it has no sessions, and nobody can log in to it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub disabled: bool,
+    /// The reset of its password that is under way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reset: Option<Reset>,
     /// The user's own document: always a JSON object.
     pub profile: Box<RawValue>,
 }
 
 impl Account {
-    /// A new account, without roles and with an empty profile.
-    pub fn new(revision: Nonce, id: String, name: String, hash: String, now: Time) -> Self {
+    /// A new account with an empty profile.
+    pub fn new(
+        revision: Nonce,
+        id: String,
+        name: String,
+        hash: String,
+        roles: Vec<String>,
+        now: Time,
+    ) -> Self {
         Self {
             v: Version,
             revision,
@@ -69,8 +88,10 @@ impl Account {
             name,
             hash,
             password_revision: None,
-            roles: Vec::new(),
+            roles,
             created_at: now,
+            disabled: false,
+            reset: None,
             profile: empty_data(),
         }
     }
@@ -96,6 +117,12 @@ impl Account {
     pub fn profile_etag(&self) -> String {
         let digest = Sha256::digest(self.profile.get());
         ["\"", &base64url::encode(digest.get(..12).unwrap_or_default()), "\""].concat()
+    }
+
+    /// The answer that shows the account to an operator.
+    pub fn response(&self) -> Response {
+        let Self { id, name, roles, disabled, created_at, .. } = self;
+        Response::json(&AccountView { id, name, roles, disabled: *disabled, created_at: *created_at })
     }
 
     /// The answer that shows the profile.
@@ -124,6 +151,18 @@ impl Account {
         let account: Self = serde_json::from_str(stored).ok()?;
         account.profile.get().starts_with('{').then_some(account)
     }
+}
+
+/// What an operator sees of an account: never its hash, its profile, or whether a reset is under way.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct AccountView<'a> {
+    id: &'a str,
+    name: &'a str,
+    roles: &'a [String],
+    disabled: bool,
+    #[serde(serialize_with = "time::as_rfc3339")]
+    created_at: Time,
 }
 
 #[cfg(test)]

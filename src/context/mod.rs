@@ -10,8 +10,8 @@ use std::{
     pin::Pin,
 };
 
-pub(crate) use self::answer::TOKEN;
 use self::tickets::{Tickets, find_tickets};
+pub(crate) use self::{answer::TOKEN, tickets::open_old};
 use crate::{
     account::{Account, Accounts, KnownDevice, name::Name},
     app::App,
@@ -21,9 +21,9 @@ use crate::{
     id::Handle,
     limit::{CountingStore, RateLimiter, Subject},
     routes,
-    session::{Device, Error, Session, Sessions, Source, User},
+    session::{Device, Error, Session, Sessions, Source, User, UserState},
     store::Store,
-    ticket::{Ticket, sync},
+    ticket::{Ticket, UserTag, sync},
     time::Time,
 };
 
@@ -263,6 +263,23 @@ impl<'a, H: Host> Context<'a, H> {
         let (session, user) = self.require_user().await?;
         self.sessions().check_fresh(&session)?;
         Ok((session, user))
+    }
+
+    /// What holds for all sessions of a user, before one begins who was authenticated elsewhere. One call; one more if the user
+    /// has an account here. Error: that is disabled.
+    pub(crate) async fn check_not_disabled(&self, user: &UserTag) -> Result<UserState, Problem> {
+        let (sessions, accounts) = (self.sessions(), self.accounts());
+        if self.app.config.session.formats.own().is_some() {
+            return Ok(UserState::default());
+        }
+        let (state, name) =
+            sessions.user_state_with(user, &accounts.name_key(user)).await.map_err(Error::Store)?;
+        match accounts.by_stored_name(name, user).await? {
+            Some(stored) if stored.account.disabled => {
+                Err(Problem::conflict("the account of this user is disabled: enable it first"))
+            }
+            _ => Ok(state),
+        }
     }
 
     /// Refuses a request without the admin token. 404 if none is configured: then there is no service API.

@@ -49,7 +49,7 @@ impl<H: Host> App<H> {
             None => None,
         };
         let demands = rule.is_some_and(|rule| rule.require != Require::Nothing);
-        let needs_session = demands || gateway.has_identity || self.config.limits.has_route(&request);
+        let needs_session = demands || gateway.has_identity() || self.config.limits.has_route(&request);
         // 3. Another site's page asks for nobody, and counts for nobody.
         let is_foreign = cross_site::is_foreign(&request, &self.config.cors, is_upgrade);
         let mut cx = Context::new(self, request, is_foreign || !needs_session);
@@ -58,13 +58,16 @@ impl<H: Host> App<H> {
             Ok(session) => (session, Ok(Response::new(200))),
             Err(problem) => (None, Err(problem)),
         };
-        match cx.settle(outcome).await {
-            Ok(response) => {
-                let pass = match session.filter(|_| gateway.has_identity) {
-                    Some(session) => pass.with_identity(&session),
-                    None => pass,
-                };
-                let is_personal = demands || gateway.has_identity;
+        let outcome = cx.settle(outcome).await;
+        // 5. Who asks, for the origin.
+        let identity = match &session {
+            Some(session) if outcome.is_ok() => self.identity(gateway, &cx.request, session).await,
+            _ => Ok(Vec::new()),
+        };
+        match outcome.and_then(|response| Ok((response, identity?))) {
+            Ok((response, identity)) => {
+                let pass = pass.with_identity(identity);
+                let is_personal = demands || gateway.has_identity();
                 let is_told = |name: &str| {
                     matches!(name, "Set-Cookie" | "Session-Token") || (is_personal && name == "Vary")
                 };
@@ -98,7 +101,7 @@ impl<H: Host> App<H> {
     ) -> Result<Option<Session>, Problem> {
         cx.apply_limits().await?;
         let require = rule.map_or(&Require::Nothing, |rule| &rule.require);
-        if *require == Require::Nothing && !gateway.has_identity {
+        if *require == Require::Nothing && !gateway.has_identity() {
             return Ok(None);
         }
         let is_limited = cx.store.counts_next() && !self.config.limits.fails_open;

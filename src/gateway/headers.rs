@@ -1,6 +1,14 @@
 //! What the origin is told in headers, and what is kept from it.
 
-use crate::{config::Config, http::Request, routes, session::Session};
+use super::{Gateway, Identity};
+use crate::{
+    app::App,
+    config::Config,
+    host::Host,
+    http::{Problem, Request},
+    routes,
+    session::Session,
+};
 
 /// A request that is passed on.
 #[derive(Debug, Default)]
@@ -73,12 +81,30 @@ impl Pass {
         Self { headers, ..Self::default() }
     }
 
-    /// With the user, if there is one.
-    pub(super) fn with_identity(mut self, session: &Session) -> Self {
-        if let Some(user) = &session.record.user {
-            let identity = routes::identity(user, session);
-            self.headers.extend(identity.into_iter().map(|(name, value)| (name, Some(value))));
-        }
+    /// With who asks.
+    pub(super) fn with_identity(mut self, identity: Vec<(&'static str, String)>) -> Self {
+        self.headers.extend(identity.into_iter().map(|(name, value)| (name, Some(value))));
         self
+    }
+}
+
+impl<H: Host> App<H> {
+    /// The headers that tell the origin who asks; none without a user. Errors: it cannot be signed.
+    pub(super) async fn identity(
+        &self,
+        gateway: &Gateway,
+        request: &Request<'_>,
+        session: &Session,
+    ) -> Result<Vec<(&'static str, String)>, Problem> {
+        let Some(user) = &session.record.user else { return Ok(Vec::new()) };
+        let mut headers = match gateway.identity {
+            Identity::Headers | Identity::Both => routes::identity(user, session),
+            Identity::Jwt | Identity::Nothing => Vec::new(),
+        };
+        if gateway.signs() {
+            let audience = gateway.audience.as_deref().unwrap_or(request.origin());
+            headers.push(("X-Session-Jwt", self.token(request.origin(), audience, user, session).await?));
+        }
+        Ok(headers)
     }
 }

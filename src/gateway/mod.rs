@@ -5,6 +5,7 @@
 
 mod admit;
 mod headers;
+pub(crate) mod jwt;
 mod path;
 mod settings;
 
@@ -24,8 +25,10 @@ pub struct Gateway {
     pub origin: Origin,
     /// What is passed on without looking at the session, and what the others need; the most specific first.
     entries: Vec<Entry>,
-    /// Whether the origin is told who asks.
-    has_identity: bool,
+    /// How the origin is told who asks.
+    identity: Identity,
+    /// For whom the signed identity is; `None`: for the Worker's own origin, which is what an application behind a binding sees.
+    audience: Option<String>,
     /// How long the origin may take until the first byte of its answer.
     pub timeout: Duration,
 }
@@ -37,6 +40,19 @@ pub enum Origin {
     Url(String),
     /// To the service binding `ORIGIN`.
     Binding,
+}
+
+/// How the origin is told who asks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Identity {
+    /// Not at all.
+    Nothing,
+    /// In a header for each thing.
+    Headers,
+    /// Signed, in one header.
+    Jwt,
+    /// Both ways.
+    Both,
 }
 
 /// What holds for some paths.
@@ -75,6 +91,16 @@ enum Require {
 }
 
 impl Gateway {
+    /// Whether the origin is told who asks.
+    fn has_identity(&self) -> bool {
+        self.identity != Identity::Nothing
+    }
+
+    /// Whether the origin is told in a way that it can verify.
+    pub(crate) fn signs(&self) -> bool {
+        matches!(self.identity, Identity::Jwt | Identity::Both)
+    }
+
     /// What holds for a path.
     fn entry(&self, path: &str) -> Option<&Entry> {
         self.entries.iter().find(|entry| entry.pattern.matches(Method::Get, path))

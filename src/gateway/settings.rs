@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{Entry, Gateway, Kind, Origin, Require, Rule, path};
+use super::{Entry, Gateway, Identity, Kind, Origin, Require, Rule, path};
 use crate::{fields::Table, http::cors::is_origin, limit::Pattern, session::user};
 
 /// Reads the table. `None` without an origin: then there is no gateway. `has_binding`: whether `ORIGIN` is bound.
@@ -21,7 +21,14 @@ pub(crate) fn settings(table: &mut Table<'_>, base_path: &str, has_binding: bool
         }
     }
     entries.sort_by_key(|entry| entry.pattern.rank());
-    let has_identity = inner.choice("identity", &[("headers", true), ("none", false)], true);
+    let identity = [
+        ("headers", Identity::Headers),
+        ("jwt", Identity::Jwt),
+        ("both", Identity::Both),
+        ("none", Identity::Nothing),
+    ];
+    let identity = inner.choice("identity", &identity, Identity::Headers);
+    let audience = inner.text("audience", "");
     let timeout = inner.duration("timeout", "30s");
     let origin = match origin.as_str() {
         "" => None,
@@ -44,7 +51,13 @@ pub(crate) fn settings(table: &mut Table<'_>, base_path: &str, has_binding: bool
         inner.fault("origin", "needs a base_path like \"/auth\": nothing else would be left for the origin");
     }
     table.include(inner);
-    Some(Gateway { origin: origin?, entries, has_identity, timeout })
+    let origin = origin?;
+    let audience = match &origin {
+        _ if !audience.is_empty() => Some(audience),
+        Origin::Url(url) => Some(url.clone()),
+        Origin::Binding => None,
+    };
+    Some(Gateway { origin, entries, identity, audience, timeout })
 }
 
 /// Whether requests with identities in them may go there.

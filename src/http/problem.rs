@@ -131,6 +131,12 @@ impl Problem {
         Self::new(Code::InvalidCredentials, "the username or the password is wrong")
     }
 
+    /// 401: the token of a reset opens nothing.
+    pub fn invalid_reset() -> Self {
+        let detail = "this token is no good, was used, or has expired: ask for another reset";
+        Self::new(Code::InvalidCredentials, detail)
+    }
+
     /// 403: the request was made by a page of another site.
     pub fn cross_site(detail: impl Into<Detail>) -> Self {
         Self::new(Code::CrossSite, detail)

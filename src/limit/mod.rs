@@ -141,6 +141,11 @@ impl Limits {
     /// or a live session; and, ten times as large, the address's.
     pub fn apply_login(&self, limiter: &RateLimiter<'_>, who: Subject, address: Subject) {
         limiter.add(LOGIN, self.login, who);
+        self.apply_login_address(limiter, address);
+    }
+
+    /// Adds that of the address alone: of an attempt that names no account.
+    pub fn apply_login_address(&self, limiter: &RateLimiter<'_>, address: Subject) {
         limiter.add(LOGIN_ADDRESS, self.login.map(|quota| quota.times(10)), address);
     }
 

@@ -5,7 +5,7 @@ use serde_json::value::RawValue;
 
 use crate::{
     account::{
-        Account, KnownDevice, StoredAccount,
+        Account, KnownDevice, ResetToken, StoredAccount,
         name::Name,
         password::{self, Password},
     },
@@ -52,6 +52,15 @@ pub(super) struct PasswordChange {
     new: Password,
 }
 
+#[derive(Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub(super) struct PasswordReset {
+    token: String,
+    #[cfg_attr(test, schemars(with = "String", length(min = password::MIN_LENGTH, max = password::MAX_LENGTH)))]
+    new: Password,
+}
+
 /// `POST /auth/register`: an account, and a session that is logged in to it. Three calls.
 pub(super) async fn register<H: Host>(cx: &Context<'_, H>) -> Result<Response, Problem> {
     let Registration { username, password } = cx.request.json()?;
@@ -63,7 +72,7 @@ pub(super) async fn register<H: Host>(cx: &Context<'_, H>) -> Result<Response, P
     let (old, existing, device) = load_with_account(cx, &name).await?;
     let outcome = match existing {
         Some(_) => Err(Error::NameTaken),
-        None => cx.accounts().create(&name, &password.0).await,
+        None => cx.accounts().create(&name, Some(&password.0), Vec::new()).await,
     };
     let account = outcome.inspect_err(|_| cx.store.limiter.refund(&["mint"]))?;
     cx.store.limiter.refund(LOGIN_LIMITS);
@@ -81,7 +90,9 @@ pub(super) async fn log_in<H: Host>(cx: &Context<'_, H>) -> Result<Response, Pro
     let outcome = cx.accounts().verify_password(stored, &password.0).await;
     let stored = outcome.inspect_err(|_| cx.store.limiter.refund(&["mint"]))?;
     cx.store.limiter.refund(LOGIN_LIMITS);
-    // 3. The session.
+    // 3. Who knows the password needs no reset.
+    let stored = cx.accounts().end_reset(stored).await?;
+    // 4. The session.
     begin_session(cx, old, &stored.account, &name, remember, device).await
 }
 
@@ -111,6 +122,36 @@ pub(super) async fn change_password<H: Host>(cx: &Context<'_, H>) -> Result<Resp
     let session = cx.sessions().reauthenticate(session).await.map_err(Error::after_a_change)?;
     // The devices that knew the old password are strangers now; this one is not.
     Ok(add_device_cookie(cx, cx.show(&session), None, &stored.account, &name))
+}
+
+/// `POST /auth/reset`: another password, by a token that the service API made; a session, and every other one of the user
+/// ends.
+pub(super) async fn reset<H: Host>(cx: &Context<'_, H>) -> Result<Response, Problem> {
+    let PasswordReset { token, new } = cx.request.json()?;
+    cx.sessions().check_can_end_all()?;
+    // 1. The account, with the present session. Who guesses tokens is counted as who guesses passwords; a session that
+    // costs an operator's token is nobody's way round `limits.mint`.
+    let accounts = cx.accounts();
+    cx.app.config.limits.apply_login_address(&cx.store.limiter, cx.address());
+    let token = ResetToken::parse(&token).ok_or_else(Problem::invalid_reset)?;
+    let (old, name) = cx.load_with(&accounts.name_key(&token.user)).await?;
+    let stored = accounts.by_stored_name(name, &token.user).await?;
+    let stored = stored.filter(|stored| accounts.is_opened_by(&stored.account, &token));
+    let stored = stored.ok_or_else(Problem::invalid_reset)?;
+    cx.store.limiter.refund(LOGIN_LIMITS);
+    // 2. The password. A weak one does not use the token up.
+    let name = Name::parse(&stored.account.name, &cx.app.host).map_err(|_| Error::NoAccount)?;
+    check_new_password("new", &new, &name)?;
+    // 3. Sessions end before the change and after it, as when its owner changes it.
+    cx.sessions().end_all(&token.user, None).await?;
+    let stored = accounts.reset_password(stored, &token, &new.0).await.map_err(|error| match error {
+        Error::InvalidCredentials => Problem::invalid_reset(),
+        error => error.into(),
+    })?;
+    cx.sessions().end_all(&token.user, None).await.map_err(Error::after_a_change)?;
+    // 4. The session begins after that.
+    cx.begin_operation();
+    begin_session(cx, old, &stored.account, &name, false, None).await
 }
 
 /// `DELETE /auth/account`: the account, its profile and all its sessions.
@@ -166,7 +207,7 @@ async fn begin_session<H: Host>(
             Err(Error::UnreadableAccount) => None,
             current => current?,
         };
-        Ok(current.is_some_and(|current| current.account.hash == account.hash))
+        Ok(current.is_some_and(|current| current.account.hash == account.hash && !current.account.disabled))
     };
     let keep = |data: &RawValue| Ok(data.to_owned());
     let session = cx.log_in(old, account.user(), remember, &keep, is_valid).await?;
@@ -194,7 +235,7 @@ async fn confirm<H: Host>(
     Ok(stored)
 }
 
-fn check_new_password(field: &str, password: &Password, name: &Name) -> Result<(), Problem> {
+pub(super) fn check_new_password(field: &str, password: &Password, name: &Name) -> Result<(), Problem> {
     match password::fault(&password.0, &name.folded) {
         Some(fault) => Err(Problem::unprocessable(format!("\"{field}\": {fault}"))),
         None => Ok(()),

@@ -1,15 +1,14 @@
-//! The service API, for back ends and operators. [`crate::app`] lets nobody in without the `ADMIN_TOKEN`.
+//! The service API's routes of sessions, for back ends and operators. [`crate::app`] lets nobody in without the `ADMIN_TOKEN`.
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::devices;
 use crate::{
     context::Context,
     document,
     host::Host,
     http::{Problem, Response, parse_address},
-    session::{Device, Error, User, change::empty_data, user},
+    session::{Device, Error, User, change::empty_data},
     stats,
 };
 
@@ -31,12 +30,12 @@ pub(super) struct NewSession {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub(super) struct NewUser {
-    #[cfg_attr(test, schemars(length(min = 1, max = user::MAX_ID), extend("not" = {"enum": [".", ".."]})))]
+    #[cfg_attr(test, schemars(length(min = 1, max = crate::session::user::MAX_ID), extend("not" = {"enum": [".", ".."]})))]
     id: String,
-    #[cfg_attr(test, schemars(length(max = user::MAX_NAME)))]
+    #[cfg_attr(test, schemars(length(max = crate::session::user::MAX_NAME)))]
     name: Option<String>,
     #[serde(default)]
-    #[cfg_attr(test, schemars(length(max = user::MAX_ROLES), inner(length(min = 1, max = user::MAX_ROLE), regex(pattern = "^[^,]+$"))))]
+    #[cfg_attr(test, schemars(length(max = crate::session::user::MAX_ROLES), inner(length(min = 1, max = crate::session::user::MAX_ROLE), regex(pattern = "^[^,]+$"))))]
     roles: Vec<String>,
 }
 
@@ -48,20 +47,6 @@ struct Client {
     #[cfg_attr(test, schemars(extend("anyOf" = [{"type": "null"}, {"format": "ipv4"}, {"format": "ipv6"}])))]
     address: Option<String>,
     user_agent: Option<String>,
-}
-
-#[derive(Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-#[serde(deny_unknown_fields)]
-pub(super) struct Roles {
-    #[cfg_attr(test, schemars(length(max = user::MAX_ROLES), inner(length(min = 1, max = user::MAX_ROLE), regex(pattern = "^[^,]+$"))))]
-    roles: Vec<String>,
-}
-
-#[derive(Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-pub(super) struct Ended {
-    ended: usize,
 }
 
 /// `POST /auth/admin/sessions`: a session for a user who was authenticated elsewhere.
@@ -80,7 +65,8 @@ pub(super) async fn create_session<H: Host>(cx: &Context<'_, H>) -> Result<Respo
     if data.get().len() > max_bytes {
         return Err(Problem::too_large(format!("\"data\" must have at most {max_bytes} bytes of JSON")));
     }
-    let session = cx.sessions().create_for_user(user, data, remember, device).await?;
+    let state = cx.check_not_disabled(&user.tag()).await?;
+    let session = cx.sessions().create_for_user(user, data, remember, device, &state).await?;
     // All lines are the visitor's, to be passed on. The caller's own cookies stay as they are.
     cx.take_cookie_change();
     let ticket = cx.app.config.set_ticket(&session.ticket, cx.app.host.now());
@@ -103,25 +89,6 @@ pub(super) async fn end_session<H: Host>(cx: &Context<'_, H>) -> Result<Response
     Ok(Response::no_content())
 }
 
-/// `GET /auth/admin/users/{id}/sessions`
-pub(super) async fn list_sessions<H: Host>(cx: &Context<'_, H>) -> Result<Response, Problem> {
-    Ok(devices::answer(cx.sessions().list(&User::tag_of(&user_id_param(cx)?), None).await?))
-}
-
-/// `DELETE /auth/admin/users/{id}/sessions`
-pub(super) async fn end_sessions<H: Host>(cx: &Context<'_, H>) -> Result<Response, Problem> {
-    let ended = cx.sessions().end_all_counted(&User::tag_of(&user_id_param(cx)?)).await?;
-    Ok(Response::json(&Ended { ended }))
-}
-
-/// `PUT /auth/admin/users/{id}/roles`: an account's roles; they hold from its next request.
-pub(super) async fn set_roles<H: Host>(cx: &Context<'_, H>) -> Result<Response, Problem> {
-    let (id, Roles { roles }) = (user_id_param(cx)?, cx.request.json()?);
-    user::check_roles("roles", &roles).map_err(Problem::bad_request)?;
-    cx.accounts().set_roles(&id, &roles).await?;
-    Ok(Response::no_content())
-}
-
 /// `GET /auth/admin/stats`
 pub(super) async fn stats<H: Host>(cx: &Context<'_, H>) -> Result<Response, Problem> {
     let config = &cx.app.config;
@@ -141,11 +108,4 @@ fn device<H: Host>(cx: &Context<'_, H>, client: Option<Client>) -> Result<Device
     let address = address.or_else(|| cx.request.acts_for()).unwrap_or_default();
     let record_ip = cx.app.config.session.record_ip;
     Ok(Device::new(&user_agent.unwrap_or_default(), &address, record_ip))
-}
-
-/// The user id in the path.
-fn user_id_param<H: Host>(cx: &Context<'_, H>) -> Result<String, Problem> {
-    let id = cx.text_param()?;
-    user::check_id("the user id in the path", &id).map_err(Problem::bad_request)?;
-    Ok(id)
 }

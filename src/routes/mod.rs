@@ -5,9 +5,12 @@ mod admin;
 mod devices;
 mod health;
 mod hints;
+mod inspect;
+mod jwks;
 mod openapi;
 mod profile;
 mod session;
+mod users;
 mod verify;
 
 use std::{marker::PhantomData, pin::Pin};
@@ -36,6 +39,9 @@ type Route<H> = (Method, &'static str, Handler<H>);
 /// The path that proxies ask, as does everything below it.
 const VERIFY: &str = "/verify";
 
+/// Where the keys are published with which origins verify who asks.
+const PUBLIC_KEYS: &str = "/jwks.json";
+
 /// In the table: any method, also those that no other route knows.
 const ANY: Method = Method::Other;
 
@@ -52,6 +58,7 @@ impl<H: Host> Routes<H> {
         (Post, "/logout", |cx| Box::pin(session::log_out(cx))),
         (Post, "/reauthenticate", |cx| Box::pin(account::reauthenticate(cx))),
         (Post, "/password", |cx| Box::pin(account::change_password(cx))),
+        (Post, "/reset", |cx| Box::pin(account::reset(cx))),
         (Delete, "/account", |cx| Box::pin(account::delete(cx))),
         (Get, "/profile", |cx| Box::pin(profile::show(cx))),
         (Patch, "/profile", |cx| Box::pin(profile::change(cx))),
@@ -63,11 +70,19 @@ impl<H: Host> Routes<H> {
         (Post, "/admin/sessions", |cx| Box::pin(admin::create_session(cx))),
         (Get, "/admin/sessions/*", |cx| Box::pin(admin::show_session(cx))),
         (Delete, "/admin/sessions/*", |cx| Box::pin(admin::end_session(cx))),
-        (Get, "/admin/users/*/sessions", |cx| Box::pin(admin::list_sessions(cx))),
-        (Delete, "/admin/users/*/sessions", |cx| Box::pin(admin::end_sessions(cx))),
-        (Put, "/admin/users/*/roles", |cx| Box::pin(admin::set_roles(cx))),
+        (Get, "/admin/users", |cx| Box::pin(users::find(cx))),
+        (Post, "/admin/users", |cx| Box::pin(users::create(cx))),
+        (Get, "/admin/users/*", |cx| Box::pin(users::show(cx))),
+        (Patch, "/admin/users/*", |cx| Box::pin(users::change(cx))),
+        (Delete, "/admin/users/*", |cx| Box::pin(users::delete(cx))),
+        (Post, "/admin/users/*/reset", |cx| Box::pin(users::begin_reset(cx))),
+        (Put, "/admin/users/*/roles", |cx| Box::pin(users::set_roles(cx))),
+        (Get, "/admin/users/*/sessions", |cx| Box::pin(users::list_sessions(cx))),
+        (Delete, "/admin/users/*/sessions", |cx| Box::pin(users::end_sessions(cx))),
+        (Post, "/admin/inspect", |cx| Box::pin(inspect::inspect(cx))),
         (Get, "/admin/stats", |cx| Box::pin(admin::stats(cx))),
         (Get, "/health", |cx| Box::pin(health::check(cx))),
+        (Get, PUBLIC_KEYS, |cx| Box::pin(jwks::show(cx))),
         (Get, "/openapi.json", |cx| Box::pin(std::future::ready(openapi::show(cx)))),
     ];
 }
@@ -79,20 +94,59 @@ pub(crate) struct Found<'p, H: 'static> {
     base_path: &'p str,
 }
 
-/// Finds the routes of a path. 404 if there are none. `has_admin`: whether there is a service API.
+/// Which routes a deployment has beside those that all have.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Switches {
+    /// The service API: an `ADMIN_TOKEN` is bound.
+    pub(crate) has_admin: bool,
+    /// The routes of accounts: `accounts.login`.
+    pub(crate) has_login: bool,
+    /// That which makes one: `accounts.register`.
+    pub(crate) has_registration: bool,
+    /// The keys with which origins verify who asks: `JWT_KEYS`.
+    pub(crate) has_keys: bool,
+}
+
+impl Switches {
+    /// Why a route is not there that is none of the service API.
+    fn why_off(self, pattern: &str) -> &'static str {
+        match pattern {
+            PUBLIC_KEYS => "nothing is signed here (JWT_KEYS)",
+            _ if self.has_login => "registration is closed here (accounts.register)",
+            _ => "users have no passwords here (accounts.login)",
+        }
+    }
+
+    fn is_on(self, pattern: &str) -> bool {
+        match pattern {
+            "/register" => self.has_login && self.has_registration,
+            "/login" | "/reauthenticate" | "/password" | "/reset" | "/account" | "/profile" => self.has_login,
+            PUBLIC_KEYS => self.has_keys,
+            pattern => self.has_admin || !is_admin(pattern),
+        }
+    }
+}
+
+/// Finds the routes of a path. 404 if there are none; of those that are switched off it is said that they are, but not of the
+/// service API.
 #[inline(never)] // inlined, it and its caller are larger by some KB
 pub(crate) fn find<'p, H: Host>(
     path: &'p str,
     base_path: &'p str,
-    has_admin: bool,
+    switches: Switches,
 ) -> Result<Found<'p, H>, Problem> {
-    let all = || Routes::<H>::ALL.iter().filter(|(_, pattern, _)| has_admin || !is_admin(pattern));
+    let all_routes = || Routes::<H>::ALL.iter();
+    let all = || all_routes().filter(|(_, pattern, _)| switches.is_on(pattern));
     let below = path.strip_prefix(base_path).unwrap_or_default();
     let (routes, params): (Vec<_>, Vec<_>) =
         all().filter_map(|route| Some((route, matches(route.1, below)?))).unzip();
     match params.first() {
         Some(param) => Ok(Found { routes, param, base_path }),
         None => {
+            let is_off = |pattern: &str| !is_admin(pattern) && matches(pattern, below).is_some();
+            if let Some((_, pattern, _)) = all_routes().find(|route| is_off(route.1)) {
+                return Err(not_found(Some(switches.why_off(pattern).to_owned())));
+            }
             let pattern =
                 |path: &str| all().map(|route| route.1).find(|pattern| matches(pattern, path).is_some());
             Err(not_found(hints::for_path(path, base_path, &pattern)))
@@ -119,6 +173,11 @@ impl<'p, H: Host> Found<'p, H> {
     /// Whether the path belongs to the service API.
     pub(crate) fn is_admin(&self) -> bool {
         self.routes.iter().any(|(_, pattern, _)| is_admin(pattern))
+    }
+
+    /// Whether what is answered to a safe method is the same for everybody: nobody's session or limits matter.
+    pub(crate) fn is_public(&self, method: Method) -> bool {
+        method.is_safe() && self.routes.iter().any(|(_, pattern, _)| *pattern == PUBLIC_KEYS)
     }
 
     /// The methods of this path, as in `Allow`.
@@ -176,8 +235,11 @@ mod tests {
     use super::*;
     use crate::host::tests::Machine;
 
+    const ALL: Switches =
+        Switches { has_admin: true, has_login: true, has_registration: true, has_keys: true };
+
     fn find(path: &str) -> Result<Found<'_, Machine>, Problem> {
-        super::find(path, "/auth", true)
+        super::find(path, "/auth", ALL)
     }
 
     fn allowed(path: &str) -> Option<String> {
@@ -198,9 +260,53 @@ mod tests {
     #[test]
     fn without_an_admin_token_the_service_api_is_not_there() {
         for path in ["/auth/admin/stats", "/auth/admin/stats/", "/admin/stats"] {
-            assert_eq!(super::find::<Machine>(path, "/auth", false).err(), Some(nothing_here()), "{path}");
+            assert_eq!(
+                super::find::<Machine>(path, "/auth", Switches { has_admin: false, ..ALL }).err(),
+                Some(nothing_here()),
+                "{path}"
+            );
         }
         assert!(find("/auth/admin/stats").is_ok());
+    }
+
+    #[test]
+    fn what_a_deployment_has_switched_off_is_not_there() {
+        let closed = Switches { has_registration: false, ..ALL };
+        let no_login = Switches { has_login: false, ..ALL };
+        for (path, is_there_without_registration, is_there_without_login) in [
+            ("/auth/register", false, false),
+            ("/auth/login", true, false),
+            ("/auth/reauthenticate", true, false),
+            ("/auth/password", true, false),
+            ("/auth/reset", true, false),
+            ("/auth/account", true, false),
+            ("/auth/profile", true, false),
+            ("/auth/logout", true, true),
+            ("/auth/sessions", true, true),
+            ("/auth/verify", true, true),
+            ("/auth/admin/users", true, true),
+        ] {
+            let is_there = |switches| super::find::<Machine>(path, "/auth", switches).is_ok();
+            assert_eq!(is_there(closed), is_there_without_registration, "{path}");
+            assert_eq!(is_there(no_login), is_there_without_login, "{path}");
+        }
+    }
+
+    #[test]
+    fn without_keys_none_are_published_and_no_hint_leads_there() {
+        let without = Switches { has_keys: false, ..ALL };
+        for (path, hint) in [
+            ("/auth/jwks.json", Some("nothing is signed here (JWT_KEYS)".to_owned())),
+            ("/auth/jwks.json/", None),
+            ("/jwks.json", None),
+        ] {
+            assert_eq!(super::find::<Machine>(path, "/auth", without).err(), Some(not_found(hint)), "{path}");
+        }
+        let found = find("/auth/jwks.json").expect("keys");
+        assert_eq!(found.allowed(), "GET, HEAD");
+        let is_public = |method| found.is_public(Method::parse(method));
+        assert!(is_public("GET") && is_public("HEAD") && !is_public("POST") && !is_public("BREW"));
+        assert!(!find("/auth/health").expect("a route").is_public(Get));
     }
 
     #[test]
@@ -252,7 +358,7 @@ mod tests {
             let separator = if hint.is_empty() { "" } else { ": " };
             assert_eq!(detail, Some(format!("there is nothing at this path{separator}{hint}")), "{path}");
         }
-        let bare = super::find::<Machine>("/auth/session", "", true)
+        let bare = super::find::<Machine>("/auth/session", "", ALL)
             .err()
             .map(|problem| problem.into_details().detail);
         assert_eq!(bare.as_deref(), Some("there is nothing at this path"));

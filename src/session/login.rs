@@ -2,7 +2,7 @@
 
 use serde_json::value::RawValue;
 
-use super::{Device, Error, Record, Retry, Session, Sessions, User, write::Created};
+use super::{Device, Error, Record, Retry, Session, Sessions, User, UserState, write::Created};
 use crate::{
     host::{Host, random},
     id::{Id, Nonce},
@@ -11,14 +11,15 @@ use crate::{
 };
 
 impl<H: Host> Sessions<'_, H> {
-    /// Begins a session for a user who was authenticated elsewhere. Two calls; more if the user has too many sessions:
-    /// then the oldest ends.
+    /// Begins a session for a user who was authenticated elsewhere. `state`: what holds for all their sessions, as the
+    /// primary had it ([`Self::user_state_with`]). One call; more if the user has too many sessions: then the oldest ends.
     pub async fn create_for_user(
         &self,
         user: User,
         data: Box<RawValue>,
         remember: bool,
         device: Device,
+        state: &UserState,
     ) -> Result<Session, Error> {
         if let Some(format) = self.rules.formats.own() {
             let make = || {
@@ -27,9 +28,8 @@ impl<H: Host> Sessions<'_, H> {
             };
             return self.insert_foreign(format, &[], &make).await;
         }
-        // 1. The revocation mark under which this login begins, from the primary: a replica may have the previous one.
-        let tag = user.tag();
-        let mark = self.user_state(&tag).await?.revocation_mark;
+        // 1. The revocation mark under which this login begins.
+        let (tag, mark) = (user.tag(), state.revocation_mark);
         if mark.is_some_and(|mark| self.began < mark.time()) {
             // All sessions were ended while this login was on its way: it counts as before that.
             return Err(Error::Conflict);

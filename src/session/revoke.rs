@@ -92,6 +92,18 @@ impl<H: Host> Sessions<'_, H> {
         Ok(UserState::parse(state.value()?.as_deref()))
     }
 
+    /// The same, with the value of another key, in one call.
+    pub(crate) async fn user_state_with(
+        &self,
+        user: &UserTag,
+        key: &str,
+    ) -> Result<(UserState, Option<String>), Failure> {
+        let state_key = self.state_key(user);
+        let batch = Batch::default().get_from_primary(&state_key).get_from_primary(key);
+        let [state, value] = self.store.run(batch).await?;
+        Ok((UserState::parse(state.value()?.as_deref()), value.value()?))
+    }
+
     /// Changes what holds for all sessions of a user, by compare-and-set: a change that arrives late must not undo a
     /// later one. Returns the user's list in that moment; `None` if there was nothing to change.
     pub(crate) async fn update_user_state(

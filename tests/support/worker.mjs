@@ -105,6 +105,8 @@ export async function startWorker({
     memorySize: async () => Number(await tell("memory-size")),
     /** Lets the next attempt to get random bytes fail, so that it panics. */
     breakRandomness: () => tell("randomness"),
+    /** Lets the next signature of the platform's fail. */
+    breakSigning: () => tell("signing"),
     /** When nothing is done in the background any more. */
     idle: () => tell("idle"),
     /** Lets timers of a minute and more be over almost at once, from the next request on. */

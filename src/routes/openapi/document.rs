@@ -43,7 +43,7 @@ fn parameters() -> Value {
     let text = || json!({"type": "string"});
     let parameter = |place: &str, name: &str, schema: Value| {
         let mut parameter = json!({"in": place, "name": name, "schema": schema});
-        if place == "path" {
+        if place == "path" || name == "name" {
             parameter["required"] = true.into();
         }
         parameter
@@ -53,6 +53,7 @@ fn parameters() -> Value {
         "If-None-Match": parameter("header", "If-None-Match", text()),
         "Session-Client-Address": parameter("header", "Session-Client-Address", json!({"type": "string", "anyOf": [{"format": "ipv4"}, {"format": "ipv6"}]})),
         "role": parameter("query", "role", json!({"type": "string", "pattern": "^[^&=]+$"})),
+        "name": parameter("query", "name", json!({"type": "string", "pattern": "^[^&=]+$"})),
         "keep": parameter("query", "keep", json!({"const": "current"})),
         "path": parameter("path", "path", text()),
         "handle": parameter("path", "handle", schemas::handle()),

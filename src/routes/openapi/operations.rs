@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{answers, schemas};
+use super::{super::PUBLIC_KEYS, answers, schemas};
 use crate::http::{
     Code::{self, *},
     Method::{self, Delete, Get, Patch, Post, Put},
@@ -13,6 +13,8 @@ use crate::http::{
 pub(super) enum Who {
     /// Whoever comes; a session makes no difference.
     Nobody,
+    /// Whoever comes, and the answer is the same for all; it is not counted.
+    Everybody,
     /// Whoever comes; a session makes a difference.
     Anybody,
     /// Who has a session.
@@ -40,6 +42,7 @@ pub(super) fn of(method: Method, pattern: &str) -> Option<Operation> {
     let session = |id, summary| Operation::new(id, summary, Who::Session);
     let account = |id, summary| session(id, summary).refusing(&[InvalidCredentials, NotFound]);
     let admin = |id, summary| Operation::new(id, summary, Who::Admin);
+    let account_view = || answers::json("", schemas::reference("AccountView"), false);
     Some(match (method, pattern) {
         (Get, "/session") => Operation::new("session", "", Who::Anybody)
             .conditional()
@@ -69,6 +72,10 @@ pub(super) fn of(method: Method, pattern: &str) -> Option<Operation> {
             .reading("PasswordChange")
             .answering(200, answers::reference("Session"))
             .refusing(&[Reauthenticate]),
+        (Post, "/reset") => Operation::new("reset", "By an operator's token", Who::Anybody)
+            .reading("PasswordReset")
+            .answering(200, answers::reference("Session"))
+            .refusing(&[InvalidCredentials, NotFound]),
         (Delete, "/account") => {
             account("deleteAccount", "").reading("Confirmation").done().refusing(&[Reauthenticate])
         }
@@ -104,6 +111,24 @@ pub(super) fn of(method: Method, pattern: &str) -> Option<Operation> {
         (Delete, "/admin/sessions/*") => {
             Operation { parameters: &["handle"], ..admin("endAnySession", "") }.done()
         }
+        (Get, "/admin/users") => {
+            Operation { parameters: &["name"], ..admin("findAccount", "") }.answering(200, account_view())
+        }
+        (Post, "/admin/users") => {
+            admin("createAccount", "").reading("NewAccount").answering(201, account_view())
+        }
+        (Get, "/admin/users/*") => {
+            Operation { parameters: &["id"], ..admin("showAccount", "") }.answering(200, account_view())
+        }
+        (Patch, "/admin/users/*") => Operation { parameters: &["id"], ..admin("changeAccount", "") }
+            .reading("AccountChange")
+            .answering(200, account_view()),
+        (Delete, "/admin/users/*") => Operation { parameters: &["id"], ..admin("deleteAnyAccount", "") }
+            .done()
+            .refusing(&[Unprocessable]),
+        (Post, "/admin/users/*/reset") => Operation { parameters: &["id"], ..admin("beginReset", "") }
+            .answering(201, answers::json("", schemas::reference("ResetView"), false))
+            .refusing(&[Unprocessable]),
         (Get, "/admin/users/*/sessions") => Operation { parameters: &["id"], ..admin("userSessions", "") }
             .answering(200, answers::json("", schemas::reference("List"), false)),
         (Delete, "/admin/users/*/sessions") => {
@@ -113,11 +138,16 @@ pub(super) fn of(method: Method, pattern: &str) -> Option<Operation> {
         (Put, "/admin/users/*/roles") => {
             Operation { parameters: &["id"], ..admin("setRoles", "") }.reading("Roles").done()
         }
+        (Post, "/admin/inspect") => admin("inspect", "What a cookie is")
+            .reading("Inspection")
+            .answering(200, answers::json("", schemas::reference("Inspected"), false)),
         (Get, "/admin/stats") => {
             admin("stats", "").answering(200, answers::json("", schemas::reference("Report"), false))
         }
         (Get, "/health") => Operation::new("health", "", Who::Nobody)
             .answering(200, answers::json("", schemas::reference("Health"), false)),
+        (Get, PUBLIC_KEYS) => Operation::new("keys", "Who asks is signed with these", Who::Everybody)
+            .answering(200, answers::public("KeySet")),
         (Get, "/openapi.json") => Operation::new("openapi", "", Who::Nobody)
             .answering(200, answers::json("", json!({"type": "object"}), false)),
         _ => return None,
@@ -128,6 +158,8 @@ impl Operation {
     fn new(id: &'static str, summary: &'static str, who: Who) -> Self {
         let mut codes = vec![BadRequest, RateLimited, Internal, Misconfigured, StoreUnavailable];
         match who {
+            // 404: no key is configured.
+            Who::Everybody => codes = vec![NotFound, Internal, Misconfigured],
             Who::Nobody => {}
             Who::Anybody => codes.push(Conflict),
             Who::Session | Who::Proxy => codes.extend([Unauthenticated, Conflict]),
@@ -177,7 +209,7 @@ impl Operation {
     /// What it may refuse, or fail with, for this method.
     fn codes(&self, method: Method) -> Vec<Code> {
         let mut codes = self.codes.clone();
-        if self.who != Who::Proxy {
+        if !matches!(self.who, Who::Proxy | Who::Everybody) {
             // Whatever the method: the body that comes is looked at.
             codes.extend([TooLarge, UnsupportedMediaType]);
             if !method.is_safe() {
@@ -205,7 +237,7 @@ impl Operation {
         match self.who {
             // As the document says at its top.
             Who::Anybody => {}
-            Who::Nobody => operation["security"] = json!([]),
+            Who::Nobody | Who::Everybody => operation["security"] = json!([]),
             Who::Session | Who::Proxy => operation["security"] = json!([{"cookie": []}, {"ticket": []}]),
             Who::Admin => operation["security"] = json!([{"admin": []}]),
         }

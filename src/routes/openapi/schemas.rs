@@ -3,8 +3,10 @@
 use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Map, Value, json};
 
-use super::super::{account, admin, devices, health};
+use super::super::{account, admin, devices, health, inspect, users};
 use crate::{
+    account::AccountView,
+    gateway::jwt::KeySet,
     http::ProblemBody,
     id::Handle,
     session::{Body, change},
@@ -28,17 +30,25 @@ pub(super) fn components() -> Map<String, Value> {
         add::<account::Credentials>(read);
         add::<account::Confirmation>(read);
         add::<account::PasswordChange>(read);
+        add::<account::PasswordReset>(read);
         add::<admin::NewSession>(read);
-        add::<admin::Roles>(read);
+        add::<inspect::Inspection>(read);
+        add::<users::NewAccount>(read);
+        add::<users::AccountChange>(read);
+        add::<users::Roles>(read);
     });
     let mut answered = settings(SchemaSettings::draft2020_12().for_serialize()).into_generator();
     schemas.extend(collect(&mut answered, |answered| {
         add::<ProblemBody<'_>>(answered);
         add::<Body<'_>>(answered);
         add::<devices::List>(answered);
-        add::<admin::Ended>(answered);
+        add::<AccountView<'_>>(answered);
+        add::<inspect::Inspected<'_>>(answered);
+        add::<users::Ended>(answered);
+        add::<users::ResetView>(answered);
         add::<health::Health>(answered);
         add::<stats::Report>(answered);
+        add::<KeySet<'_>>(answered);
     }));
     schemas.insert("MergePatch".to_owned(), json!({"description": "RFC 7396", "type": "object"}));
     let mut patch = change::json_patch_schema(&reference("Pointer"));

@@ -1,0 +1,31 @@
+//! The settings of `[vars.CLOAKROOM.accounts]`.
+
+use crate::fields::Table;
+
+/// Whether the Worker keeps usernames and passwords itself, and who can have one.
+#[derive(Debug)]
+pub struct AccountSettings {
+    /// Whether users log in with a username and a password that the Worker keeps.
+    pub has_login: bool,
+    /// Whether anybody can register; otherwise accounts are made by the service API alone.
+    pub is_open: bool,
+    /// Names that nobody can register, as the operator writes them.
+    pub reserved_names: Vec<String>,
+}
+
+/// Names by which a site's own people are known.
+const RESERVED: [&str; 8] =
+    ["admin", "administrator", "root", "support", "security", "webmaster", "postmaster", "hostmaster"];
+
+/// Reads the table.
+pub(crate) fn settings(table: &mut Table<'_>) -> AccountSettings {
+    let mut inner = table.table("accounts");
+    let has_login = inner.flag("login", true);
+    let is_open = inner.choice("register", &[("open", true), ("closed", false)], true);
+    let reserved_names = inner.list("reserved", &RESERVED);
+    if reserved_names.iter().any(|name| name.trim().is_empty()) {
+        inner.fault("reserved", "a name in it is empty; [] reserves none");
+    }
+    table.include(inner);
+    AccountSettings { has_login, is_open, reserved_names }
+}
