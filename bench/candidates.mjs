@@ -1,4 +1,5 @@
 /** Who is compared, and how each is asked for the same jobs. */
+import { randomUUID } from "node:crypto";
 import { fileURLToPath } from "node:url";
 import { SESSION } from "./candidates/session.js";
 
@@ -13,9 +14,10 @@ import { SESSION } from "./candidates/session.js";
  * @property {string} [rust]
  * @property {string} [node]
  * @property {string[]} [flags] workerd's compatibility flags
- * @property {Record<string, unknown>} [tables] bindings that are JSON
+ * @property {Record<string, unknown> | ((origin: string) => Record<string, unknown>)} [tables] bindings that are JSON
  * @property {Record<string, string>} [secrets] more of them
  * @property {Ask | undefined} create makes a session of SESSION's content
+ * @property {() => Ask} [register] makes a session of a user's instead, another's each time
  * @property {string} [passing] a cookie that comes with a write and lasts for seconds
  * @property {Ask} read
  * @property {Ask} change adds one to `views`
@@ -23,6 +25,7 @@ import { SESSION } from "./candidates/session.js";
  * @property {(body: string) => number} [views] from the answer to `read`
  * @property {boolean} [floor] gives the same answer to everything
  * @property {boolean} [byNameOnly] measured only when `--only` names it
+ * @property {boolean} [inFront] of an application, which is needed then
  */
 
 const json = { "Content-Type": "application/json" };
@@ -97,6 +100,42 @@ const inFormat = (name, title, cookie) => ({
   passing: undefined,
 });
 
+const page = { read: { method: "GET", path: "/page" }, change: { ...peer.change, path: "/page" } };
+
+/**
+ * The gateway in front of an application (docs/gateway.md).
+ *
+ * @param {string} name
+ * @param {string} title
+ * @param {object} gateway what holds for the page
+ * @param {number} forged
+ * @returns {Candidate}
+ */
+const inFront = (name, title, gateway, forged) => ({
+  ...page,
+  name,
+  title,
+  built: CLOAKROOM.built,
+  byNameOnly: true,
+  inFront: true,
+  tables: (origin) => ({
+    CLOAKROOM: {
+      gateway: { origin, ...gateway },
+      limits: { session: ENDLESS, mint: ENDLESS },
+      password: { memory_kib: 64, iterations: 1 }, // no login is measured here
+    },
+  }),
+  create: CLOAKROOM.create,
+  register: () => ({
+    method: "POST",
+    path: "/auth/register",
+    headers: json,
+    body: JSON.stringify({ username: randomUUID(), password: "correct horse battery" }),
+  }),
+  passing: CLOAKROOM.passing,
+  forged,
+});
+
 /**
  * Another build of Cloakroom, to be measured beside the present one and asked in the same way.
  *
@@ -148,4 +187,20 @@ export const CANDIDATES = [
     ...peer,
   },
   { name: "express", title: "Express on Node (not at the edge)", node: "candidates/express.mjs", ...peer },
+  {
+    ...floor,
+    ...page,
+    name: "pass-through",
+    title: "Bare pass-through",
+    worker: "candidates/pass-through.js",
+    byNameOnly: true,
+    inFront: true,
+  },
+  inFront(
+    "gateway",
+    "Gateway, a rule that requires a user",
+    { rules: [{ path: "/page", require: "user" }] },
+    401,
+  ),
+  inFront("gateway-public", "Gateway, a public path", { public: ["/page"] }, 200),
 ];

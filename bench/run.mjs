@@ -18,11 +18,13 @@ workerd, and are measured in turn, round after round; the figures are medians ov
   --comparison   what is measured without an option: next to others
   --growth       instead: how Cloakroom's cost grows with data, limits and sessions
   --profile      instead: what the CPU time of a request goes into
+  --gateway      instead: what the gateway takes in front of an application, next to a bare pass-through
   --write        into docs/performance.md, and bench/results.json, cpu.svg and profile.svg; else it is printed. Measures
-                 all three, or with --comparison, --growth or --profile that, and leaves the figures of the others
+                 all four, or with --comparison, --growth, --profile or --gateway that, and leaves the figures of the
+                 others
   --quick        shorter and fewer rounds, and only the cells of the first table
   --rounds N     5, or 3 with --quick
-  --only NAME    one candidate (more with commas), besides the floors; not with --growth, --profile, --write. Some, as
+  --only NAME    one candidate (more with commas), besides the floors; not with --growth, --profile, --gateway, --write. Some, as
                  cloakroom-express and cloakroom-flask, are measured only when they are named
   --before DIR   an earlier build as a further candidate, "before", and a table of the new against it. DIR has its index.js
                  and cloakroom_bg.wasm: build/ of another checkout, say
@@ -52,6 +54,7 @@ const { measure } = await import("./lib/measure.mjs");
 const { grow } = await import("./lib/growth.mjs");
 const { profile } = await import("./lib/profile.mjs");
 const { report } = await import("./lib/report.mjs");
+const { IN_FRONT } = await import("./lib/gateway.mjs");
 const { cpuChart, profileChart } = await import("./lib/chart.mjs");
 
 const candidates = chooseCandidates();
@@ -71,6 +74,18 @@ const runs = {
       all: !options.quick,
     }),
   profile: () => profile({ folder, rounds, milliseconds: options.quick ? 1200 : 2500 }),
+  gateway: () =>
+    measure(
+      CANDIDATES.filter(({ name }) => name === "cloakroom" || IN_FRONT.includes(name)),
+      {
+        folder,
+        rounds,
+        milliseconds: options.quick ? 500 : 800,
+        starts: 1, // it is the same build
+        all: !options.quick,
+        jobs: ["read", "forged"],
+      },
+    ),
   growth: () => grow({ folder, rounds, milliseconds: options.quick ? 300 : 800 }),
 };
 /** @type {Results} */
@@ -82,21 +97,21 @@ for (const part of parts) {
 // 3. The report.
 console.log(`\n${report(results)}`);
 if (options.write) {
-  const { comparison, profile, growth } = { ...written(), ...results };
+  const { comparison, profile, gateway, growth } = { ...written(), ...results };
   const page = readFileSync(PAGE, "utf8");
   if (!MARKED.test(page)) fail(`${PAGE} has no place between <!-- results --> and <!-- /results -->`);
   writeFileSync(
     PAGE,
-    page.replace(MARKED, () => report({ comparison, profile, growth })),
+    page.replace(MARKED, () => report({ comparison, profile, gateway, growth })),
   );
-  writeFileSync(RESULTS, `${JSON.stringify({ comparison, profile, growth }, null, 1)}\n`);
+  writeFileSync(RESULTS, `${JSON.stringify({ comparison, profile, gateway, growth }, null, 1)}\n`);
   if (comparison) writeFileSync(join(BENCH, "cpu.svg"), cpuChart(comparison));
   if (profile) writeFileSync(join(BENCH, "profile.svg"), profileChart(profile));
 }
 
 /** @returns {Part[]} */
 function choose() {
-  const all = /** @type {Part[]} */ (["comparison", "profile", "growth"]);
+  const all = /** @type {Part[]} */ (["comparison", "profile", "gateway", "growth"]);
   const named = all.filter((part) => options[part]);
   if (named.length) return named;
   return options.write ? all : ["comparison"];
@@ -165,6 +180,7 @@ function readOptions() {
     comparison: { type: "boolean" },
     growth: { type: "boolean" },
     profile: { type: "boolean" },
+    gateway: { type: "boolean" },
     write: { type: "boolean" },
     quick: { type: "boolean" },
     rounds: { type: "string" },
@@ -184,8 +200,9 @@ function readOptions() {
     if (values.rounds !== undefined && !/^[1-9]\d*$/.test(values.rounds)) {
       throw new Error(`--rounds is a number from 1 on, not "${values.rounds}"`);
     }
-    if (values.only !== undefined && (values.growth || values.profile || values.write)) {
-      throw new Error("--only goes with neither --growth nor --profile nor --write");
+    const isOther = values.growth || values.profile || values.gateway;
+    if (values.only !== undefined && (isOther || values.write)) {
+      throw new Error("--only goes with none of --growth, --profile, --gateway and --write");
     }
     const before = readBefore(values.before, values["before-label"]);
     const only = values.only?.split(",");
@@ -193,8 +210,10 @@ function readOptions() {
       throw new Error("--before needs cloakroom to compare with: --only cloakroom");
     }
     if (only?.includes("before") && !before) throw new Error("--only before needs --before DIR");
-    if ((before || values["no-floors"]) && (values.growth || values.profile) && !values.comparison) {
-      throw new Error("--before and --no-floors are of the comparison, not of --growth or --profile");
+    if ((before || values["no-floors"]) && isOther && !values.comparison) {
+      throw new Error(
+        "--before and --no-floors are of the comparison, not of --growth, --profile or --gateway",
+      );
     }
     if (values["no-floors"] && values.write) throw new Error("--no-floors does not go with --write");
     return { ...values, before, rounds: values.rounds === undefined ? undefined : Number(values.rounds) };

@@ -96,9 +96,10 @@ impl Config {
     /// A `Cookie` header without our cookies; `None` if it has none of them. In another application's format the session's
     /// own is that application's, and stays.
     pub fn without_own_cookies(&self, header: &str) -> Option<String> {
+        // Two `Cookie` lines arrive as one, joined by a comma.
         let is_own = |pair: &&str| {
-            let name = pair.split('=').next().unwrap_or_default().trim_matches([' ', '\t']);
-            self.is_own_cookie(name)
+            let mut names = pair.split(',').map(|pair| pair.split('=').next().unwrap_or_default());
+            names.any(|name| self.is_own_cookie(name.trim_matches([' ', '\t'])))
         };
         let (own, others): (Vec<&str>, Vec<&str>) = header.split(';').partition(is_own);
         (!own.is_empty()).then(|| others.join(";").trim().to_owned())

@@ -1,8 +1,13 @@
 /** What `npm run bench` makes of its measurements. The measurements themselves are no tests. */
 import assert from "node:assert/strict";
+import { connect } from "node:net";
 import { test } from "node:test";
 import { againstBefore } from "../bench/lib/against.mjs";
 import { partOf } from "../bench/lib/attribute.mjs";
+import { CANDIDATES } from "../bench/candidates.mjs";
+import { IN_FRONT, throughGateway } from "../bench/lib/gateway.mjs";
+import { startOrigin } from "../bench/lib/origin.mjs";
+import { until } from "./support/worker.mjs";
 
 /** @typedef {import("../bench/lib/attribute.mjs").Node} Node */
 
@@ -95,4 +100,60 @@ test("the new build is compared with the one before round by round, so that drif
   assert.ok(table.includes("| read | 2.000 | 1.800 | × 0.900 | × 0.900 | × 0.900 to 0.900 |"), table);
   assert.ok(table.includes("| start | 35.0 ms | 30.0 ms | −5.0 ms | −5.0 ms | −6.0 to −5.0 ms |"), table);
   assert.ok(table.includes("| bundle, gzip -9 | 99.0 KB | 100.0 KB | +1.0 KB |"), table);
+});
+
+test("the gateway is compared with a bare pass-through and the session read, round by round", () => {
+  const known = CANDIDATES.filter(({ inFront }) => inFront);
+  assert.deepEqual(
+    known.map(({ name }) => name),
+    IN_FRONT,
+  );
+  assert.ok(known.every(({ byNameOnly }) => byNameOnly));
+  /** @param {string} name @param {number[]} cpus */
+  const result = (name, cpus) => ({
+    name,
+    title: name,
+    cells: ["read", "forged"].map((job) => ({
+      job,
+      connections: 32,
+      latency: 0,
+      cpu: [...cpus].sort()[1],
+      p50: 1.23,
+      p99: 4.56,
+      rounds: cpus.map((cpu) => ({ cpu })),
+    })),
+    store: { read: { calls: 1, commands: 2, bytes: 700 } },
+  });
+  const candidates = /** @type {any[]} */ ([
+    result("cloakroom", [0.3, 0.4, 0.5]),
+    result("pass-through", [0.1, 0.1, 0.3]),
+    result("gateway", [0.44, 0.6, 0.8]),
+  ]);
+  const [, , table = "", goal = ""] = throughGateway({ candidates });
+  assert.ok(
+    table.includes("| Read the session | 0.400 | 0.400 |  | 1.2 / 4.6 |  | 1 / 2 / 700 | **4.33** |"),
+    table,
+  );
+  assert.ok(goal.includes("**× 1.10**, the middle half 1.00 to 1.20"), goal);
+});
+
+test("the application behind the gateway answers each request once, whole or in pieces", async () => {
+  const { url, stop } = await startOrigin();
+  try {
+    const { hostname, port } = new URL(url);
+    const socket = connect(Number(port), hostname);
+    let answers = "";
+    socket.setEncoding("latin1").on("data", (text) => (answers += text));
+    const count = () => answers.split("HTTP/1.1 200 OK").length - 1;
+    const post = "POST /page HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n";
+    socket.write(`GET /page HTTP/1.1\r\nHost: a\r\n\r\n${post}hel`);
+    await until(() => count() === 1);
+    socket.write("loGET /page HTTP/1.1\r\n");
+    await until(() => count() === 2);
+    socket.write("Host: a\r\n\r\n");
+    await until(() => count() === 3);
+    socket.destroy();
+  } finally {
+    await stop();
+  }
 });

@@ -197,18 +197,45 @@ for (const [name, { down, inPlace = false }] of Object.entries(PROXIES)) {
         "//admin/",
         "/admin%2Fx",
         "/./admin/",
+        "/Admin/",
+        "/ADMIN/x",
       ]) {
         const answer = await visitor.send("GET", path, { headers: FORGED });
         for (const reached of application.reached.splice(0)) {
           const normal = new URL(decodeURIComponent(reached.path).replaceAll(/\/+/g, "/"), started.url)
             .pathname;
-          assert.ok(!normal.startsWith("/admin/") || path.includes("%2F"), `${path} reached ${reached.path}`);
+          assert.ok(!/^\/admin\//i.test(normal) || path.includes("%2F"), `${path} reached ${reached.path}`);
         }
-        if (path.startsWith("/admin/")) assert.equal(answer.status, 403, path);
+        if (/^\/admin\//i.test(path)) assert.equal(answer.status, 403, path);
       }
       const admin = await user({ roles: ["editor", "admin"] });
       assert.equal((await admin.send("GET", "/admin/")).text, "the application");
       assert.equal((await stranger().send("GET", "/admin/")).status, 401);
+    });
+
+    test("passes nothing on to the service API, however the path is written", async () => {
+      const headers = { Authorization: `Bearer ${ADMIN_TOKEN}`, "Content-Type": "application/json" };
+      const body = JSON.stringify({ user: { id: "eve", roles: ["admin"] } });
+      for (const path of [
+        "/auth/admin/sessions",
+        "/auth/%61dmin/sessions",
+        "/auth//admin/sessions",
+        "//auth/admin/sessions",
+        "/auth/./admin/sessions",
+        "/auth/x/../admin/sessions",
+        "/auth/x/%2e%2e/admin/sessions",
+        "/auth/verify/../admin/sessions",
+        "/auth/x/..%2fadmin/sessions",
+        "/auth/admin;x/sessions",
+        "/auth/admin%2Fsessions",
+      ]) {
+        const { status, text } = await stranger().send("POST", path, { headers, body });
+        assert.ok(status >= 400 && status < 500, `${path}: ${status}`);
+        assert.ok(!text.includes("set_cookie"), path);
+      }
+      assert.deepEqual(entered(), []);
+      const asked = witness.asked.filter(({ path }) => path.startsWith("/auth/admin/"));
+      assert.deepEqual(asked, []);
     });
 
     test("asks anew for each request, by the Worker's own host and without the body, and sees no cookie set", async () => {
@@ -279,18 +306,20 @@ for (const [name, { down, inPlace = false }] of Object.entries(PROXIES)) {
       /** @type {[string, () => void, number][]} */
       const failures = [
         ["a dead store", () => both.store.faults.always("refuse"), 503],
+        ["a store that hangs", () => both.store.faults.always("hang"), 503],
         ["a limit", () => (witness.behaviour.answer = 429), 429],
         ["a Worker that fails", () => (witness.behaviour.answer = 503), 503],
         ["a Worker that is down", () => (witness.behaviour.down = true), down],
       ];
       for (const [what, fail, status] of failures) {
         fail();
-        for (const path of ["/page", "/admin/"]) {
-          for (const headers of [{}, NAVIGATION]) {
-            const answer = await visitor.send("GET", path, { headers });
+        const asked = ["/page", "/admin/"].flatMap((path) =>
+          [{}, NAVIGATION].map(async (headers) => {
+            const answer = await visitor.clone().send("GET", path, { headers });
             assert.deepEqual([answer.status, answer.setCookies], [status, []], `${what}: ${path}`);
-          }
-        }
+          }),
+        );
+        await Promise.all(asked);
         both.store.faults.clear();
         Object.assign(witness.behaviour, { down: false, answer: undefined });
       }

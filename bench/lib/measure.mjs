@@ -2,6 +2,7 @@
 import { SESSION } from "../candidates/session.js";
 import { median } from "./figures.mjs";
 import { load, Visitor } from "./load.mjs";
+import { startOrigin } from "./origin.mjs";
 import { prepare, start } from "./serve.mjs";
 import { startStore } from "./store.mjs";
 
@@ -25,10 +26,10 @@ const REAL_LATENCY_MS = 5;
 /** @param {Cell} cell */
 const isOfFirstTable = ({ connections, latency }) => connections === 32 && latency === 0;
 
-/** @param {boolean} all or only what the first table shows @returns {Cell[]} */
-function cells(all) {
+/** @param {boolean} all or only what the first table shows @param {Job[]} jobs @returns {Cell[]} */
+function cellsOf(all, jobs) {
   const cells = [];
-  for (const job of JOBS) {
+  for (const job of jobs) {
     for (const latency of job === "forged" ? [0] : [0, REAL_LATENCY_MS]) {
       for (const connections of [1, 32]) cells.push({ job, connections, latency });
     }
@@ -38,22 +39,29 @@ function cells(all) {
 
 /**
  * @param {Candidate[]} candidates
- * @param {{ folder: string, rounds: number, milliseconds: number, starts: number, all: boolean }} options
- *   `milliseconds`: of each measurement
+ * @param {object} options
+ * @param {string} options.folder
+ * @param {number} options.rounds
+ * @param {number} options.milliseconds of each measurement
+ * @param {number} options.starts
+ * @param {boolean} options.all or only what the first table shows
+ * @param {Job[]} [options.jobs]
  */
-export async function measure(candidates, { folder, rounds, milliseconds, starts, all }) {
+export async function measure(candidates, { folder, rounds, milliseconds, starts, all, jobs = JOBS }) {
   const store = await startStore();
+  const origin = candidates.some(({ inFront }) => inFront) ? await startOrigin() : undefined;
+  const cells = cellsOf(all, jobs);
   try {
     await store.set("bench:constant", JSON.stringify(SESSION));
     const runs = [];
     for (const candidate of candidates) {
-      const ready = await prepare(candidate, folder, store);
+      const ready = await prepare(candidate, folder, store, { origin: origin?.url });
       const server = await start(ready, (port) => once(port, candidate.read));
       runs.push({
         candidate,
         ready,
         server,
-        cells: cells(all).map((cell) => ({ cell, rounds: /** @type {Figures[]} */ ([]) })),
+        cells: cells.map((cell) => ({ cell, rounds: /** @type {Figures[]} */ ([]) })),
       });
     }
 
@@ -66,7 +74,7 @@ export async function measure(candidates, { folder, rounds, milliseconds, starts
     }
 
     for (let round = 1; round <= rounds * OFTENER; round += 1) {
-      for (const [at, cell] of cells(all).entries()) {
+      for (const [at, cell] of cells.entries()) {
         if (round > rounds && !isOfFirstTable(cell)) continue;
         const { job, connections, latency } = cell;
         progress(
@@ -117,6 +125,7 @@ export async function measure(candidates, { folder, rounds, milliseconds, starts
       })),
     };
   } finally {
+    await origin?.stop();
     await store.stop();
   }
 }
@@ -170,8 +179,9 @@ export async function visitors(candidate, server, count, job = "read") {
         );
         return;
       }
-      const { status, body } = await visitor.send(candidate.create);
-      if (status !== 200) throw new Error(`${candidate.name}: no session: ${status} ${body.slice(0, 300)}`);
+      const { status, body } = await visitor.send(candidate.register?.() ?? candidate.create);
+      if (status !== 200 && status !== 201)
+        throw new Error(`${candidate.name}: no session: ${status} ${body.slice(0, 300)}`);
       if (visitor.cookies.size === 0) throw new Error(`${candidate.name}: no cookie`);
     }),
   );

@@ -1,6 +1,7 @@
 /** What was measured, as Markdown for people. */
 import { againstBefore } from "./against.mjs";
 import { median, TOLERANCE } from "./figures.mjs";
+import { throughGateway } from "./gateway.mjs";
 import { CLOUDFLARE, LOOKED_UP, million, UPSTASH } from "./prices.mjs";
 import { PARTS } from "./attribute.mjs";
 
@@ -21,7 +22,8 @@ import { PARTS } from "./attribute.mjs";
  * @property {{ cpu: string, cores: number, kernel: string, node: string, loadBefore: number }} machine
  *
  * @typedef {Measurements & Run} Comparison
- * @typedef {{ comparison?: Comparison, growth?: Growth & Run, profile?: Profile & Run }} Results each of its own run
+ * @typedef {{ comparison?: Comparison, growth?: Growth & Run, profile?: Profile & Run, gateway?: Comparison }} Results
+ *   each of its own run
  */
 
 export const BUSY = { connections: 32, latency: 0 };
@@ -34,15 +36,16 @@ const JOBS = /** @type {Record<Job, string>} */ ({
 const PEER = "hono-upstash";
 
 /** @param {Results} results */
-export function report({ comparison, growth, profile }) {
+export function report({ comparison, growth, profile, gateway }) {
   /** @type {string[]} */
   const paragraphs = [];
   if (comparison) paragraphs.push(...againstBefore(comparison), ...compared(comparison));
   if (profile) paragraphs.push(...profiled(profile));
+  if (gateway) paragraphs.push(...throughGateway(gateway));
   if (growth) paragraphs.push(...grown(growth));
   if (comparison) paragraphs.push(...details(comparison));
   paragraphs.push("## The runs");
-  for (const run of [comparison, profile, growth]) if (run) paragraphs.push(told(run));
+  for (const run of [comparison, profile, gateway, growth]) if (run) paragraphs.push(told(run));
   return paragraphs.join("\n\n");
 }
 
@@ -234,8 +237,7 @@ function costTable(candidates) {
   );
 }
 
-/** @param {number} amount */
-const dollars = (amount) => amount.toFixed(amount > 0 && amount < 0.1 ? 3 : 2);
+export const dollars = (/** @type {number} */ amount) => amount.toFixed(amount > 0 && amount < 0.1 ? 3 : 2);
 
 /** @param {Result[]} candidates */
 function storeTable(candidates) {
@@ -251,7 +253,7 @@ function storeTable(candidates) {
 }
 
 /** @param {Counted | undefined} used */
-function counted(used) {
+export function counted(used) {
   return used ? `${short(used.calls)} / ${short(used.commands)} / ${used.bytes.toFixed(0)}` : "";
 }
 

@@ -1,6 +1,7 @@
 /** Makes a candidate ready to run, runs it under plain `workerd serve` or Node, and reads what it uses from /proc. */
 import { copyFileSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { createInterface } from "node:readline";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { gzipSync } from "node:zlib";
@@ -12,7 +13,7 @@ import { killPrograms, launch } from "../../tools/say.mjs";
 
 /** @typedef {import("../candidates.mjs").Candidate} Candidate */
 /** @typedef {import("./store.mjs").Store} Store */
-/** @typedef {{ program: string, args: (port: number) => string[], env: Record<string, string>, size?: Size }} Ready */
+/** @typedef {{ program: string, args: (port: number) => string[], env: Record<string, string>, size?: Size, noise?: string }} Ready `noise`: in lines that it writes for each request */
 /** @typedef {{ raw: number, gzip: number }} Size */
 
 const BENCH = fileURLToPath(new URL("..", import.meta.url));
@@ -29,14 +30,15 @@ const SECRET = "the-secret-of-the-benchmark-of-more-than-32-characters";
  * @param {Candidate} candidate
  * @param {string} folder for what is made
  * @param {Store} store
- * @param {{ minify?: boolean }} [options]
+ * @param {{ minify?: boolean, origin?: string }} [options] `origin`: of the application behind it
  * @returns {Promise<Ready>}
  */
-export async function prepare(candidate, folder, store, { minify = true } = {}) {
+export async function prepare(candidate, folder, store, { minify = true, origin = "" } = {}) {
   const secrets = {
     SESSION_SECRET: SECRET,
     UPSTASH_REDIS_REST_URL: store.url,
     UPSTASH_REDIS_REST_TOKEN: store.token,
+    ...(candidate.inFront ? { ORIGIN: origin } : {}),
     ...candidate.secrets,
   };
   if (candidate.node) {
@@ -72,9 +74,10 @@ export async function prepare(candidate, folder, store, { minify = true } = {}) 
     '(name = "index.js", esModule = embed "index.js")',
     ...wasm.map((file) => `(name = "${file}", wasm = embed "${file}")`),
   ];
+  const { tables = {} } = candidate;
   const bindings = [
     ...Object.entries(secrets).map(([name, text]) => `(name = "${name}", text = ${JSON.stringify(text)})`),
-    ...Object.entries(candidate.tables ?? {}).map(
+    ...Object.entries(typeof tables === "function" ? tables(origin) : tables).map(
       ([name, table]) => `(name = "${name}", json = ${JSON.stringify(JSON.stringify(table))})`,
     ),
   ];
@@ -103,6 +106,7 @@ const main :Workerd.Worker = (
     program: WORKERD,
     args: (port) => ["serve", config, "--socket-addr", `http=127.0.0.1:${port}`],
     env: {},
+    noise: candidate.inFront ? '"event":"gateway_refused"' : undefined,
     size: {
       raw: files.reduce((sum, file) => sum + file.length, 0),
       gzip: files.reduce((sum, file) => sum + gzipSync(file, { level: 9 }).length, 0),
@@ -125,10 +129,14 @@ process.on("exit", killPrograms);
  * @param {(port: number) => Promise<unknown>} isServed throws while it is not
  * @param {string[]} [more] arguments
  */
-export async function start({ program, args, env }, isServed, more = []) {
+export async function start({ program, args, env, noise }, isServed, more = []) {
   const port = await freePort();
   const began = performance.now();
-  const guarded = launch(program, [...args(port), ...more], { env });
+  const guarded = launch(program, [...args(port), ...more], { env, capture: noise !== undefined });
+  for (const input of [guarded.stdout, guarded.stderr]) {
+    if (!input) continue;
+    createInterface({ input }).on("line", (line) => line.includes(noise ?? "") || console.error(line));
+  }
   let isOver = false;
   const exited = guarded.exited.then(() => (isOver = true));
   const stop = async () => {

@@ -45,7 +45,13 @@ impl<H: Host> App<H> {
         let limits = &self.config.limits;
         let pass = Pass::new(&request, &self.config);
         // 1. One reading of the path, for the rules here and for the origin.
-        if let Some(what) = path::ambiguity(request.path()) {
+        let another = || {
+            let is_same = path::is_plain(request.path())
+                || (gateway.is_same_entry(request.path())
+                    && self.config.limits.is_same_route(&request, path::plain));
+            (!is_same).then_some("a form in which it may be read as one with another rule or limit")
+        };
+        if let Some(what) = path::ambiguity(request.path()).or_else(another) {
             let detail = format!("the path has {what}: send it in the form in which it is meant");
             let problem = Problem::bad_request(detail);
             self.log_refusal(request.method, None, &problem, Refused::default());
@@ -63,8 +69,7 @@ impl<H: Host> App<H> {
         let is_personal = !is_public && (demands || gateway.has_identity());
         let has_tickets = is_personal || counts_by.is_some_and(|by| by != By::Ip);
         // 3. Another site's page asks for nobody, and uses up nobody's limit.
-        let is_foreign = cross_site::is_foreign_read(&request, &self.config.cors)
-            || cross_site::check(&request, &self.config.cors).is_err();
+        let is_foreign = cross_site::is_foreign(&request, &self.config.cors, is_upgrade);
         let cx = match is_foreign || has_tickets {
             true => Context::new(self, request, is_foreign),
             false => Context::without_tickets(self, request),
@@ -89,7 +94,7 @@ impl<H: Host> App<H> {
             Some(session) if outcome.is_ok() => self.identity(gateway, &cx.request, session).await,
             _ => Ok(Vec::new()),
         };
-        match outcome.and_then(|_| identity) {
+        match outcome.and(identity) {
             Ok(identity) => {
                 let visitor = if is_public || is_foreign {
                     cx.report_uncounted();
@@ -97,7 +102,9 @@ impl<H: Host> App<H> {
                 } else {
                     Visitor::Known(Box::new(Known::new(cx, has_tickets, read)))
                 };
-                Admission::Pass(Pass { is_personal, ..pass.with_identity(identity) }, visitor)
+                let vary = if self.config.has_bearer { "Cookie, Authorization" } else { "Cookie" };
+                let vary = is_personal.then_some(vary);
+                Admission::Pass(Pass { vary, ..pass.with_identity(identity) }, visitor)
             }
             Err(problem) => {
                 let redirect = rule.and_then(|rule| login_page(rule, &problem, &cx.request));

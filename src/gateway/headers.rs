@@ -15,13 +15,13 @@ use crate::{
 pub struct Pass {
     /// The headers that the origin gets in place of the visitor's; `None`: without one of that name.
     pub headers: Vec<(&'static str, Option<String>)>,
-    /// Whether the answer depends on the session: caches must know.
-    pub is_personal: bool,
+    /// The headers that the answer depends on, if it depends on the session: caches must know.
+    pub vary: Option<&'static str>,
 }
 
 /// Headers that only the Worker may say, and that concern one connection alone (RFC 9110 section 7.6.1): the visitor's never reach
-/// the origin. Beside them all whose names begin with `x-session-`, in any spelling: see [`is_ours`].
-const NOT_PASSED: [&str; 19] = [
+/// the origin. Beside them all whose names begin with one of [`BEGINNINGS`], in any spelling: see [`is_ours`].
+const NOT_PASSED: [&str; 21] = [
     "connection",
     "keep-alive",
     "proxy-authenticate",
@@ -31,22 +31,28 @@ const NOT_PASSED: [&str; 19] = [
     "trailer",
     "transfer-encoding",
     "forwarded",
-    "x-forwarded-for",
-    "x-forwarded-host",
-    "x-forwarded-proto",
-    "x-forwarded-port",
-    "x-forwarded-server",
+    "forwarded-for",
     "x-real-ip",
     "true-client-ip",
+    "client-ip",
+    "x-client-ip",
+    "x-cluster-client-ip",
+    "fastly-client-ip",
+    "x-host",
+    "x-rewrite-url",
     "session-client-address",
     "session-token",
     "session-transport",
 ];
 
+/// What proxies tell the origin: who asks, from where, for which path and host. `x-original-url` is the path for some
+/// frameworks, whatever the request line says; `x-forwarded-user` is the user behind some other proxies.
+const BEGINNINGS: [&str; 3] = ["x-session-", "x-forwarded", "x-original-"];
+
 /// Whether the visitor's header of this name, in lower case, is kept from the origin. Some origins read `_` as `-`.
 pub fn is_ours(name: &str) -> bool {
     let name = name.replace('_', "-");
-    is_session_header(&name) || NOT_PASSED.contains(&name.as_str())
+    BEGINNINGS.iter().any(|beginning| name.starts_with(beginning)) || NOT_PASSED.contains(&name.as_str())
 }
 
 /// Whether the header of this name, in lower case, is between the origin and us alone.

@@ -118,4 +118,13 @@ impl Gateway {
     fn entry(&self, path: &str) -> Option<&Entry> {
         self.entries.iter().find(|entry| entry.pattern.matches(Method::Get, path))
     }
+
+    /// Whether the same holds for a path as for what the most lenient of origins makes of it.
+    fn is_same_entry(&self, path: &str) -> bool {
+        let plain = path::plain(path);
+        let position =
+            |is_one: &dyn Fn(&Pattern) -> bool| self.entries.iter().position(|entry| is_one(&entry.pattern));
+        position(&|pattern| pattern.matches(Method::Get, path))
+            == position(&|pattern| pattern.read_as(path::plain).matches(Method::Get, &plain))
+    }
 }

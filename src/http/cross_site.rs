@@ -20,8 +20,21 @@ pub fn check(request: &Request<'_>, allowed: &cors::Policy) -> Result<(), Proble
 /// a link, is the visitor's own.
 pub fn is_foreign_read(request: &Request<'_>, allowed: &cors::Policy) -> bool {
     // OPTIONS is answered without a cookie and a limit, whoever asks.
-    matches!(request.method, Method::Get | Method::Head)
-        && request.header("sec-fetch-site") == "cross-site"
+    matches!(request.method, Method::Get | Method::Head) && is_foreign_look(request, allowed)
+}
+
+/// Whether a page of another site makes the visitor's browser send a request that is passed on to an application: it asks
+/// for nobody. A WebSocket is safe by its method alone: it can change everything, no preflight comes before it, and some
+/// browsers say by `Origin` alone whose page opens it.
+pub fn is_foreign(request: &Request<'_>, allowed: &cors::Policy, is_upgrade: bool) -> bool {
+    if request.method.is_safe() && !is_upgrade {
+        return is_foreign_look(request, allowed);
+    }
+    !is_same_site(request) && !allowed.allows(request)
+}
+
+fn is_foreign_look(request: &Request<'_>, allowed: &cors::Policy) -> bool {
+    request.header("sec-fetch-site") == "cross-site"
         && request.header("sec-fetch-mode") != "navigate"
         && !allowed.allows(request)
 }
@@ -77,6 +90,33 @@ mod tests {
             let request = Request::new(method, "https://a.example/auth/session", headers, Body::None);
             let code = check(&request, &policy()).err().map(|problem| problem.code);
             assert_eq!(code, (!passes).then_some(Code::CrossSite), "{method} {site} {from}");
+        }
+    }
+
+    #[test]
+    fn a_websocket_is_taken_for_a_change_where_it_is_passed_on() {
+        let cases = [
+            // method, becomes a WebSocket, Sec-Fetch-Site, Origin, is foreign
+            ("GET", true, "", "https://evil.example", true),
+            ("GET", true, "", "null", true),
+            ("GET", true, "same-site", "https://b.a.example", true),
+            ("GET", true, "cross-site", "https://evil.example", true),
+            ("GET", true, "", SELF, false),
+            ("GET", true, "", "", false),
+            ("GET", true, "", ALLOWED, false),
+            ("GET", true, "same-origin", SELF, false),
+            ("GET", false, "", "https://evil.example", false),
+            ("GET", false, "cross-site", "", true),
+            ("OPTIONS", false, "cross-site", "https://evil.example", true),
+            ("OPTIONS", false, "same-origin", SELF, false),
+            ("POST", false, "", "https://evil.example", true),
+            ("POST", false, "", SELF, false),
+        ];
+        for (method, is_upgrade, site, from, is_foreign) in cases {
+            let headers = [("origin", from), ("sec-fetch-site", site)];
+            let request = Request::new(method, "https://a.example/socket", headers, Body::None);
+            let found = super::is_foreign(&request, &policy(), is_upgrade);
+            assert_eq!(found, is_foreign, "{method} {is_upgrade} {site} {from}");
         }
     }
 

@@ -159,7 +159,7 @@ impl Sessions {
         match carried_out {
             Ok(added) => {
                 let is_own_cookie = |name: &str| app.config.is_own_cookie(name);
-                let passed = answer.pass_on(pass.is_personal, &added, &is_own_cookie);
+                let passed = answer.pass_on(pass.vary, &added, &is_own_cookie);
                 passed.unwrap_or_else(|_| refuse(Problem::bad_gateway()))
             }
             Err(response) => {

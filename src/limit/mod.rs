@@ -154,6 +154,15 @@ impl Limits {
         self.route(request).map(|route| route.by)
     }
 
+    /// Whether the request has the same limit of its own, or none, if its path is read in another way.
+    pub fn is_same_route(&self, request: &Request<'_>, read: impl Fn(&str) -> String) -> bool {
+        let path = read(request.path());
+        let position =
+            |is_one: &dyn Fn(&Pattern) -> bool| self.routes.iter().position(|route| is_one(&route.pattern));
+        position(&|pattern| pattern.matches(request.method, request.path()))
+            == position(&|pattern| pattern.read_as(&read).matches(request.method, &path))
+    }
+
     /// The limit of the most specific pattern that the request matches.
     fn route(&self, request: &Request<'_>) -> Option<&RouteLimit> {
         self.routes.iter().find(|route| route.pattern.matches(request.method, request.path()))

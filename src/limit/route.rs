@@ -52,6 +52,11 @@ impl Pattern {
         is_method && if self.is_prefix { path.starts_with(&self.path) } else { path == self.path }
     }
 
+    /// The same for paths that are read in another way.
+    pub fn read_as(&self, read: impl Fn(&str) -> String) -> Self {
+        Self { path: read(&self.path), ..self.clone() }
+    }
+
     /// Sorts the most specific first: exact paths, then the longest beginnings; of the same, those with a method.
     pub fn rank(&self) -> impl Ord + use<> {
         (self.is_prefix, Reverse(self.path.len()), self.method.is_none())

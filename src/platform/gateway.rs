@@ -27,6 +27,9 @@ impl Platform {
         gateway: &Gateway,
         pass: &Pass,
     ) -> Result<OriginAnswer, Problem> {
+        if let Some(refused) = unsendable(request) {
+            return Err(refused);
+        }
         let unreachable = |_| Problem::bad_gateway();
         let stop = AbortController::new().map_err(unreachable)?;
         let sent = self.ask(request, gateway, pass, &stop).map_err(unreachable)?;
@@ -40,7 +43,12 @@ impl Platform {
             stop.abort();
             return Err(Problem::gateway_timeout());
         };
-        Ok(OriginAnswer(answer.map_err(unreachable)?.unchecked_into()))
+        let answer: web_sys::Response = answer.map_err(unreachable)?.unchecked_into();
+        // A WebSocket that nobody has asked for.
+        if answer.status() == 101 && !Self::is_upgrade(request) {
+            return Err(Problem::bad_gateway());
+        }
+        Ok(OriginAnswer(answer))
     }
 
     /// Drops an answer that the visitor does not get. Whether the rest could be cancelled makes no difference.
@@ -86,11 +94,11 @@ impl Platform {
         init.set_headers_headers(&headers);
         init.set_redirect(RequestRedirect::Manual);
         init.set_signal(Some(&stop.signal()));
-        if pass.is_personal {
+        if pass.vary.is_some() {
             // Cloudflare's cache knows nothing of who asks.
             init.set_cache(RequestCache::NoStore);
         }
-        if let Some(body) = request.body() {
+        if let Some(body) = request.body().filter(|_| !is_bodiless(&request.method())) {
             init.set_body(&body);
         }
         // 3. To the origin.
@@ -135,11 +143,11 @@ impl OriginAnswer {
         self.0.status() == 101
     }
 
-    /// The answer for the visitor, with these headers of ours. `is_personal`: it depends on the session. `is_own_cookie`:
+    /// The answer for the visitor, with these headers of ours. `vary`: [`Pass::vary`]. `is_own_cookie`:
     /// whether a cookie of this name is ours, so that no origin may set it.
     pub fn pass_on(
         self,
-        is_personal: bool,
+        vary: Option<&'static str>,
         added: &Added,
         is_own_cookie: &dyn Fn(&str) -> bool,
     ) -> Result<web_sys::Response, JsValue> {
@@ -168,8 +176,8 @@ impl OriginAnswer {
             }
         }
         // 3. What caches must know.
-        if is_personal {
-            headers.append("vary", "Cookie")?;
+        if let Some(vary) = vary {
+            headers.append("vary", vary)?;
             if headers.get("cache-control")?.is_none() {
                 headers.set("cache-control", "private")?;
             }
@@ -196,4 +204,30 @@ fn set_cookies(headers: &web_sys::Headers) -> Result<Vec<String>, JsValue> {
     let lines: Function = Reflect::get(headers, &"getSetCookie".into())?.dyn_into()?;
     let lines: Array = lines.call0(headers)?.dyn_into()?;
     Ok(lines.iter().filter_map(|line| line.as_string()).collect())
+}
+
+/// Whether no `fetch` sends a body with this method.
+fn is_bodiless(method: &str) -> bool {
+    matches!(method, "GET" | "HEAD")
+}
+
+/// Whether a body is announced that has nothing in it.
+fn is_empty(request: &web_sys::Request) -> bool {
+    request.headers().get("content-length").ok().flatten().is_some_and(|length| length == "0")
+}
+
+/// Why a request is not passed on: what no `fetch` sends, and what would read the origin's headers out to the visitor.
+fn unsendable(request: &web_sys::Request) -> Option<Problem> {
+    let method = request.method();
+    match method.as_str() {
+        "TRACE" => {
+            let allowed = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS".to_owned();
+            Some(Problem::method_not_allowed(&method, allowed, None))
+        }
+        method if is_bodiless(method) && request.body().is_some() && !is_empty(request) => {
+            let detail = format!("{method} with a body is not passed on: send none, or use another method");
+            Some(Problem::bad_request(detail))
+        }
+        _ => None,
+    }
 }

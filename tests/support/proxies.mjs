@@ -4,15 +4,26 @@ import { createHash } from "node:crypto";
 import { once } from "node:events";
 import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { createServer, request as requestOf } from "node:http";
+import { createServer as createSecureServer } from "node:https";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { freePort } from "../../tools/port.mjs";
 import { findProxy } from "../../tools/proxies.mjs";
 import { launch } from "../../tools/say.mjs";
+import { Visitor } from "./visitor.mjs";
 import { until } from "./worker.mjs";
 
 /** @typedef {import("../../tools/proxies.mjs").ProxyName} ProxyName */
-/** @typedef {{ listen: number, application: number, cloakroom: string }} Addresses Ports, and the Worker's URL. */
+/**
+ * @typedef {object} Addresses Ports, and the Worker's URL.
+ * @property {number} listen
+ * @property {number} application
+ * @property {string} cloakroom
+ * @property {string} [trusted]  with TLS to the Worker: the file of the certificates that are good
+ * @property {{ key: string, cert: string }} [shown]  with TLS to visitors, where the recipe knows how: its files
+ */
+
+const TRUSTED = "/etc/ssl/certs/ca-certificates.crt";
 
 const docs = await readFile(new URL("../../docs/forward-auth.md", import.meta.url), "utf8");
 
@@ -36,23 +47,29 @@ function changed(text, changes) {
 /** The files of each recipe with these addresses, and the arguments to start with, in their folder. @type {Record<ProxyName, { files: (at: Addresses) => Record<string, string>, start: (folder: string) => string[] }>} */
 export const RECIPES = {
   nginx: {
-    files: ({ listen, application, cloakroom }) => ({
+    files: ({ listen, application, cloakroom, trusted, shown }) => ({
       "nginx.conf": `${process.getuid?.() === 0 ? "user root;" : ""} daemon off; pid nginx.pid; worker_processes 1;
         events {}
         http {
           access_log off; client_body_temp_path body; proxy_temp_path proxy;
           fastcgi_temp_path fastcgi; uwsgi_temp_path uwsgi; scgi_temp_path scgi;
           ${changed(blocks("nginx", "nginx").join(""), [
-            ["listen 80;", `listen 127.0.0.1:${listen};`],
+            [
+              "listen 80;",
+              shown
+                ? `listen 127.0.0.1:${listen} ssl; ssl_certificate ${shown.cert}; ssl_certificate_key ${shown.key};`
+                : `listen 127.0.0.1:${listen};`,
+            ],
             ["127.0.0.1:3000", `127.0.0.1:${application}`],
             ["https://cloakroom.example.com", cloakroom],
+            ...(trusted ? [/** @type {[string, string]} */ ([TRUSTED, trusted])] : []),
           ])}
         }`,
     }),
     start: (folder) => ["-p", folder, "-c", "nginx.conf", "-e", "/dev/null"],
   },
   caddy: {
-    files: ({ listen, application, cloakroom }) => ({
+    files: ({ listen, application, cloakroom, shown }) => ({
       Caddyfile: `{
           admin off
           auto_https off
@@ -62,7 +79,9 @@ export const RECIPES = {
           }
         }
         ${changed(blocks("Caddy", "caddy").join(""), [
-          ["app.example.com", `http://127.0.0.1:${listen}`],
+          shown
+            ? ["app.example.com {", `https://localhost:${listen} {\ntls ${shown.cert} ${shown.key}\n`]
+            : ["app.example.com", `http://127.0.0.1:${listen}`],
           ["127.0.0.1:3000", `127.0.0.1:${application}`],
           ["https://cloakroom.example.com", cloakroom],
         ])}`,
@@ -86,15 +105,26 @@ export const RECIPES = {
     start: (folder) => [`--configFile=${join(folder, "traefik.yaml")}`],
   },
   envoy: {
-    files({ listen, application, cloakroom }) {
+    files({ listen, application, cloakroom, trusted }) {
       const { hostname, port, host } = new URL(cloakroom);
+      /** @type {[string | RegExp, string][]} */
+      const tls = trusted
+        ? [
+            [TRUSTED, trusted],
+            [/(?<=sni: |exact: )cloakroom\.example\.com/g, hostname],
+            [/(?<=uri: https:\/\/)cloakroom\.example\.com/g, host],
+          ]
+        : [[/ {6}transport_socket:\n( {8}.*\n)+/g, ""]];
       return {
         "envoy.yaml": changed(blocks("Envoy", "yaml").join(""), [
           ["address: 0.0.0.0, port_value: 80 ", `address: 127.0.0.1, port_value: ${listen} `],
           ["port_value: 3000", `port_value: ${application}`],
           ["@cloakroom", `@cloakroom-${listen}`],
-          [/ {6}transport_socket:\n( {8}.*\n)+/g, ""], // no TLS here
-          ["address: cloakroom.example.com, port_value: 443", `address: ${hostname}, port_value: ${port}`],
+          ...tls,
+          [
+            "address: cloakroom.example.com, port_value: 443",
+            `address: ${hostname.replace("localhost", "127.0.0.1")}, port_value: ${port}`,
+          ],
           [/(?<=: (https:\/\/)?)cloakroom\.example\.com/g, host],
         ]),
       };
@@ -123,18 +153,22 @@ export async function startProxy(name, binary, addresses) {
       text.replace("directory: ROUTES", `filename: ${join(folder, "routes.yaml")}`),
     );
   }
-  const program = launch(binary, start(folder), { capture: true, env: { HOME: folder } });
+  // Programs in Go take the trusted certificates from there.
+  const env = { HOME: folder, ...(addresses.trusted ? { SSL_CERT_FILE: addresses.trusted } : {}) };
+  const program = launch(binary, start(folder), { capture: true, env });
   let said = "";
   for (const stream of [program.stdout, program.stderr]) {
     stream?.setEncoding("utf8").on("data", (text) => (said = (said + text).slice(-2000)));
   }
-  const url = `http://127.0.0.1:${listen}`;
+  const { shown } = addresses;
+  const url = shown ? `https://localhost:${listen}` : `http://127.0.0.1:${listen}`;
+  const anybody = new Visitor(url, shown && (await readFile(shown.cert)));
   const stop = async () => {
     await program.stop();
     await rm(folder, { recursive: true, force: true });
   };
   const isUp = () =>
-    fetch(url).then(
+    anybody.send("GET", "/").then(
       ({ status }) => status === 401,
       () => false,
     );
@@ -200,13 +234,15 @@ export async function startApplication() {
 /**
  * A witness between the proxy and the Worker, who remembers what it asks, and can be `down`, or answer what it is told.
  * @param {string} target
+ * @param {import("node:tls").SecureContextOptions} [certificate]  with TLS to the proxy
  */
-export async function startWitness(target) {
+export async function startWitness(target, certificate) {
   /** @type {Asked[]} */
   const asked = [];
   /** @type {{ down: boolean, answer: number | undefined }} */
   const behaviour = { down: false, answer: undefined };
-  const server = createServer(async (request, response) => {
+  /** @type {import("node:http").RequestListener} */
+  const witness = async (request, response) => {
     if (behaviour.down) return request.socket.destroy();
     const chunks = [];
     for await (const chunk of request) chunks.push(chunk);
@@ -227,11 +263,22 @@ export async function startWitness(target) {
       answer.pipe(response);
     });
     onward.on("error", () => response.destroy()).end(body);
-  });
-  return { asked, behaviour, ...(await listening(server)) };
+  };
+  const secure = certificate && createSecureServer(certificate, witness);
+  const server = secure ?? createServer(witness);
+  return {
+    asked,
+    behaviour,
+    ...(await listening(server)),
+    /** Shows another certificate from now on. @param {import("node:tls").SecureContextOptions} other */
+    showCertificate(other) {
+      secure?.setSecureContext(other);
+      server.closeAllConnections();
+    },
+  };
 }
 
-/** @param {import("node:http").Server} server */
+/** @param {import("node:http").Server | import("node:https").Server} server */
 async function listening(server) {
   server.listen(0, "127.0.0.1");
   await once(server, "listening");

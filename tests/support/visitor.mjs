@@ -2,6 +2,7 @@
  * A visitor of the Worker: `fetch` with a cookie jar, sending what a program sends, no browser.
  */
 import { request } from "node:http";
+import { request as requestSecurely } from "node:https";
 
 /**
  * @typedef {object} Answer
@@ -16,9 +17,10 @@ export class Visitor {
   /** @type {Map<string, string>} */
   cookies = new Map();
 
-  /** @param {string} url */
-  constructor(url) {
+  /** @param {string} url @param {Buffer} [trusted]  with TLS: the certificate that is good */
+  constructor(url, trusted) {
     this.url = url;
+    this.trusted = trusted;
   }
 
   /** The ticket, if there is one. */
@@ -33,7 +35,7 @@ export class Visitor {
 
   /** Another visitor with the same cookies. @param {string} [url] at another isolate */
   clone(url = this.url) {
-    const other = new Visitor(url);
+    const other = new Visitor(url, this.trusted);
     other.cookies = new Map(this.cookies);
     return other;
   }
@@ -53,7 +55,9 @@ export class Visitor {
   send(method, path, { headers = {}, body, chunked = false } = {}) {
     const all = { ...(this.cookies.size ? { Cookie: this.cookieHeader() } : {}), ...headers };
     return new Promise((resolve, reject) => {
-      const outgoing = request(this.url + path, { method, headers: all, agent: false }, (incoming) => {
+      const options = { method, headers: all, agent: false, ca: this.trusted };
+      const ask = this.url.startsWith("https:") ? requestSecurely : request;
+      const outgoing = ask(this.url + path, options, (incoming) => {
         /** @type {Buffer[]} */
         const chunks = [];
         incoming.on("data", (chunk) => chunks.push(chunk));
