@@ -3,6 +3,7 @@
 
 mod body;
 mod gateway;
+mod query;
 
 use std::{cell::Cell, fmt::Display, time::Duration};
 
@@ -14,7 +15,7 @@ use worker::{Delay, Env, RateLimiter, console_error};
 
 use crate::{
     bindings::SETTINGS,
-    host::{Answer, Call, Host, Unreachable},
+    host::{Answer, Call, Document, Host, Query, Unreachable},
     http::{Headers, Response},
     time::{Time, milliseconds},
 };
@@ -141,6 +142,10 @@ impl Host for Platform {
 
     async fn send(&self, call: Call) -> Result<Answer, Unreachable> {
         self.post(call).await.map_err(|_| Unreachable)
+    }
+
+    async fn get(&self, query: Query) -> Result<Document, Unreachable> {
+        self.fetch_document(query).await
     }
 
     fn has_platform_limit(&self) -> bool {
