@@ -119,7 +119,7 @@ mod tests {
             (format!("{SUFFIX}:000"), Some(false)),
             (format!("{other}:7"), Some(false)),
             (String::new(), Some(false)),
-            (format!("{SUFFIX}"), None),
+            (SUFFIX.to_owned(), None),
             (format!("{SUFFIX}:"), None),
             (format!("{SUFFIX}:-1"), None),
             (format!("{SUFFIX}: 1"), None),
