@@ -1,7 +1,7 @@
 //! The path of a request, from top to bottom. Pure: what it needs of the machine it asks of the [`Host`].
 
 use crate::{
-    account::name::Name,
+    account::{name::Name, new_password, password::Password},
     config::Config,
     context::Context,
     host::Host,
@@ -27,6 +27,8 @@ pub struct App<H> {
     pub isolate: Isolate,
     /// The names that nobody can register, folded.
     reserved_names: Vec<String>,
+    /// The words that no new password may hold, folded.
+    forbidden_words: Vec<String>,
 }
 
 impl<H: Host> App<H> {
@@ -37,7 +39,9 @@ impl<H: Host> App<H> {
         }
         let reserved = config.accounts.reserved_names.iter().filter_map(|name| Name::parse(name, &host).ok());
         let reserved_names = reserved.map(|name| name.folded).collect();
-        Self { config, host, isolate: Isolate::default(), reserved_names }
+        let forbidden = config.accounts.forbidden_words.iter();
+        let forbidden_words = forbidden.map(|word| new_password::fold(word.trim(), &host)).collect();
+        Self { config, host, isolate: Isolate::default(), reserved_names, forbidden_words }
     }
 
     /// Why a new account cannot have this name. The text is for its owner.
@@ -46,6 +50,11 @@ impl<H: Host> App<H> {
             self.reserved_names.contains(&name.folded).then_some("this username is reserved; choose another")
         };
         name.fault(&self.host).or_else(reserved)
+    }
+
+    /// Why the account of this name cannot have this password. The text is for its owner.
+    pub fn password_fault(&self, password: &Password, name: &Name) -> Option<&'static str> {
+        new_password::fault(&password.0, &name.folded, &self.forbidden_words, &self.host)
     }
 
     /// Answers a request.

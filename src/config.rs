@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 use crate::{
-    account::{self, AccountSettings, password::Params},
+    account::{self, AccountSettings, BreachCheck, password::Params},
     bindings::{Defaults, misspelt},
     document,
     fields::Table,
@@ -46,6 +46,8 @@ pub struct Config {
     pub limits: Limits,
     /// How passwords are hashed.
     pub passwords: Params,
+    /// What knows breached passwords, if new ones are to be checked.
+    pub breach_check: Option<BreachCheck>,
     /// Whether the Worker keeps usernames and passwords itself, and who can have one.
     pub accounts: AccountSettings,
     /// The cookie by which a device is known to its accounts, and its keys.
@@ -173,7 +175,7 @@ impl Config {
         let (cookie, formats) = cookie(&mut table, &base_path, &environment, &signing, &mut faults);
         let session = session(&mut table, key_prefix, formats);
         let limits = limits(&mut table);
-        let passwords = password(&mut table);
+        let (passwords, breach_check) = password(&mut table);
         let accounts = account::settings(&mut table);
         let has_bearer = bearer(&mut table);
         let cors = cors(&mut table);
@@ -235,6 +237,7 @@ impl Config {
             session,
             limits,
             passwords,
+            breach_check,
             accounts,
             device,
             has_bearer,
@@ -445,7 +448,7 @@ fn quota(table: &mut Table<'_>, name: &'static str, default: &str) -> Option<Quo
     text.parse().map_err(|fault| table.fault(name, fault)).ok()
 }
 
-fn password(table: &mut Table<'_>) -> Params {
+fn password(table: &mut Table<'_>) -> (Params, Option<BreachCheck>) {
     let mut inner = table.table("password");
     let params = Params {
         // An isolate has 128 MB.
@@ -456,8 +459,12 @@ fn password(table: &mut Table<'_>) -> Params {
     if params.memory_kib < 8 * params.parallelism {
         inner.fault("memory_kib", "at least 8 for each of parallelism (RFC 9106)");
     }
+    let breach_check = match inner.text("breach_check", "").as_str() {
+        "" => None,
+        url => BreachCheck::parse(url).map_err(|fault| inner.fault("breach_check", fault)).ok(),
+    };
     table.include(inner);
-    params
+    (params, breach_check)
 }
 
 fn bearer(table: &mut Table<'_>) -> bool {
@@ -608,8 +615,8 @@ mod tests {
             "cookie": {"name": "__Host-session", "format": "cloakroom", "same_site": "Lax", "secure": true, "domain": "", "path": "/", "partitioned": false},
             "session": {"idle": "30m", "absolute": "24h", "remember": "30d", "touch_every": "5m", "rotate_every": "", "on_reuse": "end", "fresh_for": "15m", "max_bytes": 65536, "max_per_user": 100, "record_ip": "prefix"},
             "limits": {"session": "300/1m", "user": "", "ip": "", "mint": "60/1m", "login": "10/5m", "routes": [{"path": "/api/search*", "method": "GET", "limit": "20/1m", "by": "session"}]},
-            "password": {"memory_kib": 19456, "iterations": 2, "parallelism": 1},
-            "accounts": {"login": true, "register": "closed", "reserved": ["root", "Wurzel"]},
+            "password": {"memory_kib": 19456, "iterations": 2, "parallelism": 1, "breach_check": "https://pwned.example/range/"},
+            "accounts": {"login": true, "register": "closed", "reserved": ["root", "Wurzel"], "forbidden_words": ["Acme"]},
             "cors": {"origins": ["https://www.example.com", "https://*.preview.example.com", "http://localhost:3000"], "headers": ["traceparent"]},
             "store": {"timeout": "2s", "on_failure": "closed"},
         });
@@ -643,8 +650,18 @@ mod tests {
             (json!({"accounts": {"reserved": ["root", " "]}}), "CLOAKROOM.accounts.reserved: a name in it"),
             (
                 json!({"accounts": {"logins": true}}),
-                "CLOAKROOM.accounts.logins is not known; known here: login, register, reserved; did you mean login?",
+                "CLOAKROOM.accounts.logins is not known; known here: login, register, reserved, forbidden_words; did you mean login?",
             ),
+            (
+                json!({"accounts": {"forbidden_words": ["acme", " it "]}}),
+                "CLOAKROOM.accounts.forbidden_words: a word in it",
+            ),
+            (json!({"accounts": {"forbidden_words": "acme"}}), "CLOAKROOM.accounts.forbidden_words: a list"),
+            (
+                json!({"password": {"breach_check": "http://pwned.example/range/"}}),
+                "CLOAKROOM.password.breach_check: the URL before the digits",
+            ),
+            (json!({"password": {"breach_check": true}}), "CLOAKROOM.password.breach_check: a string"),
             (json!({"accounts": {"login": "no"}}), "CLOAKROOM.accounts.login: true or false"),
             (
                 json!({"accounts": {"register": false}}),

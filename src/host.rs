@@ -1,5 +1,5 @@
-//! What the core asks of the machine it runs on: time, randomness, Unicode's tables, one way to the store, the platform's own
-//! rate limit, signatures, a log.
+//! What the core asks of the machine it runs on: time, randomness, Unicode's tables, one way to the store and one to
+//! other services, the platform's own rate limit, signatures, a log.
 
 use std::{
     fmt::{self, Display},
@@ -31,6 +31,13 @@ pub trait Host: 'static {
 
     /// Sends one call to the store and waits for its answer, for [`Call::timeout`] at most.
     fn send(&self, call: Call) -> impl Future<Output = Result<Answer, Unreachable>>;
+
+    /// Gets a document of another service and reads it to its end, for [`Query::timeout`] at most. A redirect is not followed. A
+    /// machine that can ask nobody leaves this as it is.
+    fn get(&self, query: Query) -> impl Future<Output = Result<Document, Unreachable>> {
+        drop(query);
+        std::future::ready(Err(Unreachable))
+    }
 
     /// Whether there is a rate limit of the platform's own, in front of ours.
     fn has_platform_limit(&self) -> bool;
@@ -103,6 +110,28 @@ pub enum SigningAlgorithm {
 /// The key is of no use, or what it signs is not verified with its public half.
 #[derive(Debug)]
 pub struct Unsigned;
+
+/// One HTTP request to another service: `GET`.
+#[derive(Debug)]
+pub struct Query {
+    /// The URL.
+    pub url: String,
+    /// A header and its value.
+    pub header: (&'static str, &'static str),
+    /// How long to wait for the whole answer.
+    pub timeout: Duration,
+    /// How much of the answer is read.
+    pub max_bytes: usize,
+}
+
+/// What another service has answered.
+#[derive(Debug)]
+pub struct Document {
+    /// The HTTP status.
+    pub status: u16,
+    /// The body, whatever it holds, as text; `None` if it is longer than [`Query::max_bytes`]. Empty unless the status is 200.
+    pub text: Option<String>,
+}
 
 /// `N` random bytes.
 pub fn random<const N: usize>(host: &impl Host) -> [u8; N] {

@@ -61,6 +61,8 @@ pub struct Isolate {
     has_told_of_unknown_key: Cell<bool>,
     /// When the operator was last told of a cache that fails.
     told_of_cache: Cell<Option<Time>>,
+    /// Whether the service that knows breached passwords failed when it was last asked.
+    breach_check_fails: Cell<bool>,
     /// As hashes, since they may be long.
     refused_origins: RefCell<BTreeSet<[u8; 32]>>,
     /// The parameters of the costliest password hash that was verified: verifying any other takes as much work.
@@ -128,6 +130,12 @@ impl Isolate {
             self.told_of_cache.set(Some(now));
         }
         is_due
+    }
+
+    /// Notes whether the service that knows breached passwords has failed. True if it did and had not before: the operator is
+    /// to be told.
+    pub fn breach_check_fails(&self, fails: bool) -> bool {
+        !self.breach_check_fails.replace(fails) && fails
     }
 
     /// Counts one of `what`.

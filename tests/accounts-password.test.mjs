@@ -38,6 +38,18 @@ test("a wrong password changes nothing and keeps the session, on every route tha
   await loggedIn();
 });
 
+test("a password is good for as long as its owner keeps it", async () => {
+  const { worker, stop } = await startBoth({ settings: { password: FAST_HASH } });
+  try {
+    await worker.visitor().register(name, RIGHT);
+    await worker.moveClock(1000 * 24 * 60 * MINUTE);
+    const answer = await worker.visitor().login(name, RIGHT);
+    assert.equal(answer.status, 200, answer.text);
+  } finally {
+    await stop();
+  }
+});
+
 test("sensitive routes require a recent password, and reauthenticating provides one", async () => {
   const { store, worker, stop } = await startBoth({
     settings: { password: FAST_HASH },

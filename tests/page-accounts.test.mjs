@@ -267,6 +267,20 @@ describeInBrowser("the accounts of the page", () => {
     await page.getByText(`Logged in as ${ada}`).waitFor();
   });
 
+  test("a password that is pasted is sent as it is", async () => {
+    const page = await opened();
+    const pasted = "  of any kind: 🔑 and spaces at its ends  ";
+    await page.context().grantPermissions(["clipboard-read", "clipboard-write"]);
+    await page.locator("#register-username").fill(ada);
+    await page.evaluate((text) => navigator.clipboard.writeText(text), pasted);
+    await page.locator("#register-password").focus();
+    await page.keyboard.press("Control+V");
+    await page.keyboard.press("Enter");
+    await page.getByText(`Logged in as ${ada}`).waitFor();
+    const answer = await worker.visitor().login(ada, pasted);
+    assert.equal(answer.status, 200, answer.text);
+  });
+
   test("the log never shows a password, and still shows the rest", async () => {
     const page = await opened();
     await register(page);

@@ -7,8 +7,10 @@
 //! `user:<tag>:account` holds the name, to find the account by its id.
 
 mod accounts;
+mod breach;
 mod known_device;
 pub mod name;
+pub mod new_password;
 pub mod password;
 mod reset;
 mod settings;
@@ -20,6 +22,7 @@ use sha2::{Digest, Sha256};
 pub(crate) use self::settings::settings;
 pub use self::{
     accounts::{Accounts, StoredAccount},
+    breach::BreachCheck,
     known_device::KnownDevice,
     reset::{Reset, ResetToken},
     settings::AccountSettings,

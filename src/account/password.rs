@@ -55,42 +55,6 @@ pub struct Verified {
     pub is_outdated: bool,
 }
 
-/// The shortest and the longest password that can be chosen, in characters.
-pub(crate) const MIN_LENGTH: usize = 8;
-pub(crate) const MAX_LENGTH: usize = 1024;
-
-/// What is wrong with a new password (NIST SP 800-63B: its length, and not a common one).
-pub fn fault(password: &str, folded_name: &str) -> Option<&'static str> {
-    let lower = password.to_ascii_lowercase();
-    if password.chars().count() < MIN_LENGTH {
-        Some("a password has at least 8 characters")
-    } else if password.chars().count() > MAX_LENGTH {
-        Some("a password has at most 1024 characters")
-    } else if COMMON.split(' ').any(|common| common == lower) || is_monotonous(&lower) || lower == folded_name
-    {
-        Some("this password is too common; choose another")
-    } else {
-        None
-    }
-}
-
-/// The most common passwords of eight characters and more.
-const COMMON: &str = "password password1 password12 password123 password! passw0rd p@ssw0rd p@ssword 12345678 123456789 \
-    1234567890 0123456789 987654321 87654321 123123123 1q2w3e4r 1q2w3e4r5t 1qaz2wsx qwertyui qwertyuiop \
-    qwerty123 qwerty12 qwerty1234 asdfghjkl zxcvbnm123 abcd1234 abc12345 a1b2c3d4 iloveyou iloveyou1 \
-    sunshine princess football baseball superman trustno1 letmein123 welcome1 welcome123 administrator";
-
-/// Two different characters at the most.
-fn is_monotonous(password: &str) -> bool {
-    let mut kinds: Vec<char> = Vec::new();
-    for character in password.chars() {
-        if !kinds.contains(&character) {
-            kinds.push(character);
-        }
-    }
-    kinds.len() <= 2
-}
-
 /// The PHC string of a password.
 pub fn hash(password: &str, salt: [u8; 16], params: Params) -> Option<String> {
     let hash = argon2id(password, &salt, params)?;
@@ -451,17 +415,5 @@ mod tests {
             assert_eq!(verify("plain", Some(phc), LIGHT), None, "{phc}");
         }
         assert_eq!(verify("anything", None, LIGHT), None);
-    }
-
-    #[test]
-    fn a_chosen_password_is_long_enough_and_not_a_common_one() {
-        for bad in ["short", "Password1", "aaaaaaaaaa", "abababababab", "adalovelace", &"x1y2z3".repeat(200)]
-        {
-            assert!(fault(bad, "adalovelace").is_some(), "{bad}");
-        }
-        for good in ["correct horse", "ключ от дома", "        x y", "🔑🔒🗝️🔐🧥🎫🏠🚪"]
-        {
-            assert_eq!(fault(good, "adalovelace"), None, "{good}");
-        }
     }
 }

@@ -11,11 +11,16 @@ pub struct AccountSettings {
     pub is_open: bool,
     /// Names that nobody can register, as the operator writes them.
     pub reserved_names: Vec<String>,
+    /// Words that no new password may hold, as the operator writes them.
+    pub forbidden_words: Vec<String>,
 }
 
 /// Names by which a site's own people are known.
 const RESERVED: [&str; 8] =
     ["admin", "administrator", "root", "support", "security", "webmaster", "postmaster", "hostmaster"];
+
+/// The shortest word that can be forbidden, in characters. A shorter one is in too many passwords by chance.
+const SHORTEST_WORD: usize = 3;
 
 /// Reads the table.
 pub(crate) fn settings(table: &mut Table<'_>) -> AccountSettings {
@@ -26,6 +31,13 @@ pub(crate) fn settings(table: &mut Table<'_>) -> AccountSettings {
     if reserved_names.iter().any(|name| name.trim().is_empty()) {
         inner.fault("reserved", "a name in it is empty; [] reserves none");
     }
+    let forbidden_words = inner.list("forbidden_words", &[]);
+    if forbidden_words.iter().any(|word| word.trim().chars().count() < SHORTEST_WORD) {
+        inner.fault(
+            "forbidden_words",
+            "a word in it has fewer than 3 characters: many passwords hold it by chance",
+        );
+    }
     table.include(inner);
-    AccountSettings { has_login, is_open, reserved_names }
+    AccountSettings { has_login, is_open, reserved_names, forbidden_words }
 }

@@ -3,7 +3,7 @@
 use super::{Entry, Gateway, Identity, Kind, Origin, Require, Rule, path};
 use crate::{
     fields::Table,
-    http::{Method, cors::is_origin},
+    http::{Method, cors::is_safe_origin},
     limit::Pattern,
     session::user,
 };
@@ -50,7 +50,7 @@ pub(crate) fn settings(table: &mut Table<'_>, base_path: &str, has_binding: bool
         Some(Origin::Binding) if !has_binding => {
             inner.fault("origin", "\"binding\" needs a service binding named ORIGIN");
         }
-        Some(Origin::Url(url)) if !is_safe(url) => {
+        Some(Origin::Url(url)) if !is_safe_origin(url) => {
             inner.fault("origin", "an origin like \"https://app.internal.example\" (http:// for this machine alone), or \"binding\"");
         }
         None if !entries.is_empty() => {
@@ -69,13 +69,6 @@ pub(crate) fn settings(table: &mut Table<'_>, base_path: &str, has_binding: bool
         Origin::Binding => None,
     };
     Some(Gateway { origin, entries, identity, audience, timeout })
-}
-
-/// Whether requests with identities in them may go there.
-fn is_safe(url: &str) -> bool {
-    let host = url.strip_prefix("http://").map(|host| host.rsplit_once(':').map_or(host, |(host, _)| host));
-    let is_local = host.is_some_and(|host| matches!(host, "localhost" | "127.0.0.1" | "[::1]"));
-    is_origin(url) && (url.starts_with("https://") || is_local)
 }
 
 /// The rules, with their indices.

@@ -3,6 +3,7 @@
 
 mod body;
 mod gateway;
+mod query;
 mod signature;
 
 use std::{
@@ -19,7 +20,7 @@ use worker::{Delay, Env, RateLimiter, console_error};
 
 use crate::{
     bindings::SETTINGS,
-    host::{Answer, Call, Host, SigningKey, Unreachable, Unsigned},
+    host::{Answer, Call, Document, Host, Query, SigningKey, Unreachable, Unsigned},
     http::{Headers, Response},
     time::{Time, milliseconds},
 };
@@ -149,6 +150,10 @@ impl Host for Platform {
 
     async fn send(&self, call: Call) -> Result<Answer, Unreachable> {
         self.post(call).await.map_err(|_| Unreachable)
+    }
+
+    async fn get(&self, query: Query) -> Result<Document, Unreachable> {
+        self.fetch_document(query).await
     }
 
     fn has_platform_limit(&self) -> bool {

@@ -4,11 +4,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::{
-    account::{
-        Account, KnownDevice, ResetToken, StoredAccount,
-        name::Name,
-        password::{self, Password},
-    },
+    account::{Account, KnownDevice, ResetToken, StoredAccount, name::Name, password::Password},
     context::Context,
     host::Host,
     http::{Problem, Response},
@@ -22,7 +18,7 @@ use crate::{
 pub(super) struct Registration {
     #[cfg_attr(test, schemars(length(min = 1), description = "1 to 128 characters after NFKC and trimming"))]
     username: String,
-    #[cfg_attr(test, schemars(with = "String", length(min = password::MIN_LENGTH, max = password::MAX_LENGTH)))]
+    #[cfg_attr(test, schemars(with = "String", length(min = crate::account::new_password::MIN_LENGTH, max = crate::account::new_password::MAX_LENGTH)))]
     password: Password,
 }
 
@@ -48,7 +44,7 @@ pub(super) struct Confirmation {
 #[serde(deny_unknown_fields)]
 pub(super) struct PasswordChange {
     current: Password,
-    #[cfg_attr(test, schemars(with = "String", length(min = password::MIN_LENGTH, max = password::MAX_LENGTH)))]
+    #[cfg_attr(test, schemars(with = "String", length(min = crate::account::new_password::MIN_LENGTH, max = crate::account::new_password::MAX_LENGTH)))]
     new: Password,
 }
 
@@ -57,7 +53,7 @@ pub(super) struct PasswordChange {
 #[serde(deny_unknown_fields)]
 pub(super) struct PasswordReset {
     token: String,
-    #[cfg_attr(test, schemars(with = "String", length(min = password::MIN_LENGTH, max = password::MAX_LENGTH)))]
+    #[cfg_attr(test, schemars(with = "String", length(min = crate::account::new_password::MIN_LENGTH, max = crate::account::new_password::MAX_LENGTH)))]
     new: Password,
 }
 
@@ -67,12 +63,12 @@ pub(super) async fn register<H: Host>(cx: &Context<'_, H>) -> Result<Response, P
     // 1. What can be refused without the store.
     let name = Name::parse(&username, &cx.app.host).map_err(Problem::unprocessable)?;
     cx.app.name_fault(&name).map_or(Ok(()), |fault| Err(Problem::unprocessable(fault)))?;
-    check_new_password("password", &password, &name)?;
+    check_new_password(cx, "password", &password, &name)?;
     // 2. Whether the name is taken, with the present session. The attempt is counted as one to log in.
     let (old, existing, device) = load_with_account(cx, &name).await?;
     let outcome = match existing {
-        Some(_) => Err(Error::NameTaken),
-        None => cx.accounts().create(&name, Some(&password.0), Vec::new()).await,
+        Some(_) => Err(Error::NameTaken.into()),
+        None => create(cx, &name, &password).await,
     };
     let account = outcome.inspect_err(|_| cx.store.limiter.refund(&["mint"]))?;
     cx.store.limiter.refund(LOGIN_LIMITS);
@@ -111,8 +107,9 @@ pub(super) async fn change_password<H: Host>(cx: &Context<'_, H>) -> Result<Resp
     cx.sessions().check_can_end_all()?;
     let (session, user) = cx.require_fresh_user().await?;
     let name = Name::parse(&user.name, &cx.app.host).map_err(|_| Error::NoAccount)?;
-    check_new_password("new", &new, &name)?;
+    check_new_password(cx, "new", &new, &name)?;
     let stored = confirm(cx, &session, &user, &current).await?;
+    check_not_breached(cx, "new", &new).await?;
     // The others end before the change, so that none is left if it breaks off; and after it, for logins in between.
     let tag = user.tag();
     let session = cx.sessions().end_others(&tag, session).await?;
@@ -141,7 +138,8 @@ pub(super) async fn reset<H: Host>(cx: &Context<'_, H>) -> Result<Response, Prob
     cx.store.limiter.refund(LOGIN_LIMITS);
     // 2. The password. A weak one does not use the token up.
     let name = Name::parse(&stored.account.name, &cx.app.host).map_err(|_| Error::NoAccount)?;
-    check_new_password("new", &new, &name)?;
+    check_new_password(cx, "new", &new, &name)?;
+    check_not_breached(cx, "new", &new).await?;
     // 3. Sessions end before the change and after it, as when its owner changes it.
     cx.sessions().end_all(&token.user, None).await?;
     let stored = accounts.reset_password(stored, &token, &new.0).await.map_err(|error| match error {
@@ -235,11 +233,42 @@ async fn confirm<H: Host>(
     Ok(stored)
 }
 
-pub(super) fn check_new_password(field: &str, password: &Password, name: &Name) -> Result<(), Problem> {
-    match password::fault(&password.0, &name.folded) {
-        Some(fault) => Err(Problem::unprocessable(format!("\"{field}\": {fault}"))),
+/// The account of a visitor who registers.
+async fn create<H: Host>(cx: &Context<'_, H>, name: &Name, password: &Password) -> Result<Account, Problem> {
+    check_not_breached(cx, "password", password).await?;
+    Ok(cx.accounts().create(name, Some(&password.0), Vec::new()).await?)
+}
+
+/// Refuses a password by which nobody is to be known, as far as the Worker can tell by itself. `field`: where it stands.
+pub(super) fn check_new_password<H: Host>(
+    cx: &Context<'_, H>,
+    field: &str,
+    password: &Password,
+    name: &Name,
+) -> Result<(), Problem> {
+    match cx.app.password_fault(password, name) {
+        Some(fault) => Err(refused_password(field, fault)),
         None => Ok(()),
     }
+}
+
+/// Refuses a password that is known from a breach. The attempt must have been counted: this asks another service.
+pub(super) async fn check_not_breached<H: Host>(
+    cx: &Context<'_, H>,
+    field: &str,
+    password: &Password,
+) -> Result<(), Problem> {
+    let Some(check) = &cx.app.config.breach_check else { return Ok(()) };
+    if check.is_breached(&password.0, &cx.app.host, &cx.app.isolate).await {
+        return Err(refused_password(field, "this password was found in a data breach; choose another"));
+    }
+    // The wait is none of the store's.
+    cx.begin_operation();
+    Ok(())
+}
+
+fn refused_password(field: &str, fault: &str) -> Problem {
+    Problem::unprocessable(format!("\"{field}\": {fault}"))
 }
 
 /// Adds the cookie by which the account knows the device from now on, if the client keeps cookies.

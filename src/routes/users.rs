@@ -3,7 +3,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{account::check_new_password, devices};
+use super::{
+    account::{check_new_password, check_not_breached},
+    devices,
+};
 use crate::{
     account::{name::Name, password::Password},
     context::Context,
@@ -19,7 +22,7 @@ use crate::{
 pub(super) struct NewAccount {
     #[cfg_attr(test, schemars(length(min = 1), description = "1 to 128 characters after NFKC and trimming"))]
     username: String,
-    #[cfg_attr(test, schemars(with = "Option<String>", length(min = crate::account::password::MIN_LENGTH, max = crate::account::password::MAX_LENGTH)))]
+    #[cfg_attr(test, schemars(with = "Option<String>", length(min = crate::account::new_password::MIN_LENGTH, max = crate::account::new_password::MAX_LENGTH)))]
     password: Option<Password>,
     #[serde(default)]
     #[cfg_attr(test, schemars(length(max = user::MAX_ROLES), inner(length(min = 1, max = user::MAX_ROLE), regex(pattern = "^[^,]+$"))))]
@@ -78,7 +81,8 @@ pub(super) async fn create<H: Host>(cx: &Context<'_, H>) -> Result<Response, Pro
     name.fault(&cx.app.host).map_or(Ok(()), |fault| Err(Problem::unprocessable(fault)))?;
     user::check_roles("roles", &roles).map_err(Problem::bad_request)?;
     if let Some(password) = &password {
-        check_new_password("password", password, &name)?;
+        check_new_password(cx, "password", password, &name)?;
+        check_not_breached(cx, "password", password).await?;
     }
     let password = password.as_ref().map(|password| password.0.as_str());
     Ok(cx.accounts().create(&name, password, roles).await?.response().status(201))
