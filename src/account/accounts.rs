@@ -154,7 +154,8 @@ impl<H: Host> Accounts<'_, H> {
         update(&self.sessions, current, &make, write, reload).await
     }
 
-    /// Deletes the account. Its sessions are ended before and after.
+    /// Deletes the account. Its sessions are ended before and after, unless it is disabled: then it has none. Errors: Conflict
+    /// if such a one was enabled meanwhile.
     pub async fn delete(&self, stored: StoredAccount) -> Result<(), Error> {
         let name_key = self.name_key(&stored.account.user().tag());
         let (mut next, mut retry) = (Some(stored), Retry::default());
@@ -162,10 +163,21 @@ impl<H: Host> Accounts<'_, H> {
             let batch = Batch::default().delete_if(&key, &stored).delete([&*name_key]).atomic();
             match self.sessions.store.run(batch).await {
                 Ok([deleted, _]) if deleted.integer()? > 0 => break,
-                Ok(_) => self.sessions.check_deadline()?,
+                Ok(_) => {}
                 Err(failure) => retry.after(failure, self.sessions.store).await?,
             }
             next = self.read(&key).await?.filter(|stored| stored.account.id == account.id);
+            if let Some(changed) = &next {
+                // It cannot be found by its id any more. If this breaks off now, it must be.
+                let name = key.strip_prefix(&self.key_of("")).unwrap_or_default();
+                let batch = Batch::default().create_all([(&*name_key, name)]);
+                let [restored] = self.sessions.store.run(batch).await?;
+                restored.integer()?;
+                if account.disabled && !changed.account.disabled {
+                    return Err(Error::Conflict);
+                }
+                self.sessions.check_deadline()?;
+            }
         }
         Ok(())
     }
@@ -195,13 +207,13 @@ impl<H: Host> Accounts<'_, H> {
         }
     }
 
-    /// Disables an account, or enables it again. A disabled one has no sessions, and no reset under way. If it fails, it
-    /// can be repeated.
+    /// Disables an account, or enables it again. A disabled one has no sessions, and its reset that was under way has ended.
+    /// If it fails, it can be repeated.
     pub async fn set_disabled(&self, id: &str, disabled: bool) -> Result<StoredAccount, Error> {
         self.sessions.check_can_end_all()?;
         let tag = User::tag_of(id);
         let change = |account: &mut Account| {
-            account.disabled = disabled;
+            account.set_disabled(disabled);
             account.reset = account.reset.take().filter(|_| !disabled);
             Ok(())
         };
@@ -226,21 +238,43 @@ impl<H: Host> Accounts<'_, H> {
         Ok((token, reset))
     }
 
-    /// Ends the reset that is under way, if one is: its owner knows the password.
-    pub async fn end_reset(&self, current: StoredAccount) -> Result<StoredAccount, Error> {
-        if current.account.reset.is_none() {
-            return Ok(current);
+    /// Ends the reset that is under way, if one is: its owner has given the password. Error: it is another one meanwhile, or
+    /// the account is disabled.
+    pub async fn end_reset(&self, verified: StoredAccount) -> Result<StoredAccount, Error> {
+        if verified.account.reset.is_none() {
+            return Ok(verified);
         }
+        let (password, tag) = (verified.account.password_tag(), verified.account.user().tag());
         let change = |account: &mut Account| {
+            if account.password_tag() != password || account.disabled {
+                return Err(Error::InvalidCredentials);
+            }
             account.reset = None;
             Ok(())
         };
-        self.update(current, &change).await
+        let updated = self.update(verified, &change).await?;
+        // Whoever is about to end all sessions by its token must not end the one that begins now.
+        let renamed = Some(self.sessions.nonce());
+        let rename = |state| Ok(Some(UserState { revision: renamed, ..state }));
+        self.sessions.update_user_state(&tag, &rename).await?;
+        Ok(updated)
+    }
+
+    /// Ends all sessions of the token's user, as long as it opens the account under this key.
+    pub async fn end_all_for_reset(&self, key: &str, token: &ResetToken) -> Result<(), Error> {
+        let is_opened = async || {
+            let stored = self.read(key).await?;
+            let is_opened = stored.is_some_and(|stored| self.is_opened_by(&stored.account, token));
+            if is_opened { Ok(()) } else { Err(Error::InvalidCredentials) }
+        };
+        self.sessions.end_all_while(&token.user, is_opened).await
     }
 
     /// Whether the token opens the account now.
     pub fn is_opened_by(&self, account: &Account, token: &ResetToken) -> bool {
-        !account.disabled && token.opens(account.reset.as_ref(), self.sessions.host.now())
+        !account.disabled
+            && account.user().tag() == token.user
+            && token.opens(account.reset.as_ref(), self.sessions.host.now())
     }
 
     /// Stores another password by a token of [`Self::begin_reset`], which opens nothing from then on.
