@@ -66,6 +66,11 @@ describe("answers", () => {
     "POST /login": async (visitor) => ({ body: { username: await nameOf(visitor), password: PASSWORD } }),
     "POST /reauthenticate": () => ({ body: { password: PASSWORD } }),
     "POST /password": () => ({ body: { current: PASSWORD, new: PASSWORD } }),
+    "POST /reset": async () => {
+      const forgetful = deployment.workers[0].visitor();
+      await forgetful.register(`forgetful ${(number += 1)}`, PASSWORD);
+      return { body: { token: await tokenOf(forgetful), new: PASSWORD } };
+    },
     "DELETE /account": () => ({ body: { password: PASSWORD } }),
     "PATCH /profile": () => ({
       type: "application/json-patch+json",
@@ -88,6 +93,21 @@ describe("answers", () => {
     "DELETE /admin/users/{id}/sessions": async (visitor) => ({
       path: `/admin/users/${await idOf(visitor)}/sessions`,
     }),
+    "GET /admin/users": async (visitor) => ({
+      path: `/admin/users?name=${encodeURIComponent(await nameOf(visitor))}`,
+    }),
+    "POST /admin/users": () => ({
+      body: { username: `made ${(number += 1)}`, password: PASSWORD, roles: ["editor"] },
+    }),
+    "GET /admin/users/{id}": async (visitor) => ({ path: `/admin/users/${await idOf(visitor)}` }),
+    "PATCH /admin/users/{id}": async (visitor) => ({
+      path: `/admin/users/${await idOf(visitor)}`,
+      body: { disabled: true },
+    }),
+    "DELETE /admin/users/{id}": async (visitor) => ({ path: `/admin/users/${await idOf(visitor)}` }),
+    "POST /admin/users/{id}/reset": async (visitor) => ({
+      path: `/admin/users/${await idOf(visitor)}/reset`,
+    }),
     "PUT /admin/users/{id}/roles": async (visitor) => ({
       path: `/admin/users/${await idOf(visitor)}/roles`,
       body: { roles: ["editor", "ä"] },
@@ -97,6 +117,11 @@ describe("answers", () => {
     (await visitor.clone().session())?.user ?? { id: "u", name: "nobody" };
   const idOf = async (/** @type {Visitor} */ visitor) => (await user(visitor)).id;
   const nameOf = async (/** @type {Visitor} */ visitor) => (await user(visitor)).name;
+  /** One that leads to nobody while the store fails. */
+  const tokenOf = async (/** @type {Visitor} */ visitor) => {
+    const path = `/admin/users/${await idOf(visitor)}/reset`;
+    return (await visitor.tell("POST", path, undefined, ADMIN)).json.token ?? "A".repeat(64);
+  };
   const handleOf = async (/** @type {Visitor} */ visitor) =>
     (await visitor.clone().session())?.handle ?? "A".repeat(24);
 
@@ -171,12 +196,12 @@ describe("answers", () => {
       const guest = deployment.workers[0].visitor();
       const { json } = await guest.tell("POST", "/admin/sessions", { user: { id: "elsewhere" } }, ADMIN);
       guest.accept(json.set_cookie);
-      const of = path.startsWith("/admin/") ? { path: path.replace(/\{\w+\}/, "A".repeat(24)) } : {};
+      const nowhere = path.includes("{") ? { path: path.replace(/\{\w+\}/, "A".repeat(24)) } : {};
+      const of = path.startsWith("/admin/") ? nowhere : {};
       await ask(operation, guest, of);
 
       // What is not there, and what fails.
       const counted = await loggedIn(limited);
-      const nowhere = { path: path.replace(/\{\w+\}/, "A".repeat(24)) };
       if (has(operation, 404)) await ask(operation, await loggedIn(), nowhere);
       store.faults.next({ status: 500, body: "busy" }, { times: 40 });
       const failed = await ask(operation, counted, nowhere);

@@ -398,7 +398,7 @@ test("of twenty accounts made at once with one name there is one", async () => {
   assert.deepEqual(answers.map(({ status }) => status).toSorted(), [201, ...Array(19).fill(409)]);
 });
 
-test("an account that changes while it is deleted is deleted, or is found by its id as before", async () => {
+test("an account that changes while it is deleted is deleted, or found by its id until it is", async () => {
   for (const fails of [false, true]) {
     useName(`${name}x`);
     const { id } = await owner();

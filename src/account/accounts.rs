@@ -9,7 +9,7 @@ use crate::{
     base64url,
     host::{Host, random},
     id::Nonce,
-    session::{Error, Retry, Sessions, User, UserState, Versioned, update},
+    session::{Error, Retry, Sessions, Task, User, UserState, Versioned, update},
     store::Batch,
     ticket::UserTag,
 };
@@ -112,7 +112,14 @@ impl<H: Host> Accounts<'_, H> {
     pub async fn by_tag(&self, user: &UserTag) -> Result<StoredAccount, Error> {
         let name_key = self.name_key(user);
         let [name] = self.sessions.store.run(Batch::default().get_from_primary(&name_key)).await?;
-        self.by_stored_name(name.value()?, user).await?.ok_or(Error::NoAccount)
+        let name = name.value()?;
+        let is_named = name.is_some();
+        let stored = self.by_stored_name(name, user).await?;
+        if is_named && stored.is_none() {
+            // A deletion broke off before its end.
+            self.sessions.isolate.defer(Task::Delete(vec![name_key]));
+        }
+        stored.ok_or(Error::NoAccount)
     }
 
     /// The same, when the value of [`Self::name_key`] is known already. `None` if there is no account.
@@ -159,27 +166,27 @@ impl<H: Host> Accounts<'_, H> {
     pub async fn delete(&self, stored: StoredAccount) -> Result<(), Error> {
         let name_key = self.name_key(&stored.account.user().tag());
         let (mut next, mut retry) = (Some(stored), Retry::default());
+        // 1. The account, alone: as long as it is there it must be found by its id, so that this can be repeated.
         while let Some(StoredAccount { key, account, stored }) = next {
-            let batch = Batch::default().delete_if(&key, &stored).delete([&*name_key]).atomic();
-            match self.sessions.store.run(batch).await {
-                Ok([deleted, _]) if deleted.integer()? > 0 => break,
-                Ok(_) => {}
+            match self.sessions.store.run(Batch::default().delete_if(&key, &stored)).await {
+                Ok([deleted]) if deleted.integer()? > 0 => break,
+                Ok(_) => self.sessions.check_deadline()?,
                 Err(failure) => retry.after(failure, self.sessions.store).await?,
             }
             next = self.read(&key).await?.filter(|stored| stored.account.id == account.id);
-            if let Some(changed) = &next {
-                // It cannot be found by its id any more. If this breaks off now, it must be.
-                let name = key.strip_prefix(&self.key_of("")).unwrap_or_default();
-                let batch = Batch::default().create_all([(&*name_key, name)]);
-                let [restored] = self.sessions.store.run(batch).await?;
-                restored.integer()?;
-                if account.disabled && !changed.account.disabled {
-                    return Err(Error::Conflict);
-                }
-                self.sessions.check_deadline()?;
+            if account.disabled && next.as_ref().is_some_and(|changed| !changed.account.disabled) {
+                return Err(Error::Conflict);
             }
         }
-        Ok(())
+        // 2. What leads to it.
+        loop {
+            let outcome = self.sessions.store.run(Batch::default().delete([&*name_key])).await;
+            let Err(failure) = outcome.and_then(|[deleted]| deleted.integer()) else { return Ok(()) };
+            if let Err(error) = retry.after(failure, self.sessions.store).await {
+                self.sessions.isolate.defer(Task::Delete(vec![name_key]));
+                return Err(error);
+            }
+        }
     }
 
     /// Gives a user other roles, from the next request on.

@@ -53,10 +53,10 @@ impl<'a> Batch<'a> {
         self.write(["SET".into(), key.into(), value.into(), "NX".into(), "PX".into(), milliseconds(ttl)])
     }
 
-    /// `MSETNX`: creates keys without expiry, all or none; replies 1, or 0 if one of them exists.
-    pub fn create_all(self, pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
-        let pairs = pairs.into_iter().flat_map(|(key, value)| [key, value]);
-        self.write(list(&["MSETNX"], pairs))
+    /// `MSETNX`: creates several keys without expiry, all or none; replies 1, or 0 if one of them exists.
+    pub fn create_all(self, pairs: [(&'a str, &'a str); 2]) -> Self {
+        let [(a, b), (c, d)] = pairs;
+        self.write(texts(&["MSETNX", a, b, c, d]))
     }
 
     /// `SET … XX`: overwrites a key that exists; replies OK, or null if it does not. Without a `ttl` the key keeps its time

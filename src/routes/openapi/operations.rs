@@ -58,11 +58,12 @@ pub(super) fn of(method: Method, pattern: &str) -> Option<Operation> {
         }
         (Post, "/register") => Operation::new("register", "", Who::Anybody)
             .reading("Registration")
-            .answering(201, answers::reference("Session")),
+            .answering(201, answers::reference("Session"))
+            .refusing(&[NotFound]),
         (Post, "/login") => Operation::new("login", "", Who::Anybody)
             .reading("Credentials")
             .answering(200, answers::reference("Session"))
-            .refusing(&[InvalidCredentials]),
+            .refusing(&[InvalidCredentials, NotFound]),
         (Post, "/reauthenticate") => account("reauthenticate", "")
             .reading("Confirmation")
             .answering(200, answers::reference("Session")),
