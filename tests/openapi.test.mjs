@@ -238,10 +238,19 @@ describe("answers", () => {
     await limited.visitor().look();
     const wrong = await deployment.start({ settings: { nonsense: true } });
     const off = await deployment.start({ secrets: { ADMIN_TOKEN: undefined } });
+    const without = await deployment.start({ settings: { ...settings, accounts: { login: false } } });
+    const others = await deployment.start({
+      settings: { ...settings, bearer: {}, cookie: { format: "express", name: "connect.sid" } },
+    });
     for (const operation of operations) {
       const path = operation.path.replace(/\{\w+\}/, "A".repeat(24));
       assert.equal((await ask(operation, limited.visitor(), { path })).status, 429);
       assert.equal((await ask(operation, wrong.visitor(), { path })).status, 500);
+      if (/^\/(register|login|reauthenticate|password|reset|account|profile)$/.test(path))
+        assert.equal((await ask(operation, without.visitor())).status, 404);
+      // What cannot be done with another application's sessions.
+      if (/^\/admin\/users\/[^/]*(\/reset)?$/.test(path) && has(operation, 422))
+        assert.equal((await ask(operation, others.visitor(), { path })).status, 422);
       if (path.startsWith("/admin/"))
         assert.equal((await ask(operation, off.visitor(), { path })).status, 404);
     }
