@@ -210,7 +210,7 @@ describe("answers", () => {
     });
   }
 
-  test("a login that was long ago, a role that is missing, a name that is taken", async () => {
+  test("a login that was long ago, a role that is missing, a name that is taken, a token that is unknown", async () => {
     const [worker] = deployment.workers;
     const visitor = await loggedIn();
     const role = await visitor.send("GET", "/auth/verify?role=admin");
@@ -221,6 +221,9 @@ describe("answers", () => {
     const taken = await worker.visitor().register(name, PASSWORD);
     assert.equal(taken.json.code, "conflict");
     seen.add(assertDescribed("POST", "/register", taken));
+    const unknown = await worker.visitor().tell("POST", "/reset", { token: "x", new: PASSWORD });
+    assert.equal(unknown.json.code, "invalid_credentials");
+    seen.add(assertDescribed("POST", "/reset", unknown));
 
     await worker.moveClock(20 * 60_000);
     deployment.store.moveClock(20 * 60_000);
