@@ -24,13 +24,16 @@ import * as quota from "./quota.js";
  *
  * A form: what it sends, what comes after, and whom to blame by the problem's code. Without words the Worker's are
  * taken; a field alone is at fault unless it is only where to go on.
- * @typedef {{ field: string, words?: string, isOnlyNext?: boolean }} Fault
+ * @typedef {{ field?: string, words?: string, isOnlyNext?: boolean }} Fault
  * @typedef {{ send: (entered: Record<string, string>) => Promise<Exchange>,
  *   done: (exchange: Exchange, say: Say) => void | (() => void),
  *   fault?: (exchange: Exchange) => Fault | undefined }} Service
  */
 
 const WRONG = "This is not your password.";
+const CLOSED =
+  "Registration is closed here: the operator makes the accounts. If you have one, log in with it.";
+const NO_PASSWORDS = "Nobody logs in with a password here: that is switched off.";
 
 const dialog = byId("asking", HTMLDialogElement);
 const profile = byId("profile", HTMLFormElement);
@@ -61,10 +64,12 @@ export function open(lent) {
     send: ({ username = "", password = "", remember }) =>
       counter.one(api.logIn(username, password, remember !== undefined)),
     done: enter("Welcome back"),
-    fault: (exchange) =>
-      api.code(exchange) === "invalid_credentials"
+    fault: (exchange) => {
+      if (api.code(exchange) === "not_found") return { words: NO_PASSWORDS };
+      return api.code(exchange) === "invalid_credentials"
         ? { field: "password", words: "This username and this password do not match.", isOnlyNext: true }
-        : undefined,
+        : undefined;
+    },
   });
 
   serve("register", {
@@ -72,6 +77,8 @@ export function open(lent) {
     done: enter("Welcome"),
     fault: (exchange) => {
       if (exchange.status === 409) return { field: "username" };
+      if (api.code(exchange) === "not_found")
+        return { words: /accounts\.login/.test(api.reason(exchange)) ? NO_PASSWORDS : CLOSED };
       const named = /username/.test(api.reason(exchange)) ? "username" : "password";
       return exchange.status === 422 ? { field: api.member(exchange) ?? named } : undefined;
     },

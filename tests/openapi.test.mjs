@@ -68,6 +68,11 @@ describe("answers", () => {
     "POST /login": async (visitor) => ({ body: { username: await nameOf(visitor), password: PASSWORD } }),
     "POST /reauthenticate": () => ({ body: { password: PASSWORD } }),
     "POST /password": () => ({ body: { current: PASSWORD, new: PASSWORD } }),
+    "POST /reset": async () => {
+      const forgetful = deployment.workers[0].visitor();
+      await forgetful.register(`forgetful ${(number += 1)}`, PASSWORD);
+      return { body: { token: await tokenOf(forgetful), new: PASSWORD } };
+    },
     "DELETE /account": () => ({ body: { password: PASSWORD } }),
     "PATCH /profile": () => ({
       type: "application/json-patch+json",
@@ -90,6 +95,21 @@ describe("answers", () => {
     "DELETE /admin/users/{id}/sessions": async (visitor) => ({
       path: `/admin/users/${await idOf(visitor)}/sessions`,
     }),
+    "GET /admin/users": async (visitor) => ({
+      path: `/admin/users?name=${encodeURIComponent(await nameOf(visitor))}`,
+    }),
+    "POST /admin/users": () => ({
+      body: { username: `made ${(number += 1)}`, password: PASSWORD, roles: ["editor"] },
+    }),
+    "GET /admin/users/{id}": async (visitor) => ({ path: `/admin/users/${await idOf(visitor)}` }),
+    "PATCH /admin/users/{id}": async (visitor) => ({
+      path: `/admin/users/${await idOf(visitor)}`,
+      body: { disabled: true },
+    }),
+    "DELETE /admin/users/{id}": async (visitor) => ({ path: `/admin/users/${await idOf(visitor)}` }),
+    "POST /admin/users/{id}/reset": async (visitor) => ({
+      path: `/admin/users/${await idOf(visitor)}/reset`,
+    }),
     "PUT /admin/users/{id}/roles": async (visitor) => ({
       path: `/admin/users/${await idOf(visitor)}/roles`,
       body: { roles: ["editor", "ä"] },
@@ -99,6 +119,11 @@ describe("answers", () => {
     (await visitor.clone().session())?.user ?? { id: "u", name: "nobody" };
   const idOf = async (/** @type {Visitor} */ visitor) => (await user(visitor)).id;
   const nameOf = async (/** @type {Visitor} */ visitor) => (await user(visitor)).name;
+  /** One that leads to nobody while the store fails. */
+  const tokenOf = async (/** @type {Visitor} */ visitor) => {
+    const path = `/admin/users/${await idOf(visitor)}/reset`;
+    return (await visitor.tell("POST", path, undefined, ADMIN)).json.token ?? "A".repeat(64);
+  };
   const handleOf = async (/** @type {Visitor} */ visitor) =>
     (await visitor.clone().session())?.handle ?? "A".repeat(24);
 
@@ -176,12 +201,12 @@ describe("answers", () => {
       const guest = deployment.workers[0].visitor();
       const { json } = await guest.tell("POST", "/admin/sessions", { user: { id: "elsewhere" } }, ADMIN);
       guest.accept(json.set_cookie);
-      const of = path.startsWith("/admin/") ? { path: path.replace(/\{\w+\}/, "A".repeat(24)) } : {};
+      const nowhere = path.includes("{") ? { path: path.replace(/\{\w+\}/, "A".repeat(24)) } : {};
+      const of = path.startsWith("/admin/") ? nowhere : {};
       await ask(operation, guest, of);
 
       // What is not there, and what fails.
       const counted = await loggedIn(limited);
-      const nowhere = { path: path.replace(/\{\w+\}/, "A".repeat(24)) };
       if (has(operation, 404)) await ask(operation, await loggedIn(), nowhere);
       store.faults.next({ status: 500, body: "busy" }, { times: 40 });
       const failed = await ask(operation, counted, nowhere);
@@ -190,7 +215,7 @@ describe("answers", () => {
     });
   }
 
-  test("a login that was long ago, a role that is missing, a name that is taken", async () => {
+  test("a login that was long ago, a role that is missing, a name that is taken, a token that is unknown", async () => {
     const [worker] = deployment.workers;
     const visitor = await loggedIn();
     const role = await visitor.send("GET", "/auth/verify?role=admin");
@@ -201,6 +226,9 @@ describe("answers", () => {
     const taken = await worker.visitor().register(name, PASSWORD);
     assert.equal(taken.json.code, "conflict");
     seen.add(assertDescribed("POST", "/register", taken));
+    const unknown = await worker.visitor().tell("POST", "/reset", { token: "x", new: PASSWORD });
+    assert.equal(unknown.json.code, "invalid_credentials");
+    seen.add(assertDescribed("POST", "/reset", unknown));
 
     await worker.moveClock(20 * 60_000);
     deployment.store.moveClock(20 * 60_000);
@@ -218,11 +246,20 @@ describe("answers", () => {
     await limited.visitor().look();
     const wrong = await deployment.start({ settings: { nonsense: true } });
     const off = await deployment.start({ secrets: { ADMIN_TOKEN: undefined, JWT_KEYS: undefined } });
+    const without = await deployment.start({ settings: { ...settings, accounts: { login: false } } });
+    const others = await deployment.start({
+      settings: { ...settings, bearer: {}, cookie: { format: "express", name: "connect.sid" } },
+    });
     for (const operation of operations) {
       const path = operation.path.replace(/\{\w+\}/, "A".repeat(24));
       const status = isPublic(path) ? 200 : 429;
       assert.equal((await ask(operation, limited.visitor(), { path })).status, status);
       assert.equal((await ask(operation, wrong.visitor(), { path })).status, 500);
+      if (/^\/(register|login|reauthenticate|password|reset|account|profile)$/.test(path))
+        assert.equal((await ask(operation, without.visitor())).status, 404);
+      // What cannot be done with another application's sessions.
+      if (/^\/admin\/users\/[^/]*(\/reset)?$/.test(path) && has(operation, 422))
+        assert.equal((await ask(operation, others.visitor(), { path })).status, 422);
       if (path.startsWith("/admin/") || isPublic(path))
         assert.equal((await ask(operation, off.visitor(), { path })).status, 404);
     }

@@ -90,6 +90,35 @@ describeInBrowser("refusals of the page's forms", () => {
       assert.equal(await focused(page), "register-username");
     });
 
+    test("registration or login that the operator has switched off, in words of the page", async () => {
+      try {
+        await serve({ accounts: { register: "closed" } });
+        const page = await opened();
+        await register(page);
+        assert.equal(
+          await textOf(page, "register-said"),
+          "Registration is closed here: the operator makes the accounts. If you have one, log in with it.",
+        );
+        assert.equal((await fieldOf(page, "register-username")).invalid, null);
+        await logIn(page);
+        assert.match(await textOf(page, "login-said"), /do not match/);
+        await serve({ accounts: { login: false } });
+        const other = await opened();
+        for (const [form, act] of /** @type {const} */ ([
+          ["login", logIn],
+          ["register", register],
+        ])) {
+          await act(other);
+          assert.equal(
+            await textOf(other, `${form}-said`),
+            "Nobody logs in with a password here: that is switched off.",
+          );
+        }
+      } finally {
+        await serve({});
+      }
+    });
+
     test("an empty field, without asking the Worker", async () => {
       const page = await opened();
       let asked = 0;

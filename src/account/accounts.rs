@@ -9,7 +9,7 @@ use crate::{
     base64url,
     host::{Host, random},
     id::Nonce,
-    session::{Error, Retry, Sessions, User, UserState, Versioned, update},
+    session::{Error, Retry, Sessions, Task, User, UserState, Versioned, update},
     store::Batch,
     ticket::UserTag,
 };
@@ -112,7 +112,14 @@ impl<H: Host> Accounts<'_, H> {
     pub async fn by_tag(&self, user: &UserTag) -> Result<StoredAccount, Error> {
         let name_key = self.name_key(user);
         let [name] = self.sessions.store.run(Batch::default().get_from_primary(&name_key)).await?;
-        self.by_stored_name(name.value()?, user).await?.ok_or(Error::NoAccount)
+        let name = name.value()?;
+        let is_named = name.is_some();
+        let stored = self.by_stored_name(name, user).await?;
+        if is_named && stored.is_none() {
+            // A deletion broke off before its end.
+            self.sessions.isolate.defer(Task::Delete(vec![name_key]));
+        }
+        stored.ok_or(Error::NoAccount)
     }
 
     /// The same, when the value of [`Self::name_key`] is known already. `None` if there is no account.
@@ -154,20 +161,32 @@ impl<H: Host> Accounts<'_, H> {
         update(&self.sessions, current, &make, write, reload).await
     }
 
-    /// Deletes the account. Its sessions are ended before and after.
+    /// Deletes the account. Its sessions are ended before and after, unless it is disabled: then it has none. Errors: Conflict
+    /// if such a one was enabled meanwhile.
     pub async fn delete(&self, stored: StoredAccount) -> Result<(), Error> {
         let name_key = self.name_key(&stored.account.user().tag());
         let (mut next, mut retry) = (Some(stored), Retry::default());
+        // 1. The account, alone: as long as it is there it must be found by its id, so that this can be repeated.
         while let Some(StoredAccount { key, account, stored }) = next {
-            let batch = Batch::default().delete_if(&key, &stored).delete([&*name_key]).atomic();
-            match self.sessions.store.run(batch).await {
-                Ok([deleted, _]) if deleted.integer()? > 0 => break,
+            match self.sessions.store.run(Batch::default().delete_if(&key, &stored)).await {
+                Ok([deleted]) if deleted.integer()? > 0 => break,
                 Ok(_) => self.sessions.check_deadline()?,
                 Err(failure) => retry.after(failure, self.sessions.store).await?,
             }
             next = self.read(&key).await?.filter(|stored| stored.account.id == account.id);
+            if account.disabled && next.as_ref().is_some_and(|changed| !changed.account.disabled) {
+                return Err(Error::Conflict);
+            }
         }
-        Ok(())
+        // 2. What leads to it.
+        loop {
+            let outcome = self.sessions.store.run(Batch::default().delete([&*name_key])).await;
+            let Err(failure) = outcome.and_then(|[deleted]| deleted.integer()) else { return Ok(()) };
+            if let Err(error) = retry.after(failure, self.sessions.store).await {
+                self.sessions.isolate.defer(Task::Delete(vec![name_key]));
+                return Err(error);
+            }
+        }
     }
 
     /// Gives a user other roles, from the next request on.
@@ -195,13 +214,13 @@ impl<H: Host> Accounts<'_, H> {
         }
     }
 
-    /// Disables an account, or enables it again. A disabled one has no sessions, and no reset under way. If it fails, it
-    /// can be repeated.
+    /// Disables an account, or enables it again. A disabled one has no sessions, and its reset that was under way has ended.
+    /// If it fails, it can be repeated.
     pub async fn set_disabled(&self, id: &str, disabled: bool) -> Result<StoredAccount, Error> {
         self.sessions.check_can_end_all()?;
         let tag = User::tag_of(id);
         let change = |account: &mut Account| {
-            account.disabled = disabled;
+            account.set_disabled(disabled);
             account.reset = account.reset.take().filter(|_| !disabled);
             Ok(())
         };
@@ -226,21 +245,43 @@ impl<H: Host> Accounts<'_, H> {
         Ok((token, reset))
     }
 
-    /// Ends the reset that is under way, if one is: its owner knows the password.
-    pub async fn end_reset(&self, current: StoredAccount) -> Result<StoredAccount, Error> {
-        if current.account.reset.is_none() {
-            return Ok(current);
+    /// Ends the reset that is under way, if one is: its owner has given the password. Error: it is another one meanwhile, or
+    /// the account is disabled.
+    pub async fn end_reset(&self, verified: StoredAccount) -> Result<StoredAccount, Error> {
+        if verified.account.reset.is_none() {
+            return Ok(verified);
         }
+        let (password, tag) = (verified.account.password_tag(), verified.account.user().tag());
         let change = |account: &mut Account| {
+            if account.password_tag() != password || account.disabled {
+                return Err(Error::InvalidCredentials);
+            }
             account.reset = None;
             Ok(())
         };
-        self.update(current, &change).await
+        let updated = self.update(verified, &change).await?;
+        // Whoever is about to end all sessions by its token must not end the one that begins now.
+        let renamed = Some(self.sessions.nonce());
+        let rename = |state| Ok(Some(UserState { revision: renamed, ..state }));
+        self.sessions.update_user_state(&tag, &rename).await?;
+        Ok(updated)
+    }
+
+    /// Ends all sessions of the token's user, as long as it opens the account under this key.
+    pub async fn end_all_for_reset(&self, key: &str, token: &ResetToken) -> Result<(), Error> {
+        let is_opened = async || {
+            let stored = self.read(key).await?;
+            let is_opened = stored.is_some_and(|stored| self.is_opened_by(&stored.account, token));
+            if is_opened { Ok(()) } else { Err(Error::InvalidCredentials) }
+        };
+        self.sessions.end_all_while(&token.user, is_opened).await
     }
 
     /// Whether the token opens the account now.
     pub fn is_opened_by(&self, account: &Account, token: &ResetToken) -> bool {
-        !account.disabled && token.opens(account.reset.as_ref(), self.sessions.host.now())
+        !account.disabled
+            && account.user().tag() == token.user
+            && token.opens(account.reset.as_ref(), self.sessions.host.now())
     }
 
     /// Stores another password by a token of [`Self::begin_reset`], which opens nothing from then on.

@@ -3,7 +3,8 @@
 //! `account:<name>` is one JSON string, changed by compare-and-set like a session:
 //! `{"v":1,"rev":"…","before":[],"id":"…","name":"…","hash":"$argon2id$…","roles":[],"created_at":…,"profile":{}}`, and
 //! `"password_rev":"…"` after `hash` once its owner has changed the password; before `profile` `"disabled":true` if it is,
-//! and `"reset":{…}` while a reset of the password is under way.
+//! and `"reset":{…}` while a reset of the password is under way. A disabled account has `"v":2`: versions of this Worker that
+//! do not know of that cannot read it, so that while a newer one is rolled out they let nobody in either.
 //! `user:<tag>:account` holds the name, to find the account by its id.
 
 mod accounts;
@@ -31,7 +32,7 @@ use crate::{
     base64url,
     http::Response,
     id::Nonce,
-    json::{self, Version},
+    json,
     session::{User, change::empty_data, revision},
     time::{self, Time},
 };
@@ -42,7 +43,7 @@ pub type PasswordTag = [u8; 12];
 /// The stored account.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Account {
-    v: Version,
+    v: AccountVersion,
     /// The name of this state.
     #[serde(rename = "rev")]
     pub revision: Nonce,
@@ -84,7 +85,7 @@ impl Account {
         now: Time,
     ) -> Self {
         Self {
-            v: Version,
+            v: AccountVersion::ENABLED,
             revision,
             previous_revisions: Vec::new(),
             id,
@@ -97,6 +98,12 @@ impl Account {
             reset: None,
             profile: empty_data(),
         }
+    }
+
+    /// Disables it, or enables it again.
+    pub fn set_disabled(&mut self, disabled: bool) {
+        self.disabled = disabled;
+        self.v = if disabled { AccountVersion::DISABLED } else { AccountVersion::ENABLED };
     }
 
     /// The user who is logged in with it.
@@ -152,7 +159,34 @@ impl Account {
     /// Parses what the store holds; `None` if it cannot be read.
     pub fn parse(stored: &str) -> Option<Self> {
         let account: Self = serde_json::from_str(stored).ok()?;
-        account.profile.get().starts_with('{').then_some(account)
+        let is_whole = account.profile.get().starts_with('{');
+        let is_known = account.disabled || account.v == AccountVersion::ENABLED;
+        (is_whole && is_known).then_some(account)
+    }
+}
+
+/// `"v"` of an account.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(try_from = "u64", into = "u64")]
+struct AccountVersion(u64);
+
+impl AccountVersion {
+    const ENABLED: Self = Self(1);
+    const DISABLED: Self = Self(2);
+}
+
+impl From<AccountVersion> for u64 {
+    fn from(version: AccountVersion) -> Self {
+        version.0
+    }
+}
+
+impl TryFrom<u64> for AccountVersion {
+    type Error = &'static str;
+
+    fn try_from(number: u64) -> Result<Self, Self::Error> {
+        let version = Self(number);
+        if [Self::ENABLED, Self::DISABLED].contains(&version) { Ok(version) } else { Err("another version") }
     }
 }
 
@@ -180,6 +214,22 @@ mod tests {
         let account = Account::parse(FROZEN).expect("an account");
         assert_eq!(account.to_json(), FROZEN);
         assert_eq!(account.user().roles, ["admin"]);
+    }
+
+    /// So that a version from before accounts could be disabled refuses it, too.
+    #[test]
+    fn a_disabled_account_has_another_version() {
+        let mut account = Account::parse(FROZEN).expect("an account");
+        account.set_disabled(true);
+        let stored = account.to_json();
+        assert!(stored.starts_with(r#"{"v":2,"#) && stored.contains(r#""disabled":true"#), "{stored}");
+        let mut read = Account::parse(&stored).expect("an account");
+        assert!(read.disabled);
+        read.set_disabled(false);
+        assert_eq!(read.to_json(), FROZEN);
+        // As somebody imports it.
+        let imported = FROZEN.replace(r#""profile""#, r#""disabled":true,"profile""#);
+        assert!(Account::parse(&imported).is_some_and(|account| account.disabled));
     }
 
     #[test]

@@ -87,7 +87,8 @@ pub(super) async fn log_in<H: Host>(cx: &Context<'_, H>) -> Result<Response, Pro
     let stored = outcome.inspect_err(|_| cx.store.limiter.refund(&["mint"]))?;
     cx.store.limiter.refund(LOGIN_LIMITS);
     // 3. Who knows the password needs no reset.
-    let stored = cx.accounts().end_reset(stored).await?;
+    let outcome = cx.accounts().end_reset(stored).await;
+    let stored = outcome.inspect_err(|_| cx.store.limiter.refund(&["mint"]))?;
     // 4. The session.
     begin_session(cx, old, &stored.account, &name, remember, device).await
 }
@@ -140,12 +141,15 @@ pub(super) async fn reset<H: Host>(cx: &Context<'_, H>) -> Result<Response, Prob
     let name = Name::parse(&stored.account.name, &cx.app.host).map_err(|_| Error::NoAccount)?;
     check_new_password(cx, "new", &new, &name)?;
     check_not_breached(cx, "new", &new).await?;
-    // 3. Sessions end before the change and after it, as when its owner changes it.
-    cx.sessions().end_all(&token.user, None).await?;
-    let stored = accounts.reset_password(stored, &token, &new.0).await.map_err(|error| match error {
-        Error::InvalidCredentials => Problem::invalid_reset(),
+    // 3. Sessions end before the change and after it, as when its owner changes it. Of others with this token none ends a
+    // session that begins here: by then it opens nothing.
+    let refused = |error| match error {
+        // Used, ended or deleted with its account meanwhile.
+        Error::InvalidCredentials | Error::Ended => Problem::invalid_reset(),
         error => error.into(),
-    })?;
+    };
+    accounts.end_all_for_reset(&stored.key, &token).await.map_err(refused)?;
+    let stored = accounts.reset_password(stored, &token, &new.0).await.map_err(refused)?;
     cx.sessions().end_all(&token.user, None).await.map_err(Error::after_a_change)?;
     // 4. The session begins after that.
     cx.begin_operation();

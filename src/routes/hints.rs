@@ -25,6 +25,15 @@ const INSTEAD: &[(&str, &[Method], &str, &str)] = &[
     ("/login", &[Get, Head], "this is no page; to see who is logged in, GET ", "/session"),
     ("/login", &[Delete], "to log out, POST ", "/logout"),
     ("/logout", &[Get, Head], "a link cannot log out; send POST ", "/logout"),
+    ("/reset", &[Get, Head], "this is no page; yours sends token and new password, POST ", "/reset"),
+    ("/admin/users", &[Put, Patch, Delete], "to change an account, by its id, PATCH ", "/admin/users/{id}"),
+    ("/admin/users/*", &[Post, Put], "to make an account, POST ", "/admin/users"),
+    (
+        "/admin/users/*/reset",
+        &[Get, Head, Put, Patch],
+        "each POST makes a token; it is used by POST ",
+        "/reset",
+    ),
     ("/account", &[Post, Put], "to make an account, POST ", "/register"),
     ("/account", &[Get, Head, Patch], "the user's own data is at ", "/profile"),
 ];

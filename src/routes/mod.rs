@@ -379,6 +379,10 @@ mod tests {
             ),
             (Get, "/auth/session/data", "; to read it, GET /auth/session"),
             (Get, "/auth/sessions/AAAA", "; to list all, GET /auth/sessions"),
+            (Get, "/auth/reset", "; this is no page; yours sends token and new password, POST /auth/reset"),
+            (Delete, "/auth/admin/users", "; to change an account, by its id, PATCH /auth/admin/users/{id}"),
+            (Post, "/auth/admin/users/u", "; to make an account, POST /auth/admin/users"),
+            (Get, "/auth/admin/users/u/reset", "; each POST makes a token; it is used by POST /auth/reset"),
             (Post, "/auth/health", ""),
         ] {
             let found = find(path).expect(path);

@@ -69,12 +69,27 @@ impl<H: Host> Sessions<'_, H> {
         }
     }
 
+    /// Ends all sessions of a user, as long as `is_allowed` does not fail. It is asked again whenever what holds for all of
+    /// them has changed: of two that are allowed to until one of them has done it, the other ends no session that begins then.
+    pub async fn end_all_while(
+        &self,
+        user: &UserTag,
+        is_allowed: impl AsyncFn() -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        self.check_can_end_all()?;
+        let revoked = self.set_mark(user, &self.new_mark(), None, is_allowed).await?;
+        if let Some(listed) = revoked.listed {
+            self.delete_records(user, listed, None).await;
+        }
+        Ok(())
+    }
+
     /// The same for an operator. Returns how many sessions it has ended: those in the list that lived until then. One call
     /// more. Error: also if all are ended and could not be counted.
     pub async fn end_all_counted(&self, user: &UserTag) -> Result<usize, Error> {
         self.check_can_end_all()?;
         let mark = self.new_mark();
-        let Revoked { listed, before } = self.set_mark(user, &mark, None).await?;
+        let Revoked { listed, before } = self.set_mark(user, &mark, None, async || Ok(())).await?;
         let Some(listed) = listed else {
             let batch = Batch::default().hash(self.list_key(user)).at_primary(self.state_key(user));
             let [listed] = self.store.run(batch).await?;
@@ -111,6 +126,17 @@ impl<H: Host> Sessions<'_, H> {
         user: &UserTag,
         change: &dyn Fn(UserState) -> Result<Option<UserState>, Error>,
     ) -> Result<Option<Listed>, Error> {
+        self.update_user_state_while(user, async || Ok(()), change).await
+    }
+
+    /// The same, as long as `is_allowed` does not fail, which is asked after the state was read: who makes it fail and then
+    /// changes the state is not overtaken.
+    async fn update_user_state_while(
+        &self,
+        user: &UserTag,
+        is_allowed: impl AsyncFn() -> Result<(), Error>,
+        change: &dyn Fn(UserState) -> Result<Option<UserState>, Error>,
+    ) -> Result<Option<Listed>, Error> {
         let (key, list_key) = (self.state_key(user), self.list_key(user));
         // As long as a session from before it can last.
         let ttl = self.rules.lifetimes.longest();
@@ -118,6 +144,7 @@ impl<H: Host> Sessions<'_, H> {
         loop {
             let [stored] = self.store.run(Batch::default().get_from_primary(&key)).await?;
             let stored = stored.value()?;
+            is_allowed().await?;
             let Some(next) = change(UserState::parse(stored.as_deref()))? else { return Ok(None) };
             let next = next.to_json();
             let batch = match &stored {
@@ -143,7 +170,7 @@ impl<H: Host> Sessions<'_, H> {
         caller: Option<&Record>,
         kept: Option<Family>,
     ) -> Result<(), Error> {
-        if let Some(listed) = self.set_mark(user, mark, caller).await?.listed {
+        if let Some(listed) = self.set_mark(user, mark, caller, async || Ok(())).await?.listed {
             self.delete_records(user, listed, kept).await;
         }
         Ok(())
@@ -155,6 +182,7 @@ impl<H: Host> Sessions<'_, H> {
         user: &UserTag,
         mark: &Nonce,
         caller: Option<&Record>,
+        is_allowed: impl AsyncFn() -> Result<(), Error>,
     ) -> Result<Revoked, Error> {
         let before = RefCell::new(UserState::default());
         let change = |current: UserState| {
@@ -169,7 +197,7 @@ impl<H: Host> Sessions<'_, H> {
             before.replace(current.clone());
             Ok(Some(UserState { revocation_mark: Some(*mark), ..current }))
         };
-        let listed = self.update_user_state(user, &change).await?;
+        let listed = self.update_user_state_while(user, is_allowed, &change).await?;
         self.isolate.count("revocations", self.host.now());
         Ok(Revoked { listed, before: before.take() })
     }

@@ -1,4 +1,4 @@
-//! What holds for all sessions of a user: `user:<tag>:standing`, `{"v":1,"mark":"…","roles":[…]}`, both optional. It is
+//! What holds for all sessions of a user: `user:<tag>:standing`, `{"v":1,"mark":"…","roles":[…],"rev":"…"}`, all optional but `v`. It is
 //! read with every session, so that a change holds from the user's next request. (The key says `standing`, an earlier name,
 //! because deployments hold such keys.)
 
@@ -19,6 +19,9 @@ pub struct UserState {
     /// The user's roles now, whatever the sessions say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub roles: Option<Vec<String>>,
+    /// The name of a state that differs in nothing else, so that what is under way does not find the one that it has read.
+    #[serde(rename = "rev", default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<Nonce>,
 }
 
 impl UserState {
@@ -44,9 +47,12 @@ mod tests {
 
     #[test]
     fn a_state_is_read_and_written_back_to_the_letter() {
-        for stored in
-            [r#"{"v":1,"mark":"AgICAgICAgICAgIC","roles":["a","b"]}"#, r#"{"v":1,"roles":[]}"#, r#"{"v":1}"#]
-        {
+        for stored in [
+            r#"{"v":1,"mark":"AgICAgICAgICAgIC","roles":["a","b"]}"#,
+            r#"{"v":1,"roles":[]}"#,
+            r#"{"v":1}"#,
+            r#"{"v":1,"rev":"AgICAgICAgICAgIC"}"#,
+        ] {
             assert_eq!(UserState::parse(Some(stored)).to_json(), stored);
         }
         assert_eq!(UserState::parse(None), UserState::default());

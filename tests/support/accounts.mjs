@@ -79,6 +79,26 @@ export async function loggedIn(password = RIGHT) {
 export const mergeProfile = (visitor, patch, headers = {}) =>
   visitor.tell("PATCH", "/profile", patch, { "Content-Type": "application/merge-patch+json", ...headers });
 
+/** What an operator asks of the service API. @param {string} method @param {string} path @param {unknown} [body] */
+export const operate = (method, path, body) => someone().tell(method, `/admin${path}`, body, admin);
+
+/** The path of a user's account in the service API. @param {string} id */
+export const userPath = (id) => `/users/${encodeURIComponent(id)}`;
+
+/** @param {string} id @param {boolean} disabled */
+export const setDisabled = (id, disabled) => operate("PATCH", userPath(id), { disabled });
+
+/** A token that resets the password of a user. @param {string} id @returns {Promise<string>} */
+export async function resetToken(id) {
+  const answer = await operate("POST", `${userPath(id)}/reset`);
+  assert.equal(answer.status, 201, answer.text);
+  return answer.json.token;
+}
+
+/** @param {string} token @param {string} password @param {Visitor} [visitor] */
+export const useToken = (token, password, visitor = someone()) =>
+  visitor.tell("POST", "/reset", { token, new: password });
+
 /** @param {string} id @param {unknown} body */
 export const setRoles = (id, body) =>
   someone().tell("PUT", `/admin/users/${encodeURIComponent(id)}/roles`, body, admin);

@@ -42,7 +42,7 @@ pub(super) fn of(method: Method, pattern: &str) -> Option<Operation> {
     let session = |id, summary| Operation::new(id, summary, Who::Session);
     let account = |id, summary| session(id, summary).refusing(&[InvalidCredentials, NotFound]);
     let admin = |id, summary| Operation::new(id, summary, Who::Admin);
-    let account_view = || answers::json("", schemas::reference("AccountView"), false);
+    let account_view = |is_write| answers::json("", schemas::reference("AccountView"), is_write);
     Some(match (method, pattern) {
         (Get, "/session") => Operation::new("session", "", Who::Anybody)
             .conditional()
@@ -60,11 +60,12 @@ pub(super) fn of(method: Method, pattern: &str) -> Option<Operation> {
         }
         (Post, "/register") => Operation::new("register", "", Who::Anybody)
             .reading("Registration")
-            .answering(201, answers::reference("Session")),
+            .answering(201, answers::reference("Session"))
+            .refusing(&[NotFound]),
         (Post, "/login") => Operation::new("login", "", Who::Anybody)
             .reading("Credentials")
             .answering(200, answers::reference("Session"))
-            .refusing(&[InvalidCredentials]),
+            .refusing(&[InvalidCredentials, NotFound]),
         (Post, "/reauthenticate") => account("reauthenticate", "")
             .reading("Confirmation")
             .answering(200, answers::reference("Session")),
@@ -111,23 +112,22 @@ pub(super) fn of(method: Method, pattern: &str) -> Option<Operation> {
         (Delete, "/admin/sessions/*") => {
             Operation { parameters: &["handle"], ..admin("endAnySession", "") }.done()
         }
-        (Get, "/admin/users") => {
-            Operation { parameters: &["name"], ..admin("findAccount", "") }.answering(200, account_view())
-        }
+        (Get, "/admin/users") => Operation { parameters: &["name"], ..admin("findAccount", "") }
+            .answering(200, account_view(false)),
         (Post, "/admin/users") => {
-            admin("createAccount", "").reading("NewAccount").answering(201, account_view())
+            admin("createAccount", "").reading("NewAccount").answering(201, account_view(true))
         }
         (Get, "/admin/users/*") => {
-            Operation { parameters: &["id"], ..admin("showAccount", "") }.answering(200, account_view())
+            Operation { parameters: &["id"], ..admin("showAccount", "") }.answering(200, account_view(false))
         }
         (Patch, "/admin/users/*") => Operation { parameters: &["id"], ..admin("changeAccount", "") }
             .reading("AccountChange")
-            .answering(200, account_view()),
+            .answering(200, account_view(true)),
         (Delete, "/admin/users/*") => Operation { parameters: &["id"], ..admin("deleteAnyAccount", "") }
             .done()
             .refusing(&[Unprocessable]),
         (Post, "/admin/users/*/reset") => Operation { parameters: &["id"], ..admin("beginReset", "") }
-            .answering(201, answers::json("", schemas::reference("ResetView"), false))
+            .answering(201, answers::json("", schemas::reference("ResetView"), true))
             .refusing(&[Unprocessable]),
         (Get, "/admin/users/*/sessions") => Operation { parameters: &["id"], ..admin("userSessions", "") }
             .answering(200, answers::json("", schemas::reference("List"), false)),
