@@ -12,7 +12,7 @@ use subtle::ConstantTimeEq;
 use crate::{
     account::{self, AccountSettings, password::Params},
     bindings::{Defaults, misspelt},
-    document,
+    document, events,
     fields::Table,
     foreign::{self, Application, Formats},
     gateway::{self, Gateway},
@@ -52,6 +52,8 @@ pub struct Config {
     pub device: (Cookie, Keyring),
     /// Whether clients without a cookie jar may have their tickets in headers of their own.
     pub has_bearer: bool,
+    /// Who is told of events, if anybody is.
+    pub events: Option<events::Receiver>,
     /// Which pages of other origins may call with credentials.
     pub cors: cors::Policy,
     /// How long one call to the store may take.
@@ -167,6 +169,7 @@ impl Config {
         let has_bearer = bearer(&mut table);
         let cors = cors(&mut table);
         let gateway = gateway::settings(&mut table, &base_path, environment.get("ORIGIN").is_some());
+        let events_url = events::settings(&mut table);
         let (store_timeout, fails_open) = store(&mut table);
         let limits = Limits { fails_open, ..limits };
         if has_bearer && session.formats.own().is_some() {
@@ -174,6 +177,10 @@ impl Config {
                 "CLOAKROOM.bearer.enabled: only with cookie.format = \"cloakroom\": an application's ids are for its cookie"
                     .to_owned(),
             );
+        }
+        let events_secret = environment.get("EVENTS_SECRET").and_then(Value::as_str);
+        if !events_url.is_empty() || environment.get("EVENTS_SECRET").is_some() {
+            faults.extend(secret_fault(&environment, "EVENTS_SECRET", events_secret.unwrap_or_default()));
         }
         let known = table.known().to_vec();
         faults.extend(table.finish());
@@ -192,7 +199,11 @@ impl Config {
         let token = token.map(|other| format!("ADMIN_TOKEN is not bound: there is no service API; {other}"));
         let defaults = Defaults::new(&environment, &known);
         let defaults = defaults.filter(|defaults| faults.is_empty() || defaults.has_hint());
-        let notices = token.into_iter().chain(defaults.map(|defaults| defaults.notice()));
+        let no_url = events_url.is_empty() && events_secret.is_some();
+        let no_url = no_url.then(|| {
+            "EVENTS_SECRET is bound, but no events are sent: set events.url, or remove the secret".to_owned()
+        });
+        let notices = token.into_iter().chain(no_url).chain(defaults.map(|defaults| defaults.notice()));
         let mut notices: Vec<_> = notices.collect();
 
         // 5. All or nothing.
@@ -201,6 +212,8 @@ impl Config {
             return Err(faults);
         }
         notices.extend(foreign::notices(&session.formats));
+        let events = events_secret.filter(|_| !events_url.is_empty());
+        let events = events.map(|secret| events::Receiver::new(events_url, secret));
         let keyring = Keyring::new(&signing, &cookie.name);
         let admin_token = environment.get("ADMIN_TOKEN").and_then(Value::as_str).map(Secret::new);
         let beside = |name: &str| {
@@ -221,6 +234,7 @@ impl Config {
             accounts,
             device,
             has_bearer,
+            events,
             cors,
             store_timeout,
             admin_token,
@@ -578,6 +592,7 @@ mod tests {
             "password": {"memory_kib": 19456, "iterations": 2, "parallelism": 1},
             "accounts": {"login": true, "register": "closed", "reserved": ["root", "Wurzel"]},
             "cors": {"origins": ["https://www.example.com", "https://*.preview.example.com", "http://localhost:3000"], "headers": ["traceparent"]},
+            "events": {"url": ""},
             "store": {"timeout": "2s", "on_failure": "closed"},
         });
         assert_eq!(faults(table.clone()), Faults::new());
@@ -617,6 +632,9 @@ mod tests {
                 json!({"accounts": {"register": false}}),
                 "CLOAKROOM.accounts.register: one of \"open\", \"closed\"",
             ),
+            (json!({"events": {"url": "http://app.example.com"}}), "CLOAKROOM.events.url: a URL like"),
+            (json!({"events": {"uri": ""}}), "CLOAKROOM.events.uri is not known; known here: url"),
+            (json!({"events": {"url": "https://app.example.com"}}), "EVENTS_SECRET is missing"),
             (json!({"limits": {"mint": "1/32d"}}), "CLOAKROOM.limits.mint: a limit is COUNT/WINDOW"),
             (
                 json!({"session": {"on_reuse": "maybe"}}),

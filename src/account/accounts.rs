@@ -1,5 +1,7 @@
 //! Where accounts are kept. Every change is a compare-and-set on what was read, as with sessions.
 
+use std::cell::Cell;
+
 use super::{
     Account, Reset, ResetToken,
     name::Name,
@@ -7,6 +9,7 @@ use super::{
 };
 use crate::{
     base64url,
+    events::{self, Event},
     host::{Host, random},
     id::Nonce,
     session::{Error, Retry, Sessions, User, UserState, Versioned, update},
@@ -200,12 +203,18 @@ impl<H: Host> Accounts<'_, H> {
     pub async fn set_disabled(&self, id: &str, disabled: bool) -> Result<StoredAccount, Error> {
         self.sessions.check_can_end_all()?;
         let tag = User::tag_of(id);
+        let was_disabled = Cell::new(disabled);
         let change = |account: &mut Account| {
+            was_disabled.set(account.disabled);
             account.disabled = disabled;
             account.reset = account.reset.take().filter(|_| !disabled);
             Ok(())
         };
         let updated = self.update(self.by_tag(&tag).await?, &change).await.map_err(deleted)?;
+        if was_disabled.get() != disabled {
+            let event = if disabled { Event::Disabled } else { Event::Enabled };
+            events::tell(self.sessions.host, self.sessions.isolate, Some(&updated.account.user()), &event);
+        }
         if disabled {
             // Logins that are under way looked at the account before, and so began before this mark.
             self.sessions.end_all(&tag, None).await?;
@@ -214,7 +223,7 @@ impl<H: Host> Accounts<'_, H> {
     }
 
     /// Begins a reset of an account's password. The one before it ends.
-    pub async fn begin_reset(&self, id: &str) -> Result<(ResetToken, Reset), Error> {
+    pub async fn begin_reset(&self, id: &str) -> Result<(User, ResetToken, Reset), Error> {
         let tag = User::tag_of(id);
         let token = ResetToken::new(tag, random(self.sessions.host));
         let reset = token.begin(self.sessions.host.now());
@@ -222,8 +231,8 @@ impl<H: Host> Accounts<'_, H> {
             account.reset = Some(reset.clone());
             Ok(())
         };
-        self.update(self.by_tag(&tag).await?, &change).await.map_err(deleted)?;
-        Ok((token, reset))
+        let updated = self.update(self.by_tag(&tag).await?, &change).await.map_err(deleted)?;
+        Ok((updated.account.user(), token, reset))
     }
 
     /// Ends the reset that is under way, if one is: its owner knows the password.

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::{Entry, Gateway, Kind, Origin, Require, Rule, path};
-use crate::{fields::Table, http::cors::is_origin, limit::Pattern, session::user};
+use crate::{fields::Table, http::cors::is_safe_origin, limit::Pattern, session::user};
 
 /// Reads the table. `None` without an origin: then there is no gateway. `has_binding`: whether `ORIGIN` is bound.
 pub(crate) fn settings(table: &mut Table<'_>, base_path: &str, has_binding: bool) -> Option<Gateway> {
@@ -32,7 +32,7 @@ pub(crate) fn settings(table: &mut Table<'_>, base_path: &str, has_binding: bool
         Some(Origin::Binding) if !has_binding => {
             inner.fault("origin", "\"binding\" needs a service binding named ORIGIN");
         }
-        Some(Origin::Url(url)) if !is_safe(url) => {
+        Some(Origin::Url(url)) if !is_safe_origin(url) => {
             inner.fault("origin", "an origin like \"https://app.internal.example\" (http:// for this machine alone), or \"binding\"");
         }
         None if !entries.is_empty() => {
@@ -45,13 +45,6 @@ pub(crate) fn settings(table: &mut Table<'_>, base_path: &str, has_binding: bool
     }
     table.include(inner);
     Some(Gateway { origin: origin?, entries, has_identity, timeout })
-}
-
-/// Whether requests with identities in them may go there.
-fn is_safe(url: &str) -> bool {
-    let host = url.strip_prefix("http://").map(|host| host.rsplit_once(':').map_or(host, |(host, _)| host));
-    let is_local = host.is_some_and(|host| matches!(host, "localhost" | "127.0.0.1" | "[::1]"));
-    is_origin(url) && (url.starts_with("https://") || is_local)
 }
 
 fn rules(table: &mut Table<'_>, base_path: &str) -> Vec<Entry> {

@@ -150,6 +150,13 @@ pub fn is_origin(text: &str) -> bool {
     !host.is_empty() && !host.ends_with(usual_port) && host.bytes().all(is_host_byte)
 }
 
+/// Whether what is nobody else's business, such as who a visitor is, may be sent there: over TLS, or to this machine.
+pub fn is_safe_origin(text: &str) -> bool {
+    let host = text.strip_prefix("http://").map(|host| host.rsplit_once(':').map_or(host, |(host, _)| host));
+    let is_local = host.is_some_and(|host| matches!(host, "localhost" | "127.0.0.1" | "[::1]"));
+    is_origin(text) && (text.starts_with("https://") || is_local)
+}
+
 /// Domains of well-known hosts under which anyone can have a name. The Public Suffix List has thousands; as a part of the
 /// Worker it would weigh more than the rest.
 const HOSTS: &str = "amplifyapp.com appspot.com azurestaticapps.net azurewebsites.net cloudfront.net deno.dev firebaseapp.com \

@@ -7,6 +7,7 @@ use super::{account::check_new_password, devices};
 use crate::{
     account::{name::Name, password::Password},
     context::Context,
+    events::{self, Event},
     host::Host,
     http::{Problem, Response},
     session::{User, user},
@@ -81,7 +82,9 @@ pub(super) async fn create<H: Host>(cx: &Context<'_, H>) -> Result<Response, Pro
         check_new_password("password", password, &name)?;
     }
     let password = password.as_ref().map(|password| password.0.as_str());
-    Ok(cx.accounts().create(&name, password, roles).await?.response().status(201))
+    let account = cx.accounts().create(&name, password, roles).await?;
+    cx.tell(&account.user(), &Event::Registered);
+    Ok(account.response().status(201))
 }
 
 /// `GET /auth/admin/users/{id}`
@@ -102,7 +105,9 @@ pub(super) async fn delete<H: Host>(cx: &Context<'_, H>) -> Result<Response, Pro
     let stored = cx.accounts().by_tag(&tag).await?;
     // Sessions end before it and after it, as when its owner deletes it.
     cx.sessions().end_all(&tag, None).await?;
+    let user = stored.account.user();
     cx.accounts().delete(stored).await?;
+    cx.tell(&user, &Event::Deleted);
     cx.sessions().end_all(&tag, None).await?;
     Ok(Response::no_content())
 }
@@ -110,8 +115,10 @@ pub(super) async fn delete<H: Host>(cx: &Context<'_, H>) -> Result<Response, Pro
 /// `POST /auth/admin/users/{id}/reset`: a token by which the account's owner chooses a new password.
 pub(super) async fn begin_reset<H: Host>(cx: &Context<'_, H>) -> Result<Response, Problem> {
     cx.sessions().check_can_end_all()?;
-    let (token, reset) = cx.accounts().begin_reset(&id_param(cx)?).await?;
-    Ok(Response::json(&ResetView { token: token.text(), expires_at: reset.expires_at }).status(201))
+    let (user, token, reset) = cx.accounts().begin_reset(&id_param(cx)?).await?;
+    let (token, expires_at) = (token.text(), reset.expires_at);
+    cx.tell(&user, &Event::ResetRequested(events::Reset { token: token.clone(), expires_at }));
+    Ok(Response::json(&ResetView { token, expires_at }).status(201))
 }
 
 /// `PUT /auth/admin/users/{id}/roles`: an account's roles; they hold from its next request.

@@ -1,5 +1,6 @@
 /** The Worker's entry in tests: the built Worker itself, and beside it routes that reach inside. */
-import { breakRandomness, fillMemory, letTimeFly, memorySize, moveClock, takeCrossings } from "./rigging.mjs";
+import { breakRandomness, fillMemory, hurry, letTimeFly } from "./rigging.mjs";
+import { memorySize, moveClock, takeCrossings } from "./rigging.mjs";
 import worker from "../../build/index.js";
 
 /** How much is being done in the background. */
@@ -57,6 +58,7 @@ export default {
     else if (pathname === "/test/randomness") breakRandomness();
     else if (pathname === "/test/idle") await idle();
     else if (pathname === "/test/timers") letTimeFly(searchParams.has("fly"));
+    else if (pathname === "/test/hurry") hurry(searchParams.getAll("timer").map(Number));
     else if (pathname === "/test/crossings") return lookAtCrossings();
     else return worker.fetch(request, env, watched(context));
     return new Response("done");
