@@ -10,8 +10,8 @@ use std::{
     pin::Pin,
 };
 
-pub(crate) use self::answer::TOKEN;
 use self::tickets::{Tickets, find_tickets};
+pub(crate) use self::{answer::TOKEN, tickets::open_old};
 use crate::{
     account::{Account, Accounts, KnownDevice, name::Name},
     app::App,

@@ -10,6 +10,7 @@ use crate::{
     http::Request,
     session::OldCookie,
     ticket::{Rejected, Ticket, Verified},
+    time::Time,
 };
 
 /// How many dead tickets of one request are looked at: each costs a call, until this isolate knows that it is dead.
@@ -112,16 +113,10 @@ pub(super) fn find_tickets<'a, H: Host>(
         tickets.add(app, cookie.values(header));
         tickets.add(app, cookie.values_of_joined_lines(header));
         let now = app.host.now();
-        for Accepted { cookie, format, until } in app.config.session.formats.accepted() {
-            if until.is_some_and(|until| now >= until) {
-                continue;
-            }
-            let opened = cookie.values(header).map(|value| format.open(value, now));
-            let names = opened.inspect(|name| tickets.has_unknown_old |= name.is_none()).flatten();
-            tickets.old.extend(names.take(MAX_DEAD_TICKETS).filter_map(|name| {
-                let sid = name.foreign.clone()?;
-                Some(OldCookie { format, sid, name })
-            }));
+        for accepted in app.config.session.formats.accepted_at(now) {
+            let opened = accepted.cookie.values(header).map(|value| open_old(accepted, value, now));
+            let old = opened.inspect(|old| tickets.has_unknown_old |= old.is_none()).flatten();
+            tickets.old.extend(old.take(MAX_DEAD_TICKETS));
         }
     }
     if (tickets.has_unknown_key || tickets.has_unknown_old) && app.isolate.is_first_unknown_key() {
@@ -133,6 +128,13 @@ pub(super) fn find_tickets<'a, H: Host>(
         ));
     }
     tickets
+}
+
+/// A cookie of an application that is being replaced; `None` if no secret of that one signed it.
+pub(crate) fn open_old<'a>(accepted: &'a Accepted, value: &str, now: Time) -> Option<OldCookie<'a>> {
+    let name = accepted.format.open(value, now)?;
+    let sid = name.foreign.clone()?;
+    Some(OldCookie { format: &accepted.format, sid, name })
 }
 
 impl<'a> Tickets<'a> {

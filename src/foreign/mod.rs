@@ -126,6 +126,11 @@ impl Formats {
     pub fn accepted(&self) -> &[Accepted] {
         &self.accepted
     }
+
+    /// Those of which they do at this time.
+    pub fn accepted_at(&self, now: Time) -> impl Iterator<Item = &Accepted> {
+        self.accepted.iter().filter(move |accepted| accepted.until.is_none_or(|until| now < until))
+    }
 }
 
 /// What a record says.

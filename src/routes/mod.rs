@@ -5,6 +5,7 @@ mod admin;
 mod devices;
 mod health;
 mod hints;
+mod inspect;
 mod openapi;
 mod profile;
 mod session;
@@ -74,6 +75,7 @@ impl<H: Host> Routes<H> {
         (Put, "/admin/users/*/roles", |cx| Box::pin(users::set_roles(cx))),
         (Get, "/admin/users/*/sessions", |cx| Box::pin(users::list_sessions(cx))),
         (Delete, "/admin/users/*/sessions", |cx| Box::pin(users::end_sessions(cx))),
+        (Post, "/admin/inspect", |cx| Box::pin(inspect::inspect(cx))),
         (Get, "/admin/stats", |cx| Box::pin(admin::stats(cx))),
         (Get, "/health", |cx| Box::pin(health::check(cx))),
         (Get, "/openapi.json", |cx| Box::pin(std::future::ready(openapi::show(cx)))),

@@ -30,9 +30,9 @@ pub(super) struct Loaded {
     /// The stored text.
     stored: Option<String>,
     /// The same, parsed; `None` also if it cannot be read.
-    entry: Option<Entry>,
+    pub(super) entry: Option<Entry>,
     /// What holds for all sessions of the user.
-    state: UserState,
+    pub(super) state: UserState,
     /// The head of the ticket's family, as stored.
     head: Option<String>,
     /// Whether it is certain that the primary has answered.
@@ -42,7 +42,7 @@ pub(super) struct Loaded {
 }
 
 /// Where a ticket leads.
-enum Step {
+pub(super) enum Step {
     /// To this session, which may have ended.
     Here,
     /// To another id of the same session.
@@ -54,7 +54,7 @@ enum Step {
 }
 
 impl Loaded {
-    fn head(&self) -> Option<FamilyHead> {
+    pub(super) fn head(&self) -> Option<FamilyHead> {
         self.head.as_deref().and_then(FamilyHead::parse)
     }
 
@@ -70,12 +70,12 @@ impl Loaded {
 
     /// Whether it is a redirect that was written less than the grace ago. Then its id may be used, even if the head does not
     /// know of the rotation: those of 0.1 know of none.
-    fn is_new_redirect(&self, now: Time) -> bool {
+    pub(super) fn is_new_redirect(&self, now: Time) -> bool {
         matches!(&self.entry, Some(Entry::Redirect(redirect)) if now < redirect.until)
     }
 
     /// Where `ticket` leads, whose key this was read from.
-    fn step(&self, ticket: &Ticket, now: Time) -> Result<Step, Error> {
+    pub(super) fn step(&self, ticket: &Ticket, now: Time) -> Result<Step, Error> {
         let redirect = match &self.entry {
             Some(Entry::Session(_)) => return Ok(Step::Here),
             Some(Entry::Redirect(redirect)) => Some(redirect),
@@ -233,7 +233,7 @@ impl<H: Host> Sessions<'_, H> {
     }
 
     /// The session that was read, if it lives.
-    fn session_of(&self, ticket: Ticket, loaded: Loaded) -> Option<Session> {
+    pub(super) fn session_of(&self, ticket: Ticket, loaded: Loaded) -> Option<Session> {
         let (Some(Entry::Session(mut record)), Some(stored)) = (loaded.entry, loaded.stored) else {
             return None;
         };
@@ -295,7 +295,7 @@ impl<H: Host> Sessions<'_, H> {
     }
 
     /// The same as the primary has it.
-    async fn read_from_primary(&self, ticket: &Ticket) -> Result<Loaded, Failure> {
+    pub(super) async fn read_from_primary(&self, ticket: &Ticket) -> Result<Loaded, Failure> {
         let keys = self.keys_behind(ticket);
         let key = keys.first().map(String::as_str).unwrap_or_default();
         let [values] = self.store.run(Batch::default().get(&keys).at_primary(key)).await?;

@@ -11,6 +11,7 @@ mod end;
 mod error;
 mod family;
 mod foreign;
+mod inspect;
 mod lifetimes;
 mod list;
 mod load;
@@ -37,6 +38,7 @@ pub use self::{
     end::StoredSession,
     error::{Error, Retry},
     family::{FamilyHead, Position},
+    inspect::{Fate, Reason},
     lifetimes::Lifetimes,
     list::ListedSession,
     load::Source,

@@ -87,15 +87,11 @@ impl<H: Host> Sessions<'_, H> {
         let mut retry = Retry::default();
         loop {
             // 1. The record, and whether it was taken over.
-            let batch = Batch::default().get([&*taken_key, &record_key]).at_primary(&*taken_key);
-            let [values] = self.store.run(foreign::as_bytes(format, batch)).await?;
-            let Reply::List(values) = values else { return Err(Failure::Garbled.into()) };
-            let mut values = values.into_iter();
-            let taken = values.next().ok_or(Failure::Garbled)?.value()?;
+            let (taken, stored) = self.read_old(old).await?;
             if let Some(taken) = taken {
                 return self.find_taken(&taken, old, keyring).await;
             }
-            let Some(stored) = values.next().ok_or(Failure::Garbled)?.bytes()? else { return Ok(None) };
+            let Some(stored) = stored else { return Ok(None) };
             let read = format.read(&stored).map_err(|why| why.0);
             let read = read.and_then(|read| {
                 let is_small = read.data.get().len() <= self.rules.max_bytes;
@@ -146,6 +142,21 @@ impl<H: Host> Sessions<'_, H> {
         }
     }
 
+    /// What says that an old cookie's session was taken over, and its record.
+    pub(super) async fn read_old(
+        &self,
+        OldCookie { format, sid, name }: &OldCookie<'_>,
+    ) -> Result<(Option<String>, Option<Vec<u8>>), Failure> {
+        let taken_key = self.taken_key(name);
+        let record_key = format.record_key(&self.rules.key_prefix, sid);
+        let batch = Batch::default().get([&*taken_key, &record_key]).at_primary(&*taken_key);
+        let [values] = self.store.run(foreign::as_bytes(format, batch)).await?;
+        let Reply::List(values) = values else { return Err(Failure::Garbled) };
+        let mut values = values.into_iter();
+        let taken = values.next().ok_or(Failure::Garbled)?.value()?;
+        Ok((taken, values.next().ok_or(Failure::Garbled)?.bytes()?))
+    }
+
     fn taken_key(&self, name: &Ticket) -> String {
         [&self.rules.key_prefix, "taken:", &name.id.handle().to_string()].concat()
     }
@@ -157,12 +168,23 @@ impl<H: Host> Sessions<'_, H> {
         old: &OldCookie<'_>,
         keyring: &Keyring,
     ) -> Result<Option<Session>, Error> {
-        let OldCookie { sid, name, .. } = old;
-        let taken: Option<Taken> = serde_json::from_str(taken).ok();
-        let Some(Taken { key, ends, remember, user, .. }) = taken else { return Ok(None) };
-        let Some(id) = keyring.derive(&label(name)).find(|(known, _)| *known == key) else { return Ok(None) };
+        match self.ticket_of_taken(taken, old, keyring) {
+            Some(ticket) => self.load_from_primary(ticket).await,
+            None => Ok(None),
+        }
+    }
+
+    /// The ticket of a session that was taken over. `None` if it leads nowhere.
+    pub(super) fn ticket_of_taken(
+        &self,
+        taken: &str,
+        OldCookie { sid, name, .. }: &OldCookie<'_>,
+        keyring: &Keyring,
+    ) -> Option<Ticket> {
+        let Taken { key, ends, remember, user, .. } = serde_json::from_str(taken).ok()?;
+        let (_, id) = keyring.derive(&label(name)).find(|(known, _)| *known == key)?;
         let user = user.and_then(|user| base64url::decode_array(&user));
-        self.load_from_primary(self.taken_ticket(id.1, sid, ends, remember, user)).await
+        Some(self.taken_ticket(id, sid, ends, remember, user))
     }
 
     fn taken_ticket(

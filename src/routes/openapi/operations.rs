@@ -136,6 +136,9 @@ pub(super) fn of(method: Method, pattern: &str) -> Option<Operation> {
         (Put, "/admin/users/*/roles") => {
             Operation { parameters: &["id"], ..admin("setRoles", "") }.reading("Roles").done()
         }
+        (Post, "/admin/inspect") => admin("inspect", "What a cookie is")
+            .reading("Inspection")
+            .answering(200, answers::json("", schemas::reference("Inspected"), false)),
         (Get, "/admin/stats") => {
             admin("stats", "").answering(200, answers::json("", schemas::reference("Report"), false))
         }

@@ -3,7 +3,7 @@
 use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Map, Value, json};
 
-use super::super::{account, admin, devices, health, users};
+use super::super::{account, admin, devices, health, inspect, users};
 use crate::{
     account::AccountView,
     http::ProblemBody,
@@ -31,6 +31,7 @@ pub(super) fn components() -> Map<String, Value> {
         add::<account::PasswordChange>(read);
         add::<account::PasswordReset>(read);
         add::<admin::NewSession>(read);
+        add::<inspect::Inspection>(read);
         add::<users::NewAccount>(read);
         add::<users::AccountChange>(read);
         add::<users::Roles>(read);
@@ -41,6 +42,7 @@ pub(super) fn components() -> Map<String, Value> {
         add::<Body<'_>>(answered);
         add::<devices::List>(answered);
         add::<AccountView<'_>>(answered);
+        add::<inspect::Inspected<'_>>(answered);
         add::<users::Ended>(answered);
         add::<users::ResetView>(answered);
         add::<health::Health>(answered);

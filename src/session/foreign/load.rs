@@ -6,7 +6,7 @@ use crate::{
     host::Host,
     id::Handle,
     json::Version,
-    session::{Error, StoredSession, Task, change::ApplyError},
+    session::{Error, Reason, StoredSession, Task, change::ApplyError},
     store::{Batch, Failure, Reply},
     ticket::Ticket,
 };
@@ -45,6 +45,22 @@ impl<H: Host> Sessions<'_, H> {
             self.touch_foreign(format, sid, session);
         }
         Ok((session, other))
+    }
+
+    /// Why there is no session behind a ticket; `None` if there is one. Leaves no trace.
+    pub(in super::super) async fn inspect_foreign(
+        &self,
+        format: &Format,
+        ticket: &Ticket,
+        sid: &Sid,
+    ) -> Result<Option<Reason>, Error> {
+        let (Stored { record, beside }, _) = self.read_foreign(format, ticket, sid, None).await?;
+        Ok(match (beside, record) {
+            // The application may have written its record back: the id has ended all the same.
+            (Beside::Ended(ended), _) if ended.next.is_some() => Some(Reason::Rotated),
+            (Beside::Ended(_), _) | (_, None) => Some(Reason::Ended),
+            _ => None,
+        })
     }
 
     /// The same as the primary has it now.
