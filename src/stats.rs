@@ -51,6 +51,7 @@ struct Day {
     rate_limited: u64,
     passed_uncounted: u64,
     events_lost: u64,
+    gateway_refused: u64,
     distinct_users: i64,
 }
 
@@ -126,6 +127,7 @@ pub async fn report<H: Host>(
             rate_limited: count("rate_limited"),
             passed_uncounted: count("passed_uncounted"),
             events_lost: count(LOST),
+            gateway_refused: count("gateway_refused"),
             distinct_users,
         });
     }
