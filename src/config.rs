@@ -215,11 +215,7 @@ impl Config {
         let token = token.map(|other| format!("ADMIN_TOKEN is not bound: there is no service API; {other}"));
         let defaults = Defaults::new(&environment, &known);
         let defaults = defaults.filter(|defaults| faults.is_empty() || defaults.has_hint());
-        let no_url = events_url.is_empty() && events_secret.is_some();
-        let no_url = no_url.then(|| {
-            "EVENTS_SECRET is bound, but no events are sent: set events.url, or remove the secret".to_owned()
-        });
-        let notices = token.into_iter().chain(no_url).chain(defaults.map(|defaults| defaults.notice()));
+        let notices = token.into_iter().chain(defaults.map(|defaults| defaults.notice()));
         let mut notices: Vec<_> = notices.collect();
 
         // 5. All or nothing.
@@ -228,6 +224,12 @@ impl Config {
             return Err(faults);
         }
         notices.extend(foreign::notices(&session.formats));
+        if events_url.is_empty() && events_secret.is_some() {
+            notices.push(
+                "EVENTS_SECRET is bound, but no events are sent: set events.url, or remove the secret"
+                    .to_owned(),
+            );
+        }
         let events = events_secret.filter(|_| !events_url.is_empty());
         let events = events.map(|secret| events::Receiver::new(events_url, secret));
         let keyring = Keyring::new(&signing, &cookie.name);
