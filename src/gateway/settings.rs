@@ -104,21 +104,63 @@ fn rules(table: &mut Table<'_>, base_path: &str) -> Vec<(Option<usize>, Entry)> 
     entries
 }
 
-/// The rules that send visitors to where they are refused again, and by which rule: whoever is sent to log in is not logged in,
-/// and every rule refuses that. `entries`: the most specific first.
+/// The rules that send visitors to where they are refused again, and by which rule. `entries`: the most specific first.
 fn loops(entries: &[(Option<usize>, Entry)], base_path: &str) -> Vec<(usize, usize)> {
-    let refusing = |path: &str| {
-        let (index, entry) = entries.iter().find(|(_, entry)| entry.pattern.matches(Method::Get, path))?;
-        index.filter(|_| entry.rule().is_some_and(|rule| rule.require != Require::Nothing))
-    };
     let redirecting = entries.iter().filter_map(|(index, entry)| {
-        let target = entry.rule()?.redirect.as_deref()?;
-        let path = target.split('?').next().unwrap_or_default();
-        Some(((*index)?, refusing(path).filter(|_| !is_below(path, base_path))?))
+        let (index, rule) = ((*index)?, entry.rule()?);
+        let target = rule.redirect.as_deref()?;
+        let is_lost = match rule.require {
+            // Who has logged in too long ago; nobody may have to log in on the way, if that leads on.
+            Require::Fresh => {
+                follow(entries, base_path, target, &|require| *require == Require::Fresh) != Way::Passes
+                    || follow(entries, base_path, target, &|require| *require != Require::Nothing)
+                        == Way::Loops
+            }
+            _ => follow(entries, base_path, target, &|require| *require != Require::Nothing) != Way::Passes,
+        };
+        let (refusing, _) = refusal(entries, base_path, target, &|require| *require != Require::Nothing)?;
+        is_lost.then_some((index, refusing))
     });
     let mut loops: Vec<_> = redirecting.collect();
     loops.sort_unstable();
     loops
+}
+
+/// Where a visitor comes out who follows redirects.
+#[derive(PartialEq, Eq)]
+enum Way {
+    Passes,
+    Refused,
+    Loops,
+}
+
+/// Follows redirects from a target. `refuses`: which rules refuse the visitor.
+fn follow(
+    entries: &[(Option<usize>, Entry)],
+    base_path: &str,
+    target: &str,
+    refuses: &dyn Fn(&Require) -> bool,
+) -> Way {
+    let mut target = target.to_owned();
+    for _ in entries {
+        let Some((_, rule)) = refusal(entries, base_path, &target, refuses) else { return Way::Passes };
+        let Some(next) = &rule.redirect else { return Way::Refused };
+        target.clone_from(next);
+    }
+    Way::Loops
+}
+
+/// The rule that refuses the visitor at a path, and its index.
+fn refusal<'e>(
+    entries: &'e [(Option<usize>, Entry)],
+    base_path: &str,
+    target: &str,
+    refuses: &dyn Fn(&Require) -> bool,
+) -> Option<(usize, &'e Rule)> {
+    let path = target.split('?').next().unwrap_or_default();
+    let (index, entry) = entries.iter().find(|(_, entry)| entry.pattern.matches(Method::Get, path))?;
+    let rule = entry.rule().filter(|rule| refuses(&rule.require) && !is_below(path, base_path))?;
+    Some(((*index)?, rule))
 }
 
 /// Whether a path is one of the Worker's own.
@@ -202,13 +244,33 @@ mod tests {
             (json!([help, rule("/a", "role:x", "/dashboard")]), &[], Some((1, 0))),
             (json!([help, rule("/a", "fresh", "/das")]), &[], None),
             // The most specific wins, wherever it stands.
-            (json!([rule("/a*", "user", "/ab/login"), rule("/ab*", "user", "/in")]), &[], Some((0, 1))),
+            (
+                json!([rule("/a*", "user", "/ab/login"), json!({"path": "/ab*", "require": "user"})]),
+                &[],
+                Some((0, 1)),
+            ),
+            // A redirect that leads on to where the visitor is let in.
+            (json!([rule("/a*", "user", "/ab/login"), rule("/ab*", "user", "/in")]), &[], None),
+            (json!([rule("/billing", "fresh", "/confirm"), rule("/confirm", "user", "/login")]), &[], None),
+            (
+                json!([
+                    rule("/billing", "fresh", "/confirm"),
+                    json!({"path": "/confirm", "require": "user"})
+                ]),
+                &[],
+                None,
+            ),
+            (
+                json!([rule("/billing", "fresh", "/confirm"), rule("/confirm", "user", "/confirm?again")]),
+                &[],
+                Some((0, 1)),
+            ),
             (json!([rule("/a*", "user", "/ab/login")]), &["/ab*"], None),
             // The Worker's own routes are under no rule.
             (json!([rule("/*", "user", "/auth/login/idp")]), &[], None),
             (json!([rule("/*", "user", "/authors")]), &[], Some((0, 0))),
         ] {
-            let faults = faults(&rules, public);
+            let faults: Vec<String> = faults(&rules, public).into_iter().take(1).collect();
             let expected = at_fault.map(|(redirecting, refusing)| {
                 format!(
                     "CLOAKROOM.gateway.rules[{redirecting}].on_refused: leads to a path under rules[{refusing}], which refuses \
