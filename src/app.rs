@@ -4,6 +4,7 @@ use crate::{
     account::{name::Name, new_password, password::Password},
     config::Config,
     context::Context,
+    events::Message,
     host::Host,
     http::{Method, Problem, Request, Response, cors, cross_site, path_of},
     isolate::Isolate,
@@ -41,7 +42,8 @@ impl<H: Host> App<H> {
         let reserved_names = reserved.map(|name| name.folded).collect();
         let forbidden = config.accounts.forbidden_words.iter();
         let forbidden_words = forbidden.map(|word| new_password::fold(word.trim(), &host)).collect();
-        Self { config, host, isolate: Isolate::default(), reserved_names, forbidden_words }
+        let isolate = Isolate::new(config.events.is_some());
+        Self { config, host, isolate, reserved_names, forbidden_words }
     }
 
     /// Why a new account cannot have this name. The text is for its owner.
@@ -94,6 +96,19 @@ impl<H: Host> App<H> {
         self.sessions(&store, host.now()).run_background().await;
         limit::apply_corrections(host, &isolate.limits, timeout).await;
         stats::write(host, isolate, timeout, &config.session.key_prefix).await;
+    }
+
+    /// Takes the events that the operator's back end is to be told of after the response, each by a [`Self::deliver`] of its
+    /// own beside [`Self::run_background`]: a receiver that hangs delays nothing else.
+    pub fn take_events(&self) -> Vec<Message> {
+        self.isolate.events.take(self.host.now())
+    }
+
+    /// Delivers an event.
+    pub async fn deliver(&self, event: Message) {
+        if let Some(receiver) = &self.config.events {
+            receiver.deliver(&self.host, &self.isolate, event).await;
+        }
     }
 
     /// The sessions, as an operation that begins at this time reads and changes them through this store.

@@ -12,7 +12,7 @@ use subtle::ConstantTimeEq;
 use crate::{
     account::{self, AccountSettings, BreachCheck, password::Params},
     bindings::{Defaults, misspelt},
-    document,
+    document, events,
     fields::Table,
     foreign::{self, Application, Formats},
     gateway::{self, Gateway, jwt},
@@ -54,6 +54,8 @@ pub struct Config {
     pub device: (Cookie, Keyring),
     /// Whether clients without a cookie jar may have their tickets in headers of their own.
     pub has_bearer: bool,
+    /// Who is told of events, if anybody is.
+    pub events: Option<events::Receiver>,
     /// Which pages of other origins may call with credentials.
     pub cors: cors::Policy,
     /// How long one call to the store may take.
@@ -186,6 +188,7 @@ impl Config {
                 "{missing}; gateway.identity signs with it, and docs/gateway.md says how to make one"
             ));
         }
+        let events_url = events::settings(&mut table);
         let (store_timeout, fails_open) = store(&mut table);
         let limits = Limits { fails_open, ..limits };
         if has_bearer && session.formats.own().is_some() {
@@ -193,6 +196,10 @@ impl Config {
                 "CLOAKROOM.bearer.enabled: only with cookie.format = \"cloakroom\": an application's ids are for its cookie"
                     .to_owned(),
             );
+        }
+        let events_secret = environment.get("EVENTS_SECRET").and_then(Value::as_str);
+        if !events_url.is_empty() || environment.get("EVENTS_SECRET").is_some() {
+            faults.extend(secret_fault(&environment, "EVENTS_SECRET", events_secret.unwrap_or_default()));
         }
         let known = table.known().to_vec();
         faults.extend(table.finish());
@@ -220,6 +227,14 @@ impl Config {
             return Err(faults);
         }
         notices.extend(foreign::notices(&session.formats));
+        if events_url.is_empty() && events_secret.is_some() {
+            notices.push(
+                "EVENTS_SECRET is bound, but no events are sent: set events.url, or remove the secret"
+                    .to_owned(),
+            );
+        }
+        let events = events_secret.filter(|_| !events_url.is_empty());
+        let events = events.map(|secret| events::Receiver::new(events_url, secret));
         let keyring = Keyring::new(&signing, &cookie.name);
         let admin_token = environment.get("ADMIN_TOKEN").and_then(Value::as_str).map(Secret::new);
         let beside = |name: &str| {
@@ -241,6 +256,7 @@ impl Config {
             accounts,
             device,
             has_bearer,
+            events,
             cors,
             store_timeout,
             admin_token,
@@ -618,6 +634,7 @@ mod tests {
             "password": {"memory_kib": 19456, "iterations": 2, "parallelism": 1, "breach_check": "https://pwned.example/range/"},
             "accounts": {"login": true, "register": "closed", "reserved": ["root", "Wurzel"], "forbidden_words": ["Acme"]},
             "cors": {"origins": ["https://www.example.com", "https://*.preview.example.com", "http://localhost:3000"], "headers": ["traceparent"]},
+            "events": {"url": ""},
             "store": {"timeout": "2s", "on_failure": "closed"},
         });
         assert_eq!(faults(table.clone()), Faults::new());
@@ -667,6 +684,8 @@ mod tests {
                 json!({"accounts": {"register": false}}),
                 "CLOAKROOM.accounts.register: one of \"open\", \"closed\"",
             ),
+            (json!({"events": {"uri": ""}}), "CLOAKROOM.events.uri is not known; known here: url"),
+            (json!({"events": {"url": "https://app.example.com"}}), "EVENTS_SECRET is missing"),
             (json!({"limits": {"mint": "1/32d"}}), "CLOAKROOM.limits.mint: a limit is COUNT/WINDOW"),
             (
                 json!({"session": {"on_reuse": "maybe"}}),
@@ -816,6 +835,7 @@ mod tests {
                 assert!(secret.is_empty() || !faults.concat().contains(secret), "{faults:?}");
             }
             assert_eq!(faults_with("ADMIN_TOKEN", json!(secret)).len(), 1);
+            assert_eq!(faults_with("EVENTS_SECRET", json!(secret)).len(), 1);
         }
         assert_eq!(faults_with("SESSION_SECRET", json!(format!("{good} , {good}x"))), Faults::new());
         assert_eq!(faults_with("SESSION_SECRET", Value::Null).len(), 1);

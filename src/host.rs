@@ -39,6 +39,10 @@ pub trait Host: 'static {
         std::future::ready(Err(Unreachable))
     }
 
+    /// Posts JSON to the operator's back end, and waits for the status of its answer, for [`Post::timeout`] at most. A
+    /// redirect is an answer like any other: it is not followed.
+    fn post(&self, post: Post<'_>) -> impl Future<Output = Result<u16, Unreachable>>;
+
     /// Whether there is a rate limit of the platform's own, in front of ours.
     fn has_platform_limit(&self) -> bool;
 
@@ -77,6 +81,18 @@ pub struct Answer {
     pub body: String,
     /// Upstash's `upstash-sync-token`; empty if the answer has none.
     pub sync_token: String,
+}
+
+/// One message to the operator's back end: `POST`, with a JSON body.
+pub struct Post<'a> {
+    /// Where to.
+    pub url: &'a str,
+    /// The headers.
+    pub headers: &'a [(&'static str, &'a str)],
+    /// The body, which may hold a secret.
+    pub body: &'a str,
+    /// How long to wait for the status.
+    pub timeout: Duration,
 }
 
 /// No answer came: the connection was refused or broke, or the timeout passed.
@@ -167,6 +183,9 @@ pub(crate) mod tests {
         }
         async fn sleep(&self, _: Duration) {}
         async fn send(&self, _: Call) -> Result<Answer, Unreachable> {
+            Err(Unreachable)
+        }
+        async fn post(&self, _: Post<'_>) -> Result<u16, Unreachable> {
             Err(Unreachable)
         }
         fn has_platform_limit(&self) -> bool {

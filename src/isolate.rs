@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     account::password::Params,
+    events::Outbox,
     id::Handle,
     limit,
     session::Task,
@@ -67,6 +68,8 @@ pub struct Isolate {
     refused_origins: RefCell<BTreeSet<[u8; 32]>>,
     /// The parameters of the costliest password hash that was verified: verifying any other takes as much work.
     pub costliest_hash: Cell<Option<Params>>,
+    /// The events that the operator's back end is not told of yet.
+    pub events: Outbox,
     /// What concerns rate limits.
     pub limits: limit::Memory,
     /// The large request bodies that are held at this time.
@@ -74,6 +77,11 @@ pub struct Isolate {
 }
 
 impl Isolate {
+    /// One that remembers nothing yet. `has_events`: whether a back end is told of events.
+    pub fn new(has_events: bool) -> Self {
+        Self { events: Outbox::new(has_events), ..Self::default() }
+    }
+
     /// Whether there is work to do outside of requests.
     pub fn has_background_work(&self, now: Time) -> bool {
         self.are_counts_due(now) || self.limits.has_corrections(now) || !self.tasks.borrow().is_empty()

@@ -132,7 +132,7 @@
 //!           → rate-limit fields, CORS, problem+json
 //! gateway   outside of base_path: one reading of the path → rule, limits,   gateway, context
 //!           session → passed on to the origin, or refused                   platform
-//! service   the response; then, in the background, what may wait            session, limit, stats
+//! service   the response; then, in the background, what may wait            session, limit, stats, events
 //! ```
 //!
 //! Start reading at [`app::App::respond`]. Everything but `service`, `library`, `tower_sessions` and `platform` is pure: what
@@ -168,6 +168,9 @@
 //!     }
 //!     async fn sleep(&self, _: std::time::Duration) {}
 //!     async fn send(&self, _: host::Call) -> Result<host::Answer, host::Unreachable> {
+//!         Err(host::Unreachable)
+//!     }
+//!     async fn post(&self, _: host::Post<'_>) -> Result<u16, host::Unreachable> {
 //!         Err(host::Unreachable)
 //!     }
 //!     fn has_platform_limit(&self) -> bool {
@@ -216,6 +219,7 @@ pub mod cache;
 pub mod config;
 pub mod context;
 mod document;
+pub mod events;
 mod fields;
 pub mod foreign;
 pub mod gateway;

@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use crate::{
     base64url,
+    events::LOST,
     host::Host,
     http::Response,
     isolate::Isolate,
@@ -49,6 +50,7 @@ struct Day {
     revocations: u64,
     rate_limited: u64,
     passed_uncounted: u64,
+    events_lost: u64,
     gateway_refused: u64,
     distinct_users: i64,
 }
@@ -124,6 +126,7 @@ pub async fn report<H: Host>(
             revocations: count("revocations"),
             rate_limited: count("rate_limited"),
             passed_uncounted: count("passed_uncounted"),
+            events_lost: count(LOST),
             gateway_refused: count("gateway_refused"),
             distinct_users,
         });

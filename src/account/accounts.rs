@@ -1,5 +1,7 @@
 //! Where accounts are kept. Every change is a compare-and-set on what was read, as with sessions.
 
+use std::cell::Cell;
+
 use super::{
     Account, Reset, ResetToken,
     name::Name,
@@ -7,6 +9,7 @@ use super::{
 };
 use crate::{
     base64url,
+    events::{self, Event},
     host::{Host, random},
     id::Nonce,
     session::{Error, Retry, Sessions, Task, User, UserState, Versioned, update},
@@ -214,26 +217,45 @@ impl<H: Host> Accounts<'_, H> {
         }
     }
 
-    /// Disables an account, or enables it again. A disabled one has no sessions, and its reset that was under way has ended.
-    /// If it fails, it can be repeated.
+    /// Disables an account, or enables it again. A disabled one has no sessions, and no reset under way. If it fails, it
+    /// can be repeated.
     pub async fn set_disabled(&self, id: &str, disabled: bool) -> Result<StoredAccount, Error> {
+        let (updated, has_changed) = self.write_disabled(id, disabled).await?;
+        if has_changed {
+            let event = if disabled { Event::Disabled } else { Event::Enabled };
+            events::tell(self.sessions.host, self.sessions.isolate, Some(&updated.account.user()), &event);
+        }
+        if disabled {
+            // Logins that are under way looked at the account before, and so began before this mark.
+            self.sessions.end_all(&User::tag_of(id), None).await?;
+        }
+        Ok(updated)
+    }
+
+    /// Disables an account that is to be deleted: no session begins from then on.
+    pub async fn close(&self, id: &str) -> Result<StoredAccount, Error> {
+        let (updated, _) = self.write_disabled(id, true).await?;
+        self.sessions.end_all(&User::tag_of(id), None).await?;
+        Ok(updated)
+    }
+
+    /// The account as it is then, and whether it was otherwise before.
+    async fn write_disabled(&self, id: &str, disabled: bool) -> Result<(StoredAccount, bool), Error> {
         self.sessions.check_can_end_all()?;
         let tag = User::tag_of(id);
+        let was_disabled = Cell::new(disabled);
         let change = |account: &mut Account| {
+            was_disabled.set(account.disabled);
             account.set_disabled(disabled);
             account.reset = account.reset.take().filter(|_| !disabled);
             Ok(())
         };
         let updated = self.update(self.by_tag(&tag).await?, &change).await.map_err(deleted)?;
-        if disabled {
-            // Logins that are under way looked at the account before, and so began before this mark.
-            self.sessions.end_all(&tag, None).await?;
-        }
-        Ok(updated)
+        Ok((updated, was_disabled.get() != disabled))
     }
 
     /// Begins a reset of an account's password. The one before it ends.
-    pub async fn begin_reset(&self, id: &str) -> Result<(ResetToken, Reset), Error> {
+    pub async fn begin_reset(&self, id: &str) -> Result<(User, ResetToken, Reset), Error> {
         let tag = User::tag_of(id);
         let token = ResetToken::new(tag, random(self.sessions.host));
         let reset = token.begin(self.sessions.host.now());
@@ -241,8 +263,8 @@ impl<H: Host> Accounts<'_, H> {
             account.reset = Some(reset.clone());
             Ok(())
         };
-        self.update(self.by_tag(&tag).await?, &change).await.map_err(deleted)?;
-        Ok((token, reset))
+        let updated = self.update(self.by_tag(&tag).await?, &change).await.map_err(deleted)?;
+        Ok((updated.account.user(), token, reset))
     }
 
     /// Ends the reset that is under way, if one is: its owner has given the password. Error: it is another one meanwhile, or

@@ -6,6 +6,7 @@ use serde_json::value::RawValue;
 
 use super::Context;
 use crate::{
+    events::{self, Event},
     host::Host,
     http::{Preconditions, Problem},
     limit::{self, Subject},
@@ -117,6 +118,11 @@ impl<H: Host> Context<'_, H> {
         self.app.isolate.count("logins", self.app.host.now());
         self.issue_ticket(&session);
         Ok(session)
+    }
+
+    /// Tells the operator's back end what has happened to a user, once the response is under way.
+    pub(crate) fn tell(&self, user: &User, event: &Event) {
+        events::tell(&self.app.host, &self.app.isolate, Some(user), event);
     }
 
     /// Logs out: ends the session of every ticket that came along. Without a session there is nothing to do. `loaded`: the

@@ -150,7 +150,8 @@ pub fn is_origin(text: &str) -> bool {
     !host.is_empty() && !host.ends_with(usual_port) && host.bytes().all(is_host_byte)
 }
 
-/// Whether secrets and identities may be sent to this origin: over TLS, or within this machine.
+/// Whether what is nobody else's business, such as secrets and who a visitor is, may be sent to this origin: over TLS, or to
+/// this machine.
 pub(crate) fn is_safe_origin(text: &str) -> bool {
     let host = text.strip_prefix("http://").map(|host| host.rsplit_once(':').map_or(host, |(host, _)| host));
     let is_local = host.is_some_and(|host| matches!(host, "localhost" | "127.0.0.1" | "[::1]"));

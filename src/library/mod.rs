@@ -233,6 +233,9 @@ fn start(env: &Env) -> Result<&'static App<Platform>, Faults> {
 
 /// What may wait is done after the response.
 fn run_background(app: &'static App<Platform>, context: &Context) {
+    for event in app.take_events() {
+        context.wait_until(app.deliver(event));
+    }
     if app.has_background_work() {
         context.wait_until(app.run_background());
     }

@@ -12,15 +12,18 @@ use std::{
     time::Duration,
 };
 
+use futures_util::future::{Either, select};
 use js_sys::{Date, JSON, JsString, Object, Promise, Reflect, RegExp};
 use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::JsFuture;
-use web_sys::{AbortSignal, CryptoKey, RequestInit, RequestRedirect, ResponseInit, WorkerGlobalScope};
+use web_sys::{
+    AbortController, AbortSignal, CryptoKey, RequestInit, RequestRedirect, ResponseInit, WorkerGlobalScope,
+};
 use worker::{Delay, Env, RateLimiter, console_error};
 
 use crate::{
     bindings::SETTINGS,
-    host::{Answer, Call, Document, Host, Query, SigningKey, Unreachable, Unsigned},
+    host::{Answer, Call, Document, Host, Post, Query, SigningKey, Unreachable, Unsigned},
     http::{Headers, Response},
     time::{Time, milliseconds},
 };
@@ -83,7 +86,7 @@ impl Platform {
     }
 
     /// `Err` is whatever JavaScript has thrown. Its text could hold data, so it goes no further than [`Host::send`].
-    async fn post(
+    async fn ask_store(
         &self,
         Call { path, body, is_base64, sync_token, timeout }: Call,
     ) -> Result<Answer, JsValue> {
@@ -111,6 +114,28 @@ impl Platform {
             body: body.as_string().unwrap_or_default(),
             sync_token: response.headers().get(SYNC_TOKEN)?.unwrap_or_default(),
         })
+    }
+
+    /// The status of the answer. The same holds for `Err`.
+    async fn post_to_back_end(&self, Post { url, headers, body, timeout }: Post<'_>) -> Result<u16, JsValue> {
+        let (init, fields, stop) = (RequestInit::new(), web_sys::Headers::new()?, AbortController::new()?);
+        for (name, value) in headers {
+            fields.set(name, value)?;
+        }
+        init.set_method("POST");
+        init.set_redirect(RequestRedirect::Manual);
+        init.set_headers_headers(&fields);
+        init.set_body_opt_str(Some(body));
+        init.set_signal(Some(&stop.signal()));
+        let sent = self.global.fetch_with_str_and_init(url, &init);
+        let outcome = select(JsFuture::from(sent), Delay::from(timeout)).await;
+        // It ends what nobody waits for any more: the answer that has not come, or the body of the one that has.
+        stop.abort();
+        self.refresh_clock();
+        match outcome {
+            Either::Left((answer, _)) => Ok(answer?.unchecked_into::<web_sys::Response>().status()),
+            Either::Right(_) => Err(JsValue::UNDEFINED),
+        }
     }
 }
 
@@ -149,7 +174,11 @@ impl Host for Platform {
     }
 
     async fn send(&self, call: Call) -> Result<Answer, Unreachable> {
-        self.post(call).await.map_err(|_| Unreachable)
+        self.ask_store(call).await.map_err(|_| Unreachable)
+    }
+
+    async fn post(&self, post: Post<'_>) -> Result<u16, Unreachable> {
+        self.post_to_back_end(post).await.map_err(|_| Unreachable)
     }
 
     async fn get(&self, query: Query) -> Result<Document, Unreachable> {

@@ -6,6 +6,7 @@ use serde_json::value::RawValue;
 use crate::{
     account::{Account, KnownDevice, ResetToken, StoredAccount, name::Name, password::Password},
     context::Context,
+    events::Event,
     host::Host,
     http::{Problem, Response},
     limit::{LOGIN_LIMITS, Subject},
@@ -72,8 +73,10 @@ pub(super) async fn register<H: Host>(cx: &Context<'_, H>) -> Result<Response, P
     };
     let account = outcome.inspect_err(|_| cx.store.limiter.refund(&["mint"]))?;
     cx.store.limiter.refund(LOGIN_LIMITS);
+    cx.tell(&account.user(), &Event::Registered);
     // 3. The session.
-    begin_session(cx, old, &account, &name, false, device).await.map(|response| response.status(201))
+    let session = begin_session(cx, old, &account, &name, false).await?;
+    Ok(show_login(cx, &session, device, &account, &name).status(201))
 }
 
 /// `POST /auth/login`: always a new id; what an anonymous session holds is carried over. Two calls.
@@ -89,8 +92,16 @@ pub(super) async fn log_in<H: Host>(cx: &Context<'_, H>) -> Result<Response, Pro
     // 3. Who knows the password needs no reset.
     let outcome = cx.accounts().end_reset(stored).await;
     let stored = outcome.inspect_err(|_| cx.store.limiter.refund(&["mint"]))?;
-    // 4. The session.
-    begin_session(cx, old, &stored.account, &name, remember, device).await
+    // 4. The session. A live login counts as a known device.
+    let account = stored.account;
+    let owner = old.as_ref().and_then(|old| old.record.user.as_ref());
+    let is_known = device.is_some() || owner.is_some_and(|owner| owner.id == account.id);
+    let session = begin_session(cx, old, &account, &name, remember).await?;
+    if !is_known {
+        let handle = session.ticket.id.handle();
+        cx.tell(&account.user(), &Event::new_device(handle, session.record.device.clone()));
+    }
+    Ok(show_login(cx, &session, device, &account, &name))
 }
 
 /// `POST /auth/reauthenticate`: renews `authenticated_at`; a new id.
@@ -115,6 +126,7 @@ pub(super) async fn change_password<H: Host>(cx: &Context<'_, H>) -> Result<Resp
     let tag = user.tag();
     let session = cx.sessions().end_others(&tag, session).await?;
     let stored = cx.accounts().set_password(stored, &new.0).await?;
+    cx.tell(&user, &Event::PasswordChanged);
     // From here on the password is another one: that the session has ended meanwhile must not look as if nothing was done.
     let session = cx.sessions().end_others(&tag, session).await.map_err(Error::after_a_change)?;
     let session = cx.sessions().reauthenticate(session).await.map_err(Error::after_a_change)?;
@@ -150,10 +162,12 @@ pub(super) async fn reset<H: Host>(cx: &Context<'_, H>) -> Result<Response, Prob
     };
     accounts.end_all_for_reset(&stored.key, &token).await.map_err(refused)?;
     let stored = accounts.reset_password(stored, &token, &new.0).await.map_err(refused)?;
+    cx.tell(&stored.account.user(), &Event::PasswordChanged);
     cx.sessions().end_all(&token.user, None).await.map_err(Error::after_a_change)?;
     // 4. The session begins after that.
     cx.begin_operation();
-    begin_session(cx, old, &stored.account, &name, false, None).await
+    let session = begin_session(cx, old, &stored.account, &name, false).await?;
+    Ok(show_login(cx, &session, None, &stored.account, &name))
 }
 
 /// `DELETE /auth/account`: the account, its profile and all its sessions.
@@ -166,6 +180,7 @@ pub(super) async fn delete<H: Host>(cx: &Context<'_, H>) -> Result<Response, Pro
     let tag = user.tag();
     cx.sessions().end_all(&tag, Some(session)).await?;
     cx.accounts().delete(stored).await?;
+    cx.tell(&user, &Event::Deleted);
     cx.sessions().end_all(&tag, None).await?;
     cx.forget_old_cookies(true).await?;
     cx.forget_session();
@@ -200,8 +215,7 @@ async fn begin_session<H: Host>(
     account: &Account,
     name: &Name,
     remember: bool,
-    device: Option<KnownDevice>,
-) -> Result<Response, Problem> {
+) -> Result<Session, Error> {
     let is_valid = async || {
         // All sessions were ended not long ago: perhaps by a change of the password, or with the account.
         let accounts = cx.accounts();
@@ -212,12 +226,22 @@ async fn begin_session<H: Host>(
         Ok(current.is_some_and(|current| current.account.hash == account.hash && !current.account.disabled))
     };
     let keep = |data: &RawValue| Ok(data.to_owned());
-    let session = cx.log_in(old, account.user(), remember, &keep, is_valid).await?;
-    let response = cx.show(&session);
+    cx.log_in(old, account.user(), remember, &keep, is_valid).await
+}
+
+/// The answer to a login. The account knows the device from now on.
+fn show_login<H: Host>(
+    cx: &Context<'_, H>,
+    session: &Session,
+    device: Option<KnownDevice>,
+    account: &Account,
+    name: &Name,
+) -> Response {
+    let response = cx.show(session);
     if device.is_some_and(|device| !device.is_due(cx.app.host.now())) {
-        return Ok(response);
+        return response;
     }
-    Ok(add_device_cookie(cx, response, device, account, name))
+    add_device_cookie(cx, response, device, account, name)
 }
 
 /// The account of a session's user, whose password this is. The attempt is counted as one to log in, by the session, which

@@ -10,6 +10,7 @@ use super::{
 use crate::{
     account::{name::Name, password::Password},
     context::Context,
+    events::{self, Event},
     host::Host,
     http::{Problem, Response},
     session::{User, user},
@@ -86,7 +87,9 @@ pub(super) async fn create<H: Host>(cx: &Context<'_, H>) -> Result<Response, Pro
         check_not_breached(cx, "password", password).await?;
     }
     let password = password.as_ref().map(|password| password.0.as_str());
-    Ok(cx.accounts().create(&name, password, roles).await?.response().status(201))
+    let account = cx.accounts().create(&name, password, roles).await?;
+    cx.tell(&account.user(), &Event::Registered);
+    Ok(account.response().status(201))
 }
 
 /// `GET /auth/admin/users/{id}`
@@ -105,16 +108,20 @@ pub(super) async fn change<H: Host>(cx: &Context<'_, H>) -> Result<Response, Pro
 /// `DELETE /auth/admin/users/{id}`: the account, its profile and all its sessions.
 pub(super) async fn delete<H: Host>(cx: &Context<'_, H>) -> Result<Response, Problem> {
     // Disabled first: no session begins from then on. If it breaks off, it can be repeated, and none is left over.
-    let disabled = cx.accounts().set_disabled(&id_param(cx)?, true).await?;
-    cx.accounts().delete(disabled).await?;
+    let closed = cx.accounts().close(&id_param(cx)?).await?;
+    let user = closed.account.user();
+    cx.accounts().delete(closed).await?;
+    cx.tell(&user, &Event::Deleted);
     Ok(Response::no_content())
 }
 
 /// `POST /auth/admin/users/{id}/reset`: a token by which the account's owner chooses a new password.
 pub(super) async fn begin_reset<H: Host>(cx: &Context<'_, H>) -> Result<Response, Problem> {
     cx.sessions().check_can_end_all()?;
-    let (token, reset) = cx.accounts().begin_reset(&id_param(cx)?).await?;
-    Ok(Response::json(&ResetView { token: token.text(), expires_at: reset.expires_at }).status(201))
+    let (user, token, reset) = cx.accounts().begin_reset(&id_param(cx)?).await?;
+    let (token, expires_at) = (token.text(), reset.expires_at);
+    cx.tell(&user, &Event::ResetRequested(events::Reset { token: token.clone(), expires_at }));
+    Ok(Response::json(&ResetView { token, expires_at }).status(201))
 }
 
 /// `PUT /auth/admin/users/{id}/roles`: an account's roles; they hold from its next request.

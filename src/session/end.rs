@@ -154,10 +154,16 @@ impl<H: Host> Sessions<'_, H> {
         if user.is_some() && owner.as_ref() != user {
             return Err(Error::NotFound);
         }
-        self.isolate.count("revocations", self.host.now());
         let newest = stored.handle;
-        self.end_stored(&owner.unwrap_or_default(), stored).await?;
+        self.end_found(stored).await?;
         Ok(newest)
+    }
+
+    /// Ends a session that was found, for somebody else than its holder.
+    pub(super) async fn end_found(&self, stored: StoredSession) -> Result<(), Error> {
+        self.isolate.count("revocations", self.host.now());
+        let owner = stored.record.user.as_ref().map(User::tag);
+        self.end_stored(&owner.unwrap_or_default(), stored).await
     }
 
     /// Ends a session that was found, whatever is in flight.

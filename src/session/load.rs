@@ -5,6 +5,7 @@ use super::{
     error::{UNREADABLE, UnreadableSession},
 };
 use crate::{
+    events::{self, Event},
     host::Host,
     store::{Batch, Failure},
     ticket::Ticket,
@@ -312,18 +313,18 @@ impl<H: Host> Sessions<'_, H> {
         if !self.rules.end_on_reuse {
             return Ok(None);
         }
-        match self.end_by_handle(&head.to, None).await {
-            Ok(_) => {
-                self.host.log(&format_args!(
-                    "session {} was ended: an old id of it was used after its grace (reuse detected)",
-                    head.to
-                ));
-                Ok(None)
-            }
+        let stored = match self.find(&head.to).await {
             // It has ended already.
-            Err(Error::NotFound) => Ok(None),
-            Err(error) => Err(error),
-        }
+            Err(Error::NotFound) => return Ok(None),
+            found => found?,
+        };
+        let (handle, user) = (stored.handle, stored.record.user.clone());
+        self.end_found(stored).await?;
+        self.host.log(&format_args!(
+            "session {handle} was ended: an old id of it was used after its grace (reuse detected)"
+        ));
+        events::tell(self.host, self.isolate, user.as_ref(), &Event::ReuseDetected { handle });
+        Ok(None)
     }
 }
 

@@ -16,7 +16,7 @@ use std::{
 use serde_json::{Value, json};
 
 use crate::{
-    host::{Answer, Call, Host, Unreachable},
+    host::{Answer, Call, Host, Post, Unreachable},
     time::Time,
 };
 
@@ -278,6 +278,9 @@ impl Host for FakeHost {
         }
         pause().await;
         answer
+    }
+    async fn post(&self, _: Post<'_>) -> Result<u16, Unreachable> {
+        Err(Unreachable)
     }
     fn has_platform_limit(&self) -> bool {
         false

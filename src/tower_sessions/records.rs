@@ -143,7 +143,7 @@ mod tests {
     use super::*;
     use crate::{
         config::Config,
-        host::{Answer, Call, Unreachable, tests::Machine},
+        host::{Answer, Call, Post, Unreachable, tests::Machine},
     };
 
     /// A machine whose store answers what it was told to, the last of it again and again.
@@ -179,6 +179,9 @@ mod tests {
             }
             let status = if body.starts_with('[') { 200 } else { 401 };
             Ok(Answer { status, body: body.to_owned(), sync_token: String::new() })
+        }
+        async fn post(&self, _: Post<'_>) -> std::result::Result<u16, Unreachable> {
+            Err(Unreachable)
         }
         fn has_platform_limit(&self) -> bool {
             false

@@ -3,6 +3,7 @@ import {
   breakRandomness,
   breakSigning,
   fillMemory,
+  hurry,
   letTimeFly,
   memorySize,
   moveClock,
@@ -66,6 +67,7 @@ export default {
     else if (pathname === "/test/signing") breakSigning();
     else if (pathname === "/test/idle") await idle();
     else if (pathname === "/test/timers") letTimeFly(searchParams.has("fly"));
+    else if (pathname === "/test/hurry") hurry(searchParams.getAll("timer").map(Number));
     else if (pathname === "/test/crossings") return lookAtCrossings();
     else return worker.fetch(request, env, watched(context));
     return new Response("done");

@@ -111,6 +111,8 @@ export async function startWorker({
     idle: () => tell("idle"),
     /** Lets timers of a minute and more be over almost at once, from the next request on. */
     letTimeFly: (flies = true) => tell(`timers${flies ? "?fly" : ""}`),
+    /** Lets timers of just these lengths, in milliseconds, run twenty times as fast. @param {number[]} lengths */
+    hurry: (...lengths) => tell(`hurry?${lengths.map((length) => `timer=${length}`).join("&")}`),
     /** What has crossed the border of wasm since the last look. @returns {Promise<Crossings>} */
     crossings: async () => JSON.parse(await tell("crossings")),
     stop: () => miniflare.dispose(),
