@@ -86,7 +86,9 @@ function options() {
 }
 
 /** @param {string} why */
-const usage = (why) => new Stop(`${why}\n\n${USAGE}`, EXIT.usage);
+function usage(why) {
+  return new Stop(`${why}\n\n${USAGE}`, EXIT.usage);
+}
 
 /** What is to be looked at. Nothing of it is repeated in an error: it may be a cookie. @param {string} what */
 function subject(what) {
@@ -231,11 +233,14 @@ async function stats(deployment) {
 }
 
 /** @param {string} text @returns {Found} */
-const missing = (text) => ({ isFound: false, json: null, text });
+function missing(text) {
+  return { isFound: false, json: null, text };
+}
 
 /** @param {{ id: string, name: string, roles: string[] }} user */
-const userText = ({ id, name, roles }) =>
-  id + (name === id ? "" : ` (${name})`) + (roles.length ? `, ${roles.join(", ")}` : "");
+function userText({ id, name, roles }) {
+  return id + (name === id ? "" : ` (${name})`) + (roles.length ? `, ${roles.join(", ")}` : "");
+}
 
 /** A time as it is answered, to the second, and how far away it is. @param {string | null | undefined} text */
 function time(text) {
