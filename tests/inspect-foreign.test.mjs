@@ -337,3 +337,41 @@ for (const [what, flask] of /** @type {[string, import("./support/flask-app.mjs"
     });
   });
 }
+
+describe("while Flask without a signer is replaced, any text may be an id of its", () => {
+  /** @type {BesideFlask} */
+  let both;
+  /** @param {string | undefined} cookie */
+  const inspect = (cookie) => inspectAt({ store: both.store, worker: both.worker, admin }, cookie);
+  before(async () => {
+    const ADMIN_TOKEN = admin.Authorization.slice("Bearer ".length);
+    both = await startBesideFlask({ accept: { user_pointer: "/user_id" }, secrets: { ADMIN_TOKEN } });
+  });
+  after(() => both?.stop());
+
+  test("an old cookie is alive before and after its session is taken over", async () => {
+    const { edge, app } = both.visitor();
+    await app.send("GET", "/");
+    const cookie = edge.cookies.get(both.name);
+    assert.equal((await inspect(cookie)).reason, null);
+    const { handle } = await edge.session();
+    assert.equal((await inspect(`${both.name}=${cookie}`)).handle, handle);
+    assert.equal((await inspect(edge.ticket)).handle, handle);
+    await edge.logout();
+    assert.equal((await inspect(cookie)).reason, "ended");
+  });
+
+  test("yet what has the form of a ticket is one, and no id that nobody knows", async () => {
+    const other = await both.start({
+      secrets: { SESSION_SECRET: "another secret of 32 characters and more" },
+    });
+    const visitor = other.visitor();
+    await visitor.merge({ a: 1 });
+    const ticket = String(visitor.ticket);
+    assert.equal((await inspect(ticket)).reason, "unknown_key");
+    const { edge } = both.visitor();
+    await edge.merge({ a: 1 });
+    const flipped = edge.ticket?.endsWith("A") ? "B" : "A";
+    assert.equal((await inspect(edge.ticket?.slice(0, -1) + flipped)).reason, "forged");
+  });
+});
