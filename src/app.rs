@@ -56,7 +56,10 @@ impl<H: Host> App<H> {
         let mut cx = Context::new(self, request, is_foreign_read);
         // 2. The handler of its route, and its counters if no call has counted them.
         let outcome = handle(&mut cx).await;
-        let outcome = cx.settle(outcome).await;
+        let outcome = match cx.settle(outcome).await {
+            Ok(response) if response.is_cacheable() => return self.config.cors.expose(response, &cx.request),
+            outcome => outcome,
+        };
         // 3. The cookies, the rate-limit fields, CORS.
         let response = cx.answer(outcome, false);
         let response =
@@ -100,11 +103,17 @@ pub fn misconfigured() -> Response {
 /// From the request to the handler of its route.
 async fn handle<H: Host>(cx: &mut Context<'_, H>) -> Result<Response, Problem> {
     let (request, config) = (&cx.request, &cx.app.config);
-    // 1. The route. OPTIONS is answered by it alone, unless a proxy asks about its visitor's.
+    // 1. The route. OPTIONS is answered by it alone, unless a proxy asks about its visitor's. Neither that nor what is the same
+    // for everybody is counted.
     let route = routes::find(request.path(), &config.base_path, config.switches());
     let is_forward_auth = cx.is_forward_auth();
     if request.method == Method::Options && !is_forward_auth {
         return Ok(options(cx, &route?));
+    }
+    if let Ok(route) = &route
+        && route.is_public(request.method)
+    {
+        return route.handler(request.method)?.0(cx).await;
     }
     // 2. Not from a page of another site: that counts for nobody's limit. (Nothing is added to the limiter yet.) What a
     // proxy passes on of its visitor's browser says nothing of the proxy. A back end that passes on its visitor's browser

@@ -6,11 +6,12 @@ use serde_json::{Map, Value};
 use crate::spelling;
 
 /// The bindings that are settings.
-pub(crate) const SETTINGS: [&str; 6] = [
+pub(crate) const SETTINGS: [&str; 7] = [
     TABLE,
     "SESSION_SECRET",
     "ADMIN_TOKEN",
     "FORMAT_SECRETS",
+    "JWT_KEYS",
     "UPSTASH_REDIS_REST_URL",
     "UPSTASH_REDIS_REST_TOKEN",
 ];

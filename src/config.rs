@@ -15,7 +15,7 @@ use crate::{
     document,
     fields::Table,
     foreign::{self, Application, Formats},
-    gateway::{self, Gateway},
+    gateway::{self, Gateway, jwt},
     http::cors::{self, AllowedOrigin, is_origin},
     limit::{By, Limits, Pattern, Quota, RouteLimit},
     routes::Switches,
@@ -58,6 +58,8 @@ pub struct Config {
     pub store_timeout: Duration,
     /// What opens the service API, if it is to be there.
     pub admin_token: Option<Secret>,
+    /// The keys that sign who asks, the first of them; all are published.
+    pub jwt_keys: Vec<jwt::Key>,
     /// What is no fault, and may not be meant: a sentence each, for the log.
     pub notices: Vec<String>,
 }
@@ -69,6 +71,7 @@ impl Config {
             has_admin: self.admin_token.is_some(),
             has_login: self.accounts.has_login,
             has_registration: self.accounts.is_open,
+            has_keys: !self.jwt_keys.is_empty(),
         }
     }
 
@@ -105,6 +108,11 @@ impl Config {
     pub fn is_own_cookie(&self, name: &str) -> bool {
         let is_session = name == self.cookie.name() && self.session.formats.own().is_none();
         is_session || name == self.sync.0.name() || name == self.device.0.name()
+    }
+
+    /// The name of the session's cookie, if an application sets it, too: in that application's format.
+    pub fn foreign_cookie(&self) -> Option<&str> {
+        self.session.formats.own().map(|_| self.cookie.name())
     }
 
     /// The `Set-Cookie` line of a ticket: for a "remember me" session persistent until its end.
@@ -153,6 +161,8 @@ impl Config {
         let signing: Vec<_> = secret(&environment, "SESSION_SECRET").split(',').map(str::trim).collect();
         let mut faults = secret_faults(&environment, &signing);
 
+        let jwt_keys = jwt::keys(environment.get("JWT_KEYS"), &mut faults);
+
         // 2. The table. As a plain variable (in .dev.vars) it is the same as JSON text.
         let text = environment.get("CLOAKROOM").and_then(Value::as_str);
         let parsed = text.map(|text| serde_json::from_str(text).unwrap_or_default());
@@ -167,6 +177,12 @@ impl Config {
         let has_bearer = bearer(&mut table);
         let cors = cors(&mut table);
         let gateway = gateway::settings(&mut table, &base_path, environment.get("ORIGIN").is_some());
+        if gateway.as_ref().is_some_and(Gateway::signs) && environment.get("JWT_KEYS").is_none() {
+            let missing = missing(&environment, "JWT_KEYS");
+            faults.push(format!(
+                "{missing}; gateway.identity signs with it, and docs/gateway.md says how to make one"
+            ));
+        }
         let (store_timeout, fails_open) = store(&mut table);
         let limits = Limits { fails_open, ..limits };
         if has_bearer && session.formats.own().is_some() {
@@ -224,6 +240,7 @@ impl Config {
             cors,
             store_timeout,
             admin_token,
+            jwt_keys,
             notices,
         })
     }
@@ -395,19 +412,11 @@ fn limits(table: &mut Table<'_>) -> Limits {
 
 /// The limits of single paths, the most specific first.
 fn routes(table: &mut Table<'_>) -> Vec<RouteLimit> {
+    const WHAT: &str = "a list of tables, [[vars.CLOAKROOM.limits.routes]]";
     let mut limits: Vec<RouteLimit> = Vec::new();
-    let routes = match table.get("routes").map(Value::as_array) {
-        None => return limits,
-        Some(Some(routes)) => routes,
-        Some(None) => {
-            table.fault("routes", "a list of tables, [[vars.CLOAKROOM.limits.routes]]");
-            return limits;
-        }
-    };
-    for (index, route) in routes.iter().enumerate() {
-        let mut route = Table::new(&format!("CLOAKROOM.limits.routes[{index}]"), Some(route));
+    table.tables("routes", None, WHAT, |_, route| {
         let pattern = Pattern::parse(&route.text("path", ""), &route.text("method", ""));
-        let quota = quota(&mut route, "limit", "");
+        let quota = quota(route, "limit", "");
         let by = [("session", By::Session), ("user", By::User), ("ip", By::Ip)];
         let by = route.choice("by", &by, By::Session);
         match (pattern, quota) {
@@ -423,8 +432,7 @@ fn routes(table: &mut Table<'_>) -> Vec<RouteLimit> {
             // Either a fault already, or switched off.
             (Ok(_), None) => {}
         }
-        table.include(route);
-    }
+    });
     limits
 }
 
@@ -546,6 +554,30 @@ mod tests {
         bindings["ADMIN_TOKN"] = Value::Null;
         let [token, table] = &told(&bindings)[..] else { panic!("two notices") };
         assert!(token.ends_with("did you mean ADMIN_TOKEN?") && table.starts_with("CLOAKROOM is not bound"));
+    }
+
+    #[test]
+    fn a_signed_identity_needs_keys_and_says_which_name_is_misspelt() {
+        let gateway =
+            |identity| environment(json!({"gateway": {"origin": "https://a.example", "identity": identity}}));
+        for identity in ["jwt", "both"] {
+            let mut bindings = gateway(identity);
+            bindings["JWT_KEY"] = Value::Null;
+            let faults = Config::from_json(&bindings.to_string()).expect_err("a fault");
+            let [fault] = &faults[..] else { panic!("{faults:?}") };
+            assert!(
+                fault.starts_with("JWT_KEYS is missing: set it with `npx wrangler secret put`"),
+                "{fault}"
+            );
+            assert!(fault.contains("did you mean JWT_KEYS?") && fault.contains("docs/gateway.md"), "{fault}");
+        }
+        for identity in ["headers", "none"] {
+            assert!(Config::from_json(&gateway(identity).to_string()).is_ok(), "{identity}");
+        }
+        assert!(
+            faults(json!({"gateway": {"origin": "https://a.example", "identity": "signed"}}))[0]
+                .contains("\"both\"")
+        );
     }
 
     #[test]
@@ -711,6 +743,15 @@ mod tests {
                 "CLOAKROOM.gateway.public: can never",
             ),
             (json!({"gateway": {"origin": "http://a.example"}}), "CLOAKROOM.gateway.origin: an origin like"),
+            (
+                json!({"gateway": {"origin": "https://a.example", "rules": {"path": "/a"}}}),
+                "CLOAKROOM.gateway.rules: a list of tables, [[vars.CLOAKROOM.gateway.rules]]",
+            ),
+            (json!({"limits": {"routes": ["/a"]}}), "CLOAKROOM.limits.routes[0] is a table (a JSON object)"),
+            (
+                json!({"cookie": {"accept": [{"user_pointer": "/userId"}]}}),
+                "CLOAKROOM.cookie.accept[0].format: one of \"express\", \"flask\"",
+            ),
             (json!({"gateway": {"origin": "binding"}}), "CLOAKROOM.gateway.origin: \"binding\" needs"),
             (json!({"gateway": {"public": ["/a"]}}), "CLOAKROOM.gateway.origin: is missing"),
             (

@@ -46,6 +46,16 @@ impl<'a> Table<'a> {
         self.faults.extend(what.into_iter().map(|fault| format!("{}.{fault}", self.path)));
     }
 
+    /// Whether something is wrong already, unknown settings aside.
+    pub(crate) fn has_faults(&self) -> bool {
+        !self.faults.is_empty()
+    }
+
+    /// What else stands there cannot be judged: nothing is said of it.
+    pub(crate) fn skip_rest(&mut self) {
+        self.fields = None;
+    }
+
     /// Everything that is wrong, unknown settings included.
     pub(crate) fn finish(mut self) -> Vec<String> {
         let unknown = self.fields.into_iter().flatten().map(|(name, _)| name);
@@ -148,6 +158,34 @@ impl<'a> Table<'a> {
             let word = value.as_str()?;
             options.iter().find(|(option, _)| *option == word).map(|(_, choice)| *choice)
         })
+    }
+
+    /// A list of tables, each read by `read`, which also learns its index. `name_alone`: the field that a text in the place of
+    /// a table stands for. `what`: what the list is.
+    pub(crate) fn tables(
+        &mut self,
+        name: &'static str,
+        name_alone: Option<&str>,
+        what: &str,
+        mut read: impl FnMut(usize, &mut Table<'_>),
+    ) {
+        let items = match self.get(name).map(Value::as_array) {
+            None => return,
+            Some(Some(items)) => items,
+            Some(None) => return self.fault(name, what),
+        };
+        for (index, item) in items.iter().enumerate() {
+            let short = name_alone.filter(|_| item.is_string());
+            let table =
+                short.map(|field| Value::Object([(field.to_owned(), item.clone())].into_iter().collect()));
+            let mut inner =
+                Table::new(&format!("{}.{name}[{index}]", self.path), Some(table.as_ref().unwrap_or(item)));
+            // Of what is no table nothing else is worth saying.
+            if !inner.has_faults() {
+                read(index, &mut inner);
+            }
+            self.include(inner);
+        }
     }
 
     /// A list of strings.

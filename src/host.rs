@@ -1,7 +1,10 @@
 //! What the core asks of the machine it runs on: time, randomness, Unicode's tables, one way to the store, the platform's own
-//! rate limit, a log.
+//! rate limit, signatures, a log.
 
-use std::{fmt::Display, time::Duration};
+use std::{
+    fmt::{self, Display},
+    time::Duration,
+};
 
 use crate::time::Time;
 
@@ -34,6 +37,10 @@ pub trait Host: 'static {
 
     /// Asks that limit whether `key` is over it.
     fn is_over_platform_limit(&self, key: &str) -> impl Future<Output = bool>;
+
+    /// A signature over `message`, as JWS has it (RFC 7518 section 3.4, RFC 8037 section 3.1). The first of a key is also verified
+    /// with the key's public half, so that no key signs what nobody could verify.
+    fn sign(&self, key: &SigningKey, message: &str) -> impl Future<Output = Result<Vec<u8>, Unsigned>>;
 
     /// Writes a line for the operator. It never holds a secret, an id or session data.
     fn log(&self, line: &dyn Display);
@@ -68,6 +75,34 @@ pub struct Answer {
 /// No answer came: the connection was refused or broke, or the timeout passed.
 #[derive(Debug)]
 pub struct Unreachable;
+
+/// A private key that signs.
+#[derive(PartialEq, Eq)]
+pub struct SigningKey {
+    /// How.
+    pub algorithm: SigningAlgorithm,
+    /// The key with its public half, as JSON (RFC 7517).
+    pub jwk: String,
+}
+
+impl fmt::Debug for SigningKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SigningKey({:?}, …)", self.algorithm)
+    }
+}
+
+/// How a key signs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SigningAlgorithm {
+    /// Ed25519 (RFC 8032).
+    EdDsa,
+    /// ECDSA on P-256 with SHA-256 (FIPS 186-5).
+    Es256,
+}
+
+/// The key is of no use, or what it signs is not verified with its public half.
+#[derive(Debug)]
+pub struct Unsigned;
 
 /// `N` random bytes.
 pub fn random<const N: usize>(host: &impl Host) -> [u8; N] {
@@ -110,6 +145,9 @@ pub(crate) mod tests {
         }
         async fn is_over_platform_limit(&self, _: &str) -> bool {
             false
+        }
+        async fn sign(&self, _: &SigningKey, _: &str) -> Result<Vec<u8>, Unsigned> {
+            Err(Unsigned)
         }
         fn log(&self, _: &dyn Display) {}
     }

@@ -55,6 +55,8 @@ pub struct Isolate {
     tasks: RefCell<Vec<Task>>,
     /// The ids whose first use was noted.
     noted: RefCell<BTreeSet<Handle>>,
+    /// Whether the keys of `JWT_KEYS` are good, once that was looked at.
+    pub(crate) are_keys_good: Cell<Option<bool>>,
     /// Whether the operator was told of a ticket under an unknown key.
     has_told_of_unknown_key: Cell<bool>,
     /// When the operator was last told of a cache that fails.

@@ -176,6 +176,9 @@
 //!     async fn is_over_platform_limit(&self, _: &str) -> bool {
 //!         false
 //!     }
+//!     async fn sign(&self, _: &host::SigningKey, _: &str) -> Result<Vec<u8>, host::Unsigned> {
+//!         Err(host::Unsigned) // a real host asks its cryptography
+//!     }
 //!     fn log(&self, line: &dyn std::fmt::Display) {
 //!         eprintln!("{line}");
 //!     }

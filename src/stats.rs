@@ -49,6 +49,7 @@ struct Day {
     revocations: u64,
     rate_limited: u64,
     passed_uncounted: u64,
+    gateway_refused: u64,
     distinct_users: i64,
 }
 
@@ -123,6 +124,7 @@ pub async fn report<H: Host>(
             revocations: count("revocations"),
             rate_limited: count("rate_limited"),
             passed_uncounted: count("passed_uncounted"),
+            gateway_refused: count("gateway_refused"),
             distinct_users,
         });
     }

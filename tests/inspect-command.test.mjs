@@ -244,7 +244,7 @@ test("stats shows the counters of the days, and tickets by the keys that signed 
   const { code, out } = await run(["stats"]);
   assert.equal(code, 0, out);
   assert.match(out, /^day +sessions created +logins +failed logins +logouts +revocations .*distinct users$/m);
-  assert.match(out, /^\d{4}-\d\d-\d\d( +\d+){8}$/m);
+  assert.match(out, /^\d{4}-\d\d-\d\d( +\d+){8,}$/m);
   const { json } = await runJson(["stats"]);
   assert.match(out, new RegExp(`^tickets by key +${json.signing_keys[0]}`, "m"));
   assert.ok(json.days.length > 0);

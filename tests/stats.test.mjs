@@ -126,6 +126,7 @@ test("events are counted per day, outside of any request", async () => {
       revocations: 1,
       rate_limited: 1,
       passed_uncounted: 0,
+      gateway_refused: 0,
       distinct_users: 3,
     });
     for (const key of await store.redis.keys("stats:*")) assert.ok((await store.redis.pTTL(key)) > 0);

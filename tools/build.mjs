@@ -11,6 +11,7 @@ import { fileURLToPath } from "node:url";
 import { gzipSync } from "node:zlib";
 import { takeLock } from "./lock.mjs";
 import { FEATURES } from "./rust-worker.mjs";
+import { bringRust } from "./setup.mjs";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
 const out = join(root, "build");
@@ -40,6 +41,8 @@ while (lock.holder) {
 }
 process.on("exit", lock.release);
 process.on("SIGTERM", () => process.exit(143));
+
+await bringRust().catch((error) => fail(error.message));
 
 step("compiling Rust to wasm (the first time about a minute)", () => {
   // The crate type is given here and not in Cargo.toml: naming two types there turns link-time optimisation off.

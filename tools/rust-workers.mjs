@@ -1,8 +1,11 @@
 /**
- * Compiles the Rust Workers that the tests start, so that no test waits for a compiler, or shares its cores with one.
+ * Compiles what is written in Rust and the tests start, most of it Workers of others: so no test waits for a compiler, or
+ * shares its cores with one.
  */
+import { execFile } from "node:child_process";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
 import { compile, useVersions } from "./rust-worker.mjs";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
@@ -25,3 +28,6 @@ for (const [folder, ...args] of [
 ]) {
   await compile(folder, args);
 }
+
+// No Worker, but an origin behind one.
+await promisify(execFile)("cargo", ["build", "--quiet", "--package", "verify-jwt"], { cwd: root });

@@ -3,12 +3,16 @@
  * rustup's Rust, Node with npm, and Python 3. What is there already is not done again. Needs Node alone.
  */
 import { access, readFile } from "node:fs/promises";
-import { join } from "node:path";
+import { homedir } from "node:os";
+import { delimiter, join } from "node:path";
 import { capture, ROOT, say, step } from "./say.mjs";
 
 /** The oldest Node that the locked packages run on. */
 const NODE = "20.18.1";
 const WASM = "wasm32-unknown-unknown";
+/** As https://rustup.rs says. */
+const RUSTUP =
+  "curl --proto =https --tlsv1.2 -fsS https://sh.rustup.rs | sh -s -- -y --profile minimal --no-modify-path";
 
 /**
  * @param {{ forTests?: boolean, store?: boolean }} [needs] `forTests`: also rustfmt and clippy; `store: false`:
@@ -57,6 +61,25 @@ async function packagesMatch() {
       installed[name] ? installed[name].integrity === integrity : optional,
     )
   );
+}
+
+/**
+ * Rust for a build at Cloudflare (Workers Builds, which the deploy button starts): its machines have none. Nowhere else is
+ * anything installed.
+ */
+export async function bringRust() {
+  if (process.env.WORKERS_CI !== "1") return;
+  const folder = join(process.env.CARGO_HOME || join(homedir(), ".cargo"), "bin");
+  process.env.PATH = [folder, process.env.PATH].join(delimiter);
+  if ((await capture("cargo", ["--version"])).code !== 0) {
+    await step("Installing Rust, which this build machine lacks", async () => {
+      const { output } = await capture("sh", ["-c", RUSTUP]);
+      if ((await capture("cargo", ["--version"])).code !== 0) {
+        throw new Error(`${output.trim()}\nRust could not be installed: rustup says why above.`);
+      }
+    });
+  }
+  await checkRust();
 }
 
 /** @param {{ forTests?: boolean }} [needs] */

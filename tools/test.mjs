@@ -68,7 +68,7 @@ const WORKERS = {
   run: async () => ({ ok: (await launch(process.execPath, ["tools/rust-workers.mjs"]).exited) === 0 }),
 };
 /** The files that start them. */
-const USES_WORKERS = /^(axum|crate-|example-worker|foreign-worker|tower-sessions)/;
+const USES_WORKERS = /^(axum|crate-|example-worker|foreign-worker|gateway-identity|tower-sessions)/;
 /** @type {Check} with those of what the build has written */
 const TSC = { name: "tsc", what: "the types in JavaScript hold", run: () => node("typescript/bin/tsc") };
 /** @type {Check} */

@@ -28,10 +28,7 @@ impl<H: Host> Context<'_, H> {
         let App { host, isolate, .. } = self.app;
         let now = host.now();
         // 1. What the operator learns.
-        if let Some(failure) = self.store.uncounted() {
-            host.log(&format_args!("a request passed without being counted (store.on_failure): {failure}"));
-            isolate.count("passed_uncounted", now);
-        }
+        self.report_uncounted();
         if let Err(problem) = &outcome {
             if let Some(line) = &problem.log {
                 host.log(line);
@@ -49,6 +46,15 @@ impl<H: Host> Context<'_, H> {
         let response =
             if has_failed && !needs_cookie { response } else { self.set_cookies(response, has_ended) };
         response.header("Vary", if self.is_bearer { "Cookie, Authorization" } else { "Cookie" })
+    }
+
+    /// Tells the operator if the request has passed without being counted.
+    pub(crate) fn report_uncounted(&self) {
+        let App { host, isolate, .. } = self.app;
+        if let Some(failure) = self.store.uncounted() {
+            host.log(&format_args!("a request passed without being counted (store.on_failure): {failure}"));
+            isolate.count("passed_uncounted", host.now());
+        }
     }
 
     /// Sets or removes the ticket's cookie and, after a write, the one for read-your-writes. Never with forward-auth: the

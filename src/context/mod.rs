@@ -46,6 +46,8 @@ pub struct Context<'a, H> {
     pub store: CountingStore<'a, H>,
     tickets: Tickets<'a>,
     cookie_change: RefCell<CookieChange>,
+    /// The value of the cookie of read-your-writes that came with a ticket from elsewhere.
+    handed_sync: RefCell<Option<String>>,
     /// Whether the visitor has logged out in this request.
     has_logged_out: Cell<bool>,
     /// Whether the limits that depend on the user were added, after the session was read.
@@ -68,13 +70,18 @@ impl<'a, H: Host> Context<'a, H> {
     /// Verifies the tickets; makes no call to the store. `is_foreign_read`: another site's page makes the visitor's browser
     /// look.
     pub fn new(app: &'a App<H>, request: Request<'a>, is_foreign_read: bool) -> Self {
-        let App { config, host, isolate, .. } = app;
-        let now = host.now();
         if is_foreign_read {
             request.ignore_cookie();
         }
-        let is_bearer = config.has_bearer && request.wants_bearer();
+        let is_bearer = app.config.has_bearer && request.wants_bearer();
         let tickets = find_tickets(app, &request, is_bearer);
+        Self { is_foreign_read, is_bearer, tickets, ..Self::without_tickets(app, request) }
+    }
+
+    /// For a request whose tickets matter to nobody: they are not verified, and it is counted by its address alone.
+    pub(crate) fn without_tickets(app: &'a App<H>, request: Request<'a>) -> Self {
+        let App { config, host, isolate, .. } = app;
+        let now = host.now();
         let (sync_cookie, sync_keyring) = &config.sync;
         let sync_token =
             sync_cookie.values(request.cookie()).find_map(|value| sync::open(value, sync_keyring, now));
@@ -84,15 +91,21 @@ impl<'a, H: Host> Context<'a, H> {
             app,
             request,
             param: String::new(),
-            is_foreign_read,
-            is_bearer,
-            tickets,
+            is_foreign_read: false,
+            is_bearer: false,
+            tickets: Tickets::default(),
             store: CountingStore::new(store, limiter, config.limits.fails_open),
             cookie_change: RefCell::new(CookieChange::Unchanged),
+            handed_sync: RefCell::default(),
             has_logged_out: Cell::new(false),
             has_user_limits: Cell::new(false),
             began: Cell::new(now),
         }
+    }
+
+    /// The same with its tickets, which matter after all. Nothing is counted again.
+    pub(crate) fn with_tickets(self) -> Self {
+        Self { has_user_limits: Cell::new(true), ..Self::new(self.app, self.request, false) }
     }
 
     /// Refuses a request with a ticket in its cookie and another in `Authorization`: which one is meant?
@@ -150,6 +163,11 @@ impl<'a, H: Host> Context<'a, H> {
     /// The session, if there is one; under a new id if that is due. One call to the store; none without a ticket.
     pub async fn session(&self) -> Result<Option<Session>, Problem> {
         self.session_from(self.source()).await
+    }
+
+    /// The same, by what the primary says: for a change.
+    pub(crate) async fn session_at_primary(&self) -> Result<Option<Session>, Problem> {
+        self.session_from(Source::Primary).await
     }
 
     async fn session_from(&self, source: Source) -> Result<Option<Session>, Problem> {
@@ -380,6 +398,13 @@ impl<'a, H: Host> Context<'a, H> {
         self.cookie_change.replace(change);
     }
 
+    /// This ticket is the visitor's from now on, whatever came with the request.
+    /// `sync`: the value of the cookie of read-your-writes that goes with it.
+    pub(crate) fn hand_over(&self, ticket: Ticket, sync: Option<String>) {
+        self.cookie_change.replace(CookieChange::Set(ticket));
+        self.handed_sync.replace(sync);
+    }
+
     /// The visitor has no session any more.
     pub fn remove_cookie(&self) {
         self.cookie_change.replace(CookieChange::Remove);
@@ -399,8 +424,9 @@ impl<'a, H: Host> Context<'a, H> {
     /// The line that sets the cookie of read-your-writes: whoever asks first passes it on. `None` if nothing was written.
     pub(crate) fn take_sync_cookie(&self) -> Option<String> {
         let (cookie, keyring) = &self.app.config.sync;
-        let token = self.store.take_sync_token()?;
-        let value = sync::sign(&token, keyring, self.app.host.now())?;
+        let written = self.store.take_sync_token();
+        let written = written.and_then(|token| sync::sign(&token, keyring, self.app.host.now()));
+        let value = written.or_else(|| self.handed_sync.take())?;
         Some(cookie.set(&value, Some(sync::LIFETIME)))
     }
 

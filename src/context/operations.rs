@@ -36,6 +36,16 @@ impl<H: Host> Context<'_, H> {
         Ok(self.store.limiter.check_blocked(app.host.now())?)
     }
 
+    /// Adds the limit of the request's path alone, and refuses the request as far as that can be done without the store.
+    pub(crate) fn apply_route_limit(&self) -> Result<(), Problem> {
+        let (limits, limiter) = (&self.app.config.limits, &self.store.limiter);
+        match self.is_foreign_read {
+            true => limits.apply_foreign_route(limiter, &self.request),
+            false => limits.apply_route(limiter, &self.request, self.counted_ticket()),
+        }
+        Ok(limiter.check_blocked(self.app.host.now())?)
+    }
+
     /// Changes the data of the session, or of a new anonymous one, which is subject to `limits.mint`. `apply` makes the new
     /// data from the newest, for which it may run again.
     pub(crate) async fn change(

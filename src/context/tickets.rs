@@ -44,7 +44,7 @@ impl<'a, H: Host> Context<'a, H> {
     }
 
     /// What the request is counted by: the ticket that counts or, without one, what stands for an old cookie.
-    pub(super) fn counted_ticket(&self) -> Option<&Ticket> {
+    pub(crate) fn counted_ticket(&self) -> Option<&Ticket> {
         let presented = self.presented().map(|presented| &presented.ticket);
         presented.or_else(|| self.tickets.old.first().map(|old| &old.name))
     }

@@ -175,30 +175,19 @@ fn pointer(table: &mut Table<'_>, name: &str, text: &str) -> Option<Pointer> {
 /// The formats of `cookie.accept`, each by its name or as a table.
 fn accepted(table: &mut Table<'_>, environment: &Environment<'_>, faults: &mut Vec<String>) -> Vec<Accepted> {
     const WHAT: &str = "a list like [\"express\"] or [{ format = \"express\", user_pointer = \"/userId\", until = \"2027-01-01\" }]";
-    let entries = match table.get("accept").map(Value::as_array) {
-        None => return Vec::new(),
-        Some(Some(entries)) => entries,
-        Some(None) => {
-            table.fault("accept", WHAT);
-            return Vec::new();
-        }
-    };
     let mut accepted: Vec<Accepted> = Vec::new();
-    for (index, entry) in entries.iter().enumerate() {
-        // A name alone is a table with that format.
-        let named = entry.as_str().map(|name| serde_json::json!({ "format": name }));
-        let path = format!("CLOAKROOM.cookie.accept[{index}]");
-        let mut inner = Table::new(&path, Some(named.as_ref().unwrap_or(entry)));
+    table.tables("accept", Some("format"), WHAT, |_, inner| {
         let known = [("express", Some(Application::Express)), ("flask", Some(Application::Flask))];
         let Some(application) = inner.choice("format", &known, None) else {
             // Either a fault already, or missing.
-            let wrong = inner.finish();
-            let missing = format!("{path}.format: one of \"express\", \"flask\"");
-            faults.extend(if wrong.is_empty() { vec![missing] } else { wrong });
-            continue;
+            if !inner.has_faults() {
+                inner.fault("format", "one of \"express\", \"flask\"");
+            }
+            inner.skip_rest();
+            return;
         };
         let name = inner.text("name", application.cookie_name());
-        let until = until(&mut inner);
+        let until = until(inner);
         for name in ["writable", "touch"] {
             if inner.get(name).is_some() {
                 inner.fault(
@@ -207,16 +196,15 @@ fn accepted(table: &mut Table<'_>, environment: &Environment<'_>, faults: &mut V
                 );
             }
         }
-        let format = format(&mut inner, application, environment, faults);
+        let format = format(inner, application, environment, faults);
         // Only to be removed, at a logout: it has the attributes of ours but for its name.
         let settings = cookie::Settings { name: name.clone(), ..environment.cookie.clone() };
         inner.faults(settings.faults());
         if name == environment.cookie.name || accepted.iter().any(|other| other.cookie.name() == name) {
             inner.fault("name", "another cookie of this deployment has this name: which one is meant?");
         }
-        faults.extend(inner.finish());
         accepted.push(Accepted { cookie: cookie::Cookie::new(settings), format, until });
-    }
+    });
     accepted
 }
 

@@ -159,6 +159,18 @@ impl Format {
         if before == after { Ok(()) } else { refused("only what cookie.writable names can be changed here") }
     }
 
+    /// 422 if the application's own change of `before` to `after`, made through the gateway, touches who the user is: a login
+    /// needs a new id, or whoever knew the old one would be logged in with it. Everything else in its records is the
+    /// application's to change.
+    pub fn check_applications_change(&self, before: &RawValue, after: &RawValue) -> Result<(), ApplyError> {
+        match &self.user_pointer {
+            Some(pointer) if !pointer.is_same(before, after) => Err(ApplyError::Unprocessable(
+                "who is logged in cannot be changed by X-Session-Patch: a login needs a new id".to_owned(),
+            )),
+            _ => Ok(()),
+        }
+    }
+
     /// 422 if a session in this format can hold no user.
     pub fn check_holds_users(&self) -> Result<(), ApplyError> {
         self.user_pointer.as_ref().map(drop).ok_or_else(no_pointer)

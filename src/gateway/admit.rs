@@ -2,20 +2,27 @@
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
-use super::{Gateway, Kind, Pass, Require, Rule, path};
+use super::{
+    Entry, Gateway, Kind, Pass, Require, Rule, Visitor,
+    changes::{Known, Read},
+    path,
+};
 use crate::{
     app::App,
-    context::Context,
+    context::{Context, no_user},
     host::Host,
     http::{Code, Method, Problem, Request, Response, cross_site},
-    session::Session,
+    id::Handle,
+    limit::By,
 };
 
+/// Why nothing is changed about the session.
+const IS_PUBLIC: &str = "the path is public";
+
 /// What becomes of a request.
-#[derive(Debug)]
-pub enum Admission {
-    /// It is passed on.
-    Pass(Pass),
+pub enum Admission<'a, H> {
+    /// It is passed on. What the origin answers may change the visitor's session.
+    Pass(Pass, Visitor<'a, H>),
     /// It is answered here.
     Answer(Response),
 }
@@ -29,44 +36,73 @@ impl<H: Host> App<H> {
     }
 
     /// Whether a request may pass the gateway. `is_upgrade`: it becomes a WebSocket, whose answer sets no cookie.
-    pub async fn admit(&self, gateway: &Gateway, request: Request<'_>, is_upgrade: bool) -> Admission {
+    pub async fn admit<'a>(
+        &'a self,
+        gateway: &Gateway,
+        request: Request<'a>,
+        is_upgrade: bool,
+    ) -> Admission<'a, H> {
+        let limits = &self.config.limits;
         let pass = Pass::new(&request, &self.config);
         // 1. One reading of the path, for the rules here and for the origin.
         if let Some(what) = path::ambiguity(request.path()) {
             let detail = format!("the path has {what}: send it in the form in which it is meant");
-            return Admission::Answer(Response::from(Problem::bad_request(detail)).uncacheable());
+            let problem = Problem::bad_request(detail);
+            self.log_refusal(request.method, None, &problem, Refused::default());
+            return Admission::Answer(Response::from(problem).uncacheable());
         }
         // 2. What holds for it.
-        let rule = match gateway.entry(request.path()).map(|entry| &entry.kind) {
-            Some(Kind::Public) => return Admission::Pass(pass),
-            Some(Kind::Rule(rule)) => Some(rule),
-            None => None,
-        };
+        let entry = gateway.entry(request.path());
+        let counts_by = limits.route_by(&request);
+        let is_public = entry.is_some_and(|entry| matches!(entry.kind, Kind::Public));
+        if is_public && counts_by.is_none() {
+            return Admission::Pass(pass, Visitor::Other(IS_PUBLIC));
+        }
+        let rule = entry.and_then(Entry::rule);
         let demands = rule.is_some_and(|rule| rule.require != Require::Nothing);
-        let needs_session = demands || gateway.has_identity || self.config.limits.has_route(&request);
-        // 3. Another site's page asks for nobody, and counts for nobody.
+        let is_personal = !is_public && (demands || gateway.has_identity());
+        let has_tickets = is_personal || counts_by.is_some_and(|by| by != By::Ip);
+        // 3. Another site's page asks for nobody, and uses up nobody's limit.
         let is_foreign = cross_site::is_foreign_read(&request, &self.config.cors)
             || cross_site::check(&request, &self.config.cors).is_err();
-        let mut cx = Context::new(self, request, is_foreign || !needs_session);
-        // 4. Limits, session, rule.
-        let (session, outcome) = match self.look(&mut cx, gateway, rule, is_upgrade).await {
-            Ok(session) => (session, Ok(Response::new(200))),
-            Err(problem) => (None, Err(problem)),
+        let cx = match is_foreign || has_tickets {
+            true => Context::new(self, request, is_foreign),
+            false => Context::without_tickets(self, request),
         };
-        match cx.settle(outcome).await {
-            Ok(response) => {
-                let pass = match session.filter(|_| gateway.has_identity) {
-                    Some(session) => pass.with_identity(&session),
-                    None => pass,
+        // 4. Limits, session, rule.
+        let read = match count(&cx, is_public).await {
+            Ok(()) if is_personal || limits.needs_user(&cx.request, cx.counted_ticket()) => {
+                read(&cx, demands, is_upgrade).await
+            }
+            counted => counted.map(|()| Read::Not),
+        };
+        let (read, outcome) = match read {
+            Ok(read) => {
+                let outcome = check(&cx, rule, &read);
+                (read, outcome)
+            }
+            Err(problem) => (Read::Not, Err(problem)),
+        };
+        let outcome = cx.settle(outcome.map(|()| Response::new(200))).await;
+        // 5. Who asks, for the origin.
+        let identity = match read.session().filter(|_| !is_public) {
+            Some(session) if outcome.is_ok() => self.identity(gateway, &cx.request, session).await,
+            _ => Ok(Vec::new()),
+        };
+        match outcome.and_then(|_| identity) {
+            Ok(identity) => {
+                let visitor = if is_public || is_foreign {
+                    cx.report_uncounted();
+                    Visitor::Other(if is_public { IS_PUBLIC } else { "a page of another site has asked" })
+                } else {
+                    Visitor::Known(Box::new(Known::new(cx, has_tickets, read)))
                 };
-                let answer = cx.answer(Ok(response), false);
-                let set_cookies = answer.headers.into_iter().filter(|(name, _)| *name == "Set-Cookie");
-                let set_cookies = set_cookies.map(|(_, line)| line.into_owned()).collect();
-                Admission::Pass(Pass { set_cookies, is_personal: demands || gateway.has_identity, ..pass })
+                Admission::Pass(Pass { is_personal, ..pass.with_identity(identity) }, visitor)
             }
             Err(problem) => {
                 let redirect = rule.and_then(|rule| login_page(rule, &problem, &cx.request));
-                self.log_refusal(&cx.request, rule, &problem);
+                let refused = Refused { limit: limit(&cx, &problem), handle: read.handle() };
+                self.log_refusal(cx.request.method, entry, &problem, refused);
                 let answer = cx.answer(Err(problem), false);
                 let answer = match redirect {
                     Some(location) => Response { status: 303, body: String::new(), ..answer }
@@ -79,51 +115,11 @@ impl<H: Host> App<H> {
         }
     }
 
-    /// The session, for whoever needs it. Errors: over a limit, not allowed, or the store fails where it is needed.
-    async fn look(
-        &self,
-        cx: &mut Context<'_, H>,
-        gateway: &Gateway,
-        rule: Option<&Rule>,
-        is_upgrade: bool,
-    ) -> Result<Option<Session>, Problem> {
-        cx.apply_limits().await?;
-        let require = rule.map_or(&Require::Nothing, |rule| &rule.require);
-        if *require == Require::Nothing && !gateway.has_identity {
-            return Ok(None);
-        }
-        let is_limited = cx.store.counts_next() && !self.config.limits.fails_open;
-        let loaded = if is_upgrade { cx.load().await.map_err(Problem::from) } else { cx.session().await };
-        let session = match loaded {
-            // A dead store concerns only whoever needs it.
-            Err(problem)
-                if problem.code == Code::StoreUnavailable
-                    && *require == Require::Nothing
-                    && !is_limited
-                    && cx.store.check().is_ok() =>
-            {
-                return Ok(None);
-            }
-            outcome => outcome?,
-        };
-        if *require == Require::Nothing {
-            return Ok(session);
-        }
-        let session = session.ok_or_else(Problem::no_session)?;
-        let user = session.record.user.as_ref().ok_or_else(crate::context::no_user)?;
-        match require {
-            Require::Role(role) if !user.has_role(role) => return Err(Problem::forbidden()),
-            Require::Fresh => cx.sessions().check_fresh(&session)?,
-            _ => {}
-        }
-        Ok(Some(session))
-    }
-
-    /// One line for each refusal: the path's rule or limit, never what was sent.
-    fn log_refusal(&self, request: &Request<'_>, rule: Option<&Rule>, problem: &Problem) {
+    /// One line for each refusal: the path's rule, the limit, the session's public name; never an id or what was sent.
+    fn log_refusal(&self, method: Method, entry: Option<&Entry>, problem: &Problem, refused: Refused) {
         self.isolate.count("gateway_refused", self.host.now());
         let (status, _) = problem.code.status();
-        let require = rule.map(|rule| match &rule.require {
+        let require = entry.and_then(Entry::rule).map(|rule| match &rule.require {
             Require::Nothing => "none".to_owned(),
             Require::User => "user".to_owned(),
             Require::Fresh => "fresh".to_owned(),
@@ -133,11 +129,69 @@ impl<H: Host> App<H> {
             "event": "gateway_refused",
             "status": status,
             "code": problem.code,
+            "rule": entry.map(|entry| entry.pattern.name()),
             "require": require,
-            "method": request.method.name(),
+            "limit": refused.limit,
+            "handle": refused.handle.map(|handle| handle.to_string()),
+            "method": method.name(),
         });
         self.host.log(&line);
     }
+}
+
+/// What is known of a refused request.
+#[derive(Default)]
+struct Refused {
+    limit: Option<String>,
+    handle: Option<Handle>,
+}
+
+/// Adds the limits of a request that is passed on: on a public path that of the path alone.
+async fn count<H: Host>(cx: &Context<'_, H>, is_public: bool) -> Result<(), Problem> {
+    if is_public || cx.is_foreign_read {
+        cx.apply_route_limit()?;
+    }
+    if is_public { Ok(()) } else { cx.apply_limits().await }
+}
+
+/// Reads the session. Errors: over a limit, or the store fails where it is needed: for a rule, or for a limit that fails closed.
+async fn read<H: Host>(cx: &Context<'_, H>, demands: bool, is_upgrade: bool) -> Result<Read, Problem> {
+    let is_limited = cx.store.counts_next() && !cx.app.config.limits.fails_open;
+    let loaded = if is_upgrade { cx.load().await.map_err(Problem::from) } else { cx.session().await };
+    match loaded {
+        Err(problem)
+            if problem.code == Code::StoreUnavailable
+                && !demands
+                && !is_limited
+                && cx.store.check().is_ok() =>
+        {
+            Ok(Read::Not)
+        }
+        outcome => outcome.map(Read::As),
+    }
+}
+
+/// Whether a rule lets the visitor pass.
+fn check<H: Host>(cx: &Context<'_, H>, rule: Option<&Rule>, read: &Read) -> Result<(), Problem> {
+    let require = rule.map_or(&Require::Nothing, |rule| &rule.require);
+    if *require == Require::Nothing {
+        return Ok(());
+    }
+    let session = read.session().ok_or_else(Problem::no_session)?;
+    let user = session.record.user.as_ref().ok_or_else(no_user)?;
+    match require {
+        Require::Role(role) if !user.has_role(role) => Err(Problem::forbidden()),
+        Require::Fresh => Ok(cx.sessions().check_fresh(session)?),
+        _ => Ok(()),
+    }
+}
+
+/// The limit that has refused a request: its name, or that of Cloudflare's own.
+fn limit<H: Host>(cx: &Context<'_, H>, problem: &Problem) -> Option<String> {
+    let is_limit = problem.code == Code::RateLimited;
+    is_limit.then(|| {
+        cx.store.check().err().map_or("RATE_LIMITER".to_owned(), |refusal| refusal.name().to_owned())
+    })
 }
 
 /// Where a navigation is sent that has to log in: with the way back, which is a path of this site by its making.

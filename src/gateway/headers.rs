@@ -1,14 +1,20 @@
 //! What the origin is told in headers, and what is kept from it.
 
-use crate::{config::Config, http::Request, routes, session::Session};
+use super::{Gateway, Identity};
+use crate::{
+    app::App,
+    config::Config,
+    host::Host,
+    http::{Problem, Request},
+    routes,
+    session::Session,
+};
 
 /// A request that is passed on.
 #[derive(Debug, Default)]
 pub struct Pass {
     /// The headers that the origin gets in place of the visitor's; `None`: without one of that name.
     pub headers: Vec<(&'static str, Option<String>)>,
-    /// The lines that set cookies of ours, for the answer.
-    pub set_cookies: Vec<String>,
     /// Whether the answer depends on the session: caches must know.
     pub is_personal: bool,
 }
@@ -40,7 +46,13 @@ const NOT_PASSED: [&str; 19] = [
 /// Whether the visitor's header of this name, in lower case, is kept from the origin. Some origins read `_` as `-`.
 pub fn is_ours(name: &str) -> bool {
     let name = name.replace('_', "-");
-    name.starts_with("x-session-") || NOT_PASSED.contains(&name.as_str())
+    is_session_header(&name) || NOT_PASSED.contains(&name.as_str())
+}
+
+/// Whether the header of this name, in lower case, is between the origin and us alone.
+pub fn is_session_header(name: &str) -> bool {
+    let name = name.replace('_', "-");
+    name.starts_with("x-session-") || name == "session-token"
 }
 
 impl Pass {
@@ -66,12 +78,30 @@ impl Pass {
         Self { headers, ..Self::default() }
     }
 
-    /// With the user, if there is one.
-    pub(super) fn with_identity(mut self, session: &Session) -> Self {
-        if let Some(user) = &session.record.user {
-            let identity = routes::identity(user, session);
-            self.headers.extend(identity.into_iter().map(|(name, value)| (name, Some(value))));
-        }
+    /// With who asks.
+    pub(super) fn with_identity(mut self, identity: Vec<(&'static str, String)>) -> Self {
+        self.headers.extend(identity.into_iter().map(|(name, value)| (name, Some(value))));
         self
+    }
+}
+
+impl<H: Host> App<H> {
+    /// The headers that tell the origin who asks; none without a user. Errors: it cannot be signed.
+    pub(super) async fn identity(
+        &self,
+        gateway: &Gateway,
+        request: &Request<'_>,
+        session: &Session,
+    ) -> Result<Vec<(&'static str, String)>, Problem> {
+        let Some(user) = &session.record.user else { return Ok(Vec::new()) };
+        let mut headers = match gateway.identity {
+            Identity::Headers | Identity::Both => routes::identity(user, session),
+            Identity::Jwt | Identity::Nothing => Vec::new(),
+        };
+        if gateway.signs() {
+            let audience = gateway.audience.as_deref().unwrap_or(request.origin());
+            headers.push(("X-Session-Jwt", self.token(request.origin(), audience, user, session).await?));
+        }
+        Ok(headers)
     }
 }

@@ -1,10 +1,13 @@
 //! The gateway: what is outside of `base_path` is passed on to an origin, once it is known who asks and that they may.
 //!
-//! Pure, as the rest: [`crate::app::App::admit`] decides, and says what the origin and the visitor are told beside the
-//! request and the answer, which the platform passes on ([`crate::platform`]). Bodies never come here.
+//! Pure, as the rest: [`crate::app::App::admit`] decides, and says what the origin is told beside the request, which the
+//! platform passes on ([`crate::platform`]). What the origin's answer says about the session
+//! [`crate::app::App::carry_out`] does, before that answer is passed on. Bodies never come here.
 
 mod admit;
+mod changes;
 mod headers;
+pub(crate) mod jwt;
 mod path;
 mod settings;
 
@@ -13,7 +16,8 @@ use std::time::Duration;
 pub(crate) use self::settings::settings;
 pub use self::{
     admit::Admission,
-    headers::{Pass, is_ours},
+    changes::{Added, Changes, Visitor},
+    headers::{Pass, is_ours, is_session_header},
 };
 use crate::{http::Method, limit::Pattern};
 
@@ -24,8 +28,10 @@ pub struct Gateway {
     pub origin: Origin,
     /// What is passed on without looking at the session, and what the others need; the most specific first.
     entries: Vec<Entry>,
-    /// Whether the origin is told who asks.
-    has_identity: bool,
+    /// How the origin is told who asks.
+    identity: Identity,
+    /// For whom the signed identity is; `None`: for the Worker's own origin, which is what an application behind a binding sees.
+    audience: Option<String>,
     /// How long the origin may take until the first byte of its answer.
     pub timeout: Duration,
 }
@@ -37,6 +43,19 @@ pub enum Origin {
     Url(String),
     /// To the service binding `ORIGIN`.
     Binding,
+}
+
+/// How the origin is told who asks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Identity {
+    /// Not at all.
+    Nothing,
+    /// In a header for each thing.
+    Headers,
+    /// Signed, in one header.
+    Jwt,
+    /// Both ways.
+    Both,
 }
 
 /// What holds for some paths.
@@ -74,7 +93,27 @@ enum Require {
     Role(String),
 }
 
+impl Entry {
+    /// The rule, unless the path is public.
+    fn rule(&self) -> Option<&Rule> {
+        match &self.kind {
+            Kind::Public => None,
+            Kind::Rule(rule) => Some(rule),
+        }
+    }
+}
+
 impl Gateway {
+    /// Whether the origin is told who asks.
+    fn has_identity(&self) -> bool {
+        self.identity != Identity::Nothing
+    }
+
+    /// Whether the origin is told in a way that it can verify.
+    pub(crate) fn signs(&self) -> bool {
+        matches!(self.identity, Identity::Jwt | Identity::Both)
+    }
+
     /// What holds for a path.
     fn entry(&self, path: &str) -> Option<&Entry> {
         self.entries.iter().find(|entry| entry.pattern.matches(Method::Get, path))

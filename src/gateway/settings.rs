@@ -1,9 +1,12 @@
 //! The settings of `[vars.CLOAKROOM.gateway]`.
 
-use serde_json::Value;
-
-use super::{Entry, Gateway, Kind, Origin, Require, Rule, path};
-use crate::{fields::Table, http::cors::is_origin, limit::Pattern, session::user};
+use super::{Entry, Gateway, Identity, Kind, Origin, Require, Rule, path};
+use crate::{
+    fields::Table,
+    http::{Method, cors::is_origin},
+    limit::Pattern,
+    session::user,
+};
 
 /// Reads the table. `None` without an origin: then there is no gateway. `has_binding`: whether `ORIGIN` is bound.
 pub(crate) fn settings(table: &mut Table<'_>, base_path: &str, has_binding: bool) -> Option<Gateway> {
@@ -13,15 +16,30 @@ pub(crate) fn settings(table: &mut Table<'_>, base_path: &str, has_binding: bool
     let mut entries = rules(&mut inner, base_path);
     for text in public {
         match pattern(&text, base_path) {
-            Ok(pattern) if entries.iter().any(|entry| entry.pattern == pattern) => {
+            Ok(pattern) if entries.iter().any(|(_, entry)| entry.pattern == pattern) => {
                 inner.fault("public", "a rule has the same path: which one is meant?");
             }
-            Ok(pattern) => entries.push(Entry { pattern, kind: Kind::Public }),
+            Ok(pattern) => entries.push((None, Entry { pattern, kind: Kind::Public })),
             Err(what) => inner.fault("public", what),
         }
     }
-    entries.sort_by_key(|entry| entry.pattern.rank());
-    let has_identity = inner.choice("identity", &[("headers", true), ("none", false)], true);
+    entries.sort_by_key(|(_, entry)| entry.pattern.rank());
+    for (redirecting, refusing) in loops(&entries, base_path) {
+        let what = format!(
+            "leads to a path under rules[{refusing}], which refuses the same visitor again: add the path to public, or a rule \
+             for it with require = \"none\""
+        );
+        inner.fault(&format!("rules[{redirecting}].on_refused"), &what);
+    }
+    let entries: Vec<Entry> = entries.into_iter().map(|(_, entry)| entry).collect();
+    let identity = [
+        ("headers", Identity::Headers),
+        ("jwt", Identity::Jwt),
+        ("both", Identity::Both),
+        ("none", Identity::Nothing),
+    ];
+    let identity = inner.choice("identity", &identity, Identity::Headers);
+    let audience = inner.text("audience", "");
     let timeout = inner.duration("timeout", "30s");
     let origin = match origin.as_str() {
         "" => None,
@@ -44,7 +62,13 @@ pub(crate) fn settings(table: &mut Table<'_>, base_path: &str, has_binding: bool
         inner.fault("origin", "needs a base_path like \"/auth\": nothing else would be left for the origin");
     }
     table.include(inner);
-    Some(Gateway { origin: origin?, entries, has_identity, timeout })
+    let origin = origin?;
+    let audience = match &origin {
+        _ if !audience.is_empty() => Some(audience),
+        Origin::Url(url) => Some(url.clone()),
+        Origin::Binding => None,
+    };
+    Some(Gateway { origin, entries, identity, audience, timeout })
 }
 
 /// Whether requests with identities in them may go there.
@@ -54,26 +78,20 @@ fn is_safe(url: &str) -> bool {
     is_origin(url) && (url.starts_with("https://") || is_local)
 }
 
-fn rules(table: &mut Table<'_>, base_path: &str) -> Vec<Entry> {
-    let mut entries: Vec<Entry> = Vec::new();
-    let rules = match table.get("rules").map(Value::as_array) {
-        None => return entries,
-        Some(Some(rules)) => rules,
-        Some(None) => {
-            table.fault("rules", "a list of tables, [[vars.CLOAKROOM.gateway.rules]]");
-            return entries;
-        }
-    };
-    for (index, rule) in rules.iter().enumerate() {
-        let mut rule = Table::new(&format!("CLOAKROOM.gateway.rules[{index}]"), Some(rule));
+/// The rules, with their indices.
+fn rules(table: &mut Table<'_>, base_path: &str) -> Vec<(Option<usize>, Entry)> {
+    const WHAT: &str = "a list of tables, [[vars.CLOAKROOM.gateway.rules]]";
+    let mut entries: Vec<(Option<usize>, Entry)> = Vec::new();
+    table.tables("rules", None, WHAT, |index, rule| {
         let pattern = pattern(&rule.text("path", ""), base_path);
         let require = require(&rule.text("require", ""));
         let on_refused = rule.text("on_refused", "401");
-        let redirect = on_refused.strip_prefix("redirect:").map(String::from);
+        let redirect = on_refused.strip_prefix("redirect:").filter(|path| is_own_path(path));
+        let redirect = redirect.map(String::from);
         if require.is_none() {
             rule.fault("require", "one of \"user\", \"fresh\", \"role:NAME\", \"none\"");
         }
-        if on_refused != "401" && !redirect.as_deref().is_some_and(is_own_path) {
+        if on_refused != "401" && redirect.is_none() {
             rule.fault(
                 "on_refused",
                 "\"401\", or \"redirect:\" and a path of this site like \"redirect:/login\"",
@@ -81,17 +99,38 @@ fn rules(table: &mut Table<'_>, base_path: &str) -> Vec<Entry> {
         }
         match pattern {
             Err(what) => rule.fault("path", what),
-            Ok(pattern) if entries.iter().any(|entry| entry.pattern == pattern) => {
+            Ok(pattern) if entries.iter().any(|(_, entry)| entry.pattern == pattern) => {
                 rule.fault("path", "stands here twice: which rule is meant?");
             }
             Ok(pattern) => {
-                let require = require.unwrap_or(Require::User);
-                entries.push(Entry { pattern, kind: Kind::Rule(Rule { require, redirect }) });
+                let kind = Kind::Rule(Rule { require: require.unwrap_or(Require::User), redirect });
+                entries.push((Some(index), Entry { pattern, kind }));
             }
         }
-        table.include(rule);
-    }
+    });
     entries
+}
+
+/// The rules that send visitors to where they are refused again, and by which rule: whoever is sent to log in is not logged in,
+/// and every rule refuses that. `entries`: the most specific first.
+fn loops(entries: &[(Option<usize>, Entry)], base_path: &str) -> Vec<(usize, usize)> {
+    let refusing = |path: &str| {
+        let (index, entry) = entries.iter().find(|(_, entry)| entry.pattern.matches(Method::Get, path))?;
+        index.filter(|_| entry.rule().is_some_and(|rule| rule.require != Require::Nothing))
+    };
+    let redirecting = entries.iter().filter_map(|(index, entry)| {
+        let target = entry.rule()?.redirect.as_deref()?;
+        let path = target.split('?').next().unwrap_or_default();
+        Some(((*index)?, refusing(path).filter(|_| !is_below(path, base_path))?))
+    });
+    let mut loops: Vec<_> = redirecting.collect();
+    loops.sort_unstable();
+    loops
+}
+
+/// Whether a path is one of the Worker's own.
+fn is_below(path: &str, base_path: &str) -> bool {
+    path.strip_prefix(base_path).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 fn require(text: &str) -> Option<Require> {
@@ -115,7 +154,7 @@ fn pattern(text: &str, base_path: &str) -> Result<Pattern, &'static str> {
     let is_own = |rest: Option<&str>| {
         rest.is_some_and(|rest| rest.starts_with('/') || (rest.is_empty() && path == text))
     };
-    if path::ambiguity(path).is_some() || path.split('/').any(|segment| matches!(segment, "." | "..")) {
+    if !is_plain(path) {
         return Err("can never match: such paths are refused, or arrive in another form");
     }
     if !base_path.is_empty() && is_own(path.strip_prefix(base_path)) {
@@ -124,9 +163,77 @@ fn pattern(text: &str, base_path: &str) -> Result<Pattern, &'static str> {
     Ok(pattern)
 }
 
+/// Whether a path arrives as it stands here: browsers resolve dot segments, and others are refused.
+fn is_plain(path: &str) -> bool {
+    path::ambiguity(path).is_none() && !path.split('/').any(|segment| matches!(segment, "." | ".."))
+}
+
 /// Whether it is a path of this site, to which a browser can be sent.
 fn is_own_path(path: &str) -> bool {
     path.starts_with('/')
         && !path.starts_with("//")
         && path.bytes().all(|byte| byte.is_ascii_graphic() && !b"\\\"<>#".contains(&byte))
+        && path.split('?').next().is_some_and(is_plain)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// What is wrong with these rules, with these public paths.
+    fn faults(rules: &Value, public: &[&str]) -> Vec<String> {
+        let gateway = json!({"gateway": {"origin": "https://a.example", "rules": rules, "public": public}});
+        let mut table = Table::new("CLOAKROOM", Some(&gateway));
+        settings(&mut table, "/auth", false);
+        table.finish()
+    }
+
+    fn rule(path: &str, require: &str, target: &str) -> Value {
+        json!({"path": path, "require": require, "on_refused": format!("redirect:{target}")})
+    }
+
+    #[test]
+    fn a_redirect_to_where_the_same_visitor_is_refused_again_is_a_fault_that_names_both_rules() {
+        let open = json!({"path": "/login", "require": "none"});
+        let help = json!({"path": "/dash*", "require": "user"});
+        for (rules, public, at_fault) in [
+            (json!([rule("/*", "user", "/login")]), &[][..], Some((0, 0))),
+            (json!([rule("/*", "user", "/login?why=x")]), &[], Some((0, 0))),
+            (json!([rule("/*", "user", "/login")]), &["/login"], None),
+            (json!([rule("/*", "user", "/login"), open]), &[], None),
+            // Exact: another path, and not below it.
+            (json!([rule("/*", "user", "/login/"), open]), &[], Some((0, 0))),
+            (json!([rule("/*", "user", "/login/"), open]), &["/login/*"], None),
+            (json!([help, rule("/a", "role:x", "/dashboard")]), &[], Some((1, 0))),
+            (json!([help, rule("/a", "fresh", "/das")]), &[], None),
+            // The most specific wins, wherever it stands.
+            (json!([rule("/a*", "user", "/ab/login"), rule("/ab*", "user", "/in")]), &[], Some((0, 1))),
+            (json!([rule("/a*", "user", "/ab/login")]), &["/ab*"], None),
+            // The Worker's own routes are under no rule.
+            (json!([rule("/*", "user", "/auth/login/idp")]), &[], None),
+            (json!([rule("/*", "user", "/authors")]), &[], Some((0, 0))),
+        ] {
+            let faults = faults(&rules, public);
+            let expected = at_fault.map(|(redirecting, refusing)| {
+                format!(
+                    "CLOAKROOM.gateway.rules[{redirecting}].on_refused: leads to a path under rules[{refusing}], which refuses \
+                     the same visitor again: add the path to public, or a rule for it with require = \"none\""
+                )
+            });
+            assert_eq!(faults, Vec::from_iter(expected), "{rules} {public:?}");
+        }
+    }
+
+    #[test]
+    fn a_redirect_leads_to_a_path_that_arrives_as_it_stands_there() {
+        for target in
+            ["/x/../login", "/./login", "/a//b", "/%6cogin", "//evil.example", "/a/..%2fb", "login", "/a#b"]
+        {
+            let faults = faults(&json!([rule("/a*", "user", target)]), &[]);
+            assert_eq!(faults.len(), 1, "{target}: {faults:?}");
+            assert!(faults.concat().contains("rules[0].on_refused: \"401\", or"), "{target}: {faults:?}");
+        }
+    }
 }

@@ -10,6 +10,8 @@ mod response;
 #[cfg(test)]
 pub(crate) use self::problem::Body as ProblemBody;
 pub(crate) use self::request::{parse_address, target_of};
+#[cfg(test)]
+pub(crate) use self::response::CACHEABLE;
 pub use self::{
     precondition::{Failed, Preconditions},
     problem::{Code, Problem, ProblemDetails},

@@ -211,6 +211,15 @@ impl Problem {
         Self::new(Code::BadGateway, "the application behind this address cannot be reached; try again")
     }
 
+    /// 502: the origin's answer asks for something that cannot be carried out. What that is, is for the log.
+    pub fn bad_answer() -> Self {
+        Self::new(
+            Code::BadGateway,
+            "the application behind this address has answered with something that cannot be carried out; the log of its \
+             gateway says what",
+        )
+    }
+
     /// 504: the origin does not answer in time.
     pub fn gateway_timeout() -> Self {
         Self::new(

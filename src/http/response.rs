@@ -4,6 +4,9 @@ use std::borrow::Cow;
 
 use serde::Serialize;
 
+/// How long caches may keep what is the same for everybody.
+pub(crate) const CACHEABLE: &str = "public, max-age=3600";
+
 /// A response.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Response {
@@ -47,6 +50,16 @@ impl Response {
     /// As every response of ours leaves: no cache may keep it, no proxy change it, no browser guess its type.
     pub fn uncacheable(self) -> Self {
         self.header("Cache-Control", "no-store, no-transform").header("X-Content-Type-Options", "nosniff")
+    }
+
+    /// As what is the same for everybody leaves: any cache may keep it for an hour.
+    pub fn cacheable(self) -> Self {
+        self.header("Cache-Control", CACHEABLE).header("X-Content-Type-Options", "nosniff")
+    }
+
+    /// Whether it is [`Response::cacheable`].
+    pub fn is_cacheable(&self) -> bool {
+        self.headers.iter().any(|(name, value)| *name == "Cache-Control" && value == CACHEABLE)
     }
 
     /// The same without this header.

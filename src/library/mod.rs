@@ -138,16 +138,33 @@ impl Sessions {
         request: &web_sys::Request,
         context: &Context,
     ) -> web_sys::Response {
+        // 1. Whether it may pass.
         let head = Request::new(&request.method(), request.url(), RequestHeaders::new(request), Body::None);
         let admission = app.admit(gateway, head, Platform::is_upgrade(request)).await;
         run_background(app, context);
-        match admission {
-            Admission::Answer(response) => into_platform(&response),
-            Admission::Pass(pass) => {
+        let (pass, visitor) = match admission {
+            Admission::Pass(pass, visitor) => (pass, visitor),
+            Admission::Answer(response) => return into_platform(&response),
+        };
+        // 2. The origin's answer.
+        let refuse = |problem: Problem| into_platform(&Response::from(problem).uncacheable());
+        let answer = match app.host.ask_origin(request, gateway, &pass).await {
+            Ok(answer) => answer,
+            Err(problem) => return refuse(problem),
+        };
+        // 3. What it says about the session is done before any of it is passed on.
+        let carried_out =
+            app.carry_out(visitor, answer.changes(app.config.foreign_cookie()), answer.is_web_socket()).await;
+        run_background(app, context);
+        match carried_out {
+            Ok(added) => {
                 let is_own_cookie = |name: &str| app.config.is_own_cookie(name);
-                let passed = app.host.pass(request, gateway, pass, &is_own_cookie).await;
-                passed
-                    .unwrap_or_else(|_| into_platform(&Response::from(Problem::bad_gateway()).uncacheable()))
+                let passed = answer.pass_on(pass.is_personal, &added, &is_own_cookie);
+                passed.unwrap_or_else(|_| refuse(Problem::bad_gateway()))
+            }
+            Err(response) => {
+                app.host.discard(answer).await;
+                into_platform(&response)
             }
         }
     }

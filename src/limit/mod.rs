@@ -72,10 +72,29 @@ impl Limits {
         if self.ip.is_some() {
             limiter.add("ip", self.ip, Subject::address(&request.client_address()));
         }
+        self.apply_address_route(limiter, request);
+        self.apply_ticket(limiter, request, ticket);
+    }
+
+    /// Adds the limit of the request's path alone.
+    pub fn apply_route(&self, limiter: &RateLimiter<'_>, request: &Request<'_>, ticket: Option<&Ticket>) {
+        self.apply_address_route(limiter, request);
+        self.apply_ticket_route(limiter, request, ticket);
+    }
+
+    /// The same for a request that another site's page makes the visitor's browser send, or that says so: it uses up nobody's
+    /// limit, and is not without one.
+    pub fn apply_foreign_route(&self, limiter: &RateLimiter<'_>, request: &Request<'_>) {
+        if let Some(route) = self.route(request) {
+            let subject = Subject::foreign(&request.client_address());
+            limiter.add(route.name.clone(), Some(route.quota), subject);
+        }
+    }
+
+    fn apply_address_route(&self, limiter: &RateLimiter<'_>, request: &Request<'_>) {
         if let Some(route) = self.route(request).filter(|route| route.by == By::Ip) {
             limiter.add(route.name.clone(), Some(route.quota), Subject::address(&request.client_address()));
         }
-        self.apply_ticket(limiter, request, ticket);
     }
 
     /// Adds those that depend on the user of an application's session, once it was read.
@@ -107,6 +126,12 @@ impl Limits {
         if let Some(user) = user {
             limiter.add("user", self.user, user);
         }
+        self.apply_ticket_route(limiter, request, ticket);
+    }
+
+    fn apply_ticket_route(&self, limiter: &RateLimiter<'_>, request: &Request<'_>, ticket: Option<&Ticket>) {
+        let session = ticket.map(|ticket| Subject::Session(ticket.family.origin()));
+        let user = ticket.and_then(|ticket| ticket.user).map(Subject::User);
         // Whose an application's session is shows when it was read: see `apply_user`.
         let is_known = |by: By| by != By::User || ticket.is_none_or(|ticket| ticket.foreign.is_none());
         if let Some(RouteLimit { name, quota, by, .. }) =
@@ -118,9 +143,15 @@ impl Limits {
         }
     }
 
-    /// Whether a path has a limit of its own.
-    pub fn has_route(&self, request: &Request<'_>) -> bool {
-        self.route(request).is_some()
+    /// Whether a request that is counted by this ticket can only be counted once its session was read: by the user, whom only
+    /// the record of another application's session names.
+    pub fn needs_user(&self, request: &Request<'_>, ticket: Option<&Ticket>) -> bool {
+        self.route_by(request) == Some(By::User) && ticket.is_some_and(|ticket| ticket.foreign.is_some())
+    }
+
+    /// Whose requests are counted together by the limit of the request's path, if that has one.
+    pub fn route_by(&self, request: &Request<'_>) -> Option<By> {
+        self.route(request).map(|route| route.by)
     }
 
     /// The limit of the most specific pattern that the request matches.

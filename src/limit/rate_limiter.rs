@@ -396,6 +396,13 @@ impl Charge {
     }
 }
 
+impl Refusal {
+    /// The limit's name, as in [`super::Policy`].
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+}
+
 impl From<Refusal> for Problem {
     fn from(Refusal { name, quota, cost, is_own, retry }: Refusal) -> Self {
         let (count, window, seconds) = (quota.count, fields::seconds(quota.window), fields::seconds(retry));

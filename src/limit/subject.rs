@@ -24,6 +24,8 @@ pub enum Subject {
     Address(IpAddr),
     /// Whatever an application counts by, from [`Subject::named`].
     Named([u8; 16]),
+    /// The address of a client whose browser is made to ask by pages of other sites.
+    Foreign(IpAddr),
     /// All clients whose address is not known: their requests do not come through Cloudflare.
     Unknown,
 }
@@ -36,6 +38,14 @@ impl Subject {
             IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & (!0 << 64)).into(),
             address => address,
         })
+    }
+
+    /// The same for requests that pages of other sites make the client's browser send: they use up nobody's limit.
+    pub fn foreign(text: &str) -> Self {
+        match Self::address(text) {
+            Self::Address(address) => Self::Foreign(address),
+            other => other,
+        }
     }
 
     /// From an application's own text, of any length. Only its hash is kept.
@@ -63,6 +73,7 @@ impl fmt::Display for Subject {
                 f.write_str("text.")?;
                 base64url::write(name, f)
             }
+            Self::Foreign(address) => write!(f, "cross-site.{address}"),
             Self::Unknown => f.write_str("unknown"),
         }
     }

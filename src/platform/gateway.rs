@@ -7,10 +7,10 @@ use wasm_bindgen_futures::JsFuture;
 use web_sys::{AbortController, RequestCache, RequestInit, RequestRedirect, ResponseInit};
 use worker::Delay;
 
-use super::{Platform, write_response};
+use super::Platform;
 use crate::{
-    gateway::{Gateway, Origin, Pass, is_ours},
-    http::{Problem, Response},
+    gateway::{Added, Changes, Gateway, Origin, Pass, is_ours, is_session_header},
+    http::Problem,
 };
 
 impl Platform {
@@ -20,31 +20,34 @@ impl Platform {
         upgrade.is_some_and(|upgrade| upgrade.eq_ignore_ascii_case("websocket"))
     }
 
-    /// Asks the origin. `is_own_cookie`: whether a cookie of this name is ours, so that no origin may set it.
-    pub async fn pass(
+    /// Asks the origin. Errors: it cannot be reached, or does not answer in time.
+    pub async fn ask_origin(
         &self,
         request: &web_sys::Request,
         gateway: &Gateway,
-        pass: Pass,
-        is_own_cookie: &dyn Fn(&str) -> bool,
-    ) -> Result<web_sys::Response, JsValue> {
-        let problem = |problem: Problem| write_response(&Response::from(problem).uncacheable());
-        let stop = AbortController::new()?;
-        let Ok(sent) = self.ask(request, gateway, &pass, &stop) else {
-            return problem(Problem::bad_gateway());
-        };
+        pass: &Pass,
+    ) -> Result<OriginAnswer, Problem> {
+        let unreachable = |_| Problem::bad_gateway();
+        let stop = AbortController::new().map_err(unreachable)?;
+        let sent = self.ask(request, gateway, pass, &stop).map_err(unreachable)?;
         // The signal ends the wait for the answer, not the answer itself.
         let answer = match select(JsFuture::from(sent), Delay::from(gateway.timeout)).await {
-            Either::Left((answer, _)) => answer,
-            Either::Right(_) => {
-                stop.abort();
-                self.refresh_clock();
-                return problem(Problem::gateway_timeout());
-            }
+            Either::Left((answer, _)) => Some(answer),
+            Either::Right(_) => None,
         };
         self.refresh_clock();
-        let Ok(answer) = answer else { return problem(Problem::bad_gateway()) };
-        self.returned(answer.unchecked_into(), pass, is_own_cookie)
+        let Some(answer) = answer else {
+            stop.abort();
+            return Err(Problem::gateway_timeout());
+        };
+        Ok(OriginAnswer(answer.map_err(unreachable)?.unchecked_into()))
+    }
+
+    /// Drops an answer that the visitor does not get. Whether the rest could be cancelled makes no difference.
+    pub async fn discard(&self, OriginAnswer(answer): OriginAnswer) {
+        if let Some(body) = answer.body() {
+            drop(self.wait_for(body.cancel()).await);
+        }
     }
 
     fn ask(
@@ -104,42 +107,93 @@ impl Platform {
             }
         }
     }
+}
 
-    /// The origin's answer, with what it has to do with the session.
-    fn returned(
-        &self,
-        answer: web_sys::Response,
-        pass: Pass,
+/// What the origin has answered; the visitor has got none of it yet.
+#[derive(Debug)]
+pub struct OriginAnswer(web_sys::Response);
+
+impl OriginAnswer {
+    /// What it says about the session. `foreign_cookie`: the name of the session's cookie, if the origin may set it.
+    pub fn changes(&self, foreign_cookie: Option<&str>) -> Changes {
+        let headers = self.0.headers();
+        let header = |name: &str| headers.get(name).ok().flatten();
+        let patch = header("x-session-patch");
+        let own_cookie = foreign_cookie.filter(|_| patch.is_some()).and_then(|name| {
+            let lines = set_cookies(&headers).unwrap_or_default();
+            let value = |line: &String| {
+                let (own, value) = line.split(';').next()?.split_once('=')?;
+                (own.trim() == name).then(|| value.trim().to_owned())
+            };
+            lines.iter().rev().find_map(value)
+        });
+        Changes { patch, set_cookie: header("x-session-set-cookie"), own_cookie }
+    }
+
+    /// Whether the connection becomes a WebSocket.
+    pub fn is_web_socket(&self) -> bool {
+        self.0.status() == 101
+    }
+
+    /// The answer for the visitor, with these headers of ours. `is_personal`: it depends on the session. `is_own_cookie`:
+    /// whether a cookie of this name is ours, so that no origin may set it.
+    pub fn pass_on(
+        self,
+        is_personal: bool,
+        added: &Added,
         is_own_cookie: &dyn Fn(&str) -> bool,
     ) -> Result<web_sys::Response, JsValue> {
-        // A WebSocket is handed over as it is.
-        if answer.status() == 101 {
-            return Ok(answer);
-        }
-        let answer = web_sys::Response::new_with_opt_readable_stream_and_init(
-            answer.body().as_ref(),
-            answer.unchecked_ref::<ResponseInit>(),
-        )?;
+        // 1. A copy, whose headers can be changed. It takes over the WebSocket, if there is one.
+        let Self(answer) = self;
+        let init: &ResponseInit = answer.unchecked_ref();
+        let answer = web_sys::Response::new_with_opt_readable_stream_and_init(answer.body().as_ref(), init)?;
         let headers = answer.headers();
-        let cookies: Function = Reflect::get(&headers, &"getSetCookie".into())?.dyn_into()?;
-        let cookies: Array = cookies.call0(&headers)?.dyn_into()?;
-        let cookies: Vec<String> = cookies.iter().filter_map(|line| line.as_string()).collect();
-        let is_own = |line: &String| is_own_cookie(line.split('=').next().unwrap_or_default().trim());
+        // 2. Without what is ours to say, or was said to us.
+        for name in headers.keys() {
+            let Some(name) = name?.as_string() else { continue };
+            if is_session_header(&name) {
+                headers.delete(&name)?;
+            }
+        }
+        let cookies = set_cookies(&headers)?;
+        // Browsers send a cookie without a name, `=a=b`, as `a=b`.
+        let is_own = |line: &String| {
+            let named = line.trim_start_matches([' ', '\t', '=']);
+            is_own_cookie(named.split(['=', ';']).next().unwrap_or_default().trim_end())
+        };
         if cookies.iter().any(is_own) {
             headers.delete("set-cookie")?;
             for line in cookies.iter().filter(|line| !is_own(line)) {
                 headers.append("set-cookie", line)?;
             }
         }
-        for line in &pass.set_cookies {
-            headers.append("set-cookie", line)?;
-        }
-        if pass.is_personal {
+        // 3. What caches must know.
+        if is_personal {
             headers.append("vary", "Cookie")?;
             if headers.get("cache-control")?.is_none() {
                 headers.set("cache-control", "private")?;
             }
         }
+        // 4. A ticket is one visitor's: no cache may give it to another, whatever the origin says.
+        for (name, value) in added {
+            headers.append(name, value)?;
+        }
+        if !added.is_empty() {
+            headers.set("cache-control", "no-store")?;
+            for name in CACHE_CONTROLS {
+                headers.delete(name)?;
+            }
+        }
         Ok(answer)
     }
+}
+
+/// Headers that some caches obey in place of `Cache-Control` (RFC 9213).
+const CACHE_CONTROLS: [&str; 3] = ["cdn-cache-control", "cloudflare-cdn-cache-control", "surrogate-control"];
+
+/// The lines of `Set-Cookie`.
+fn set_cookies(headers: &web_sys::Headers) -> Result<Vec<String>, JsValue> {
+    let lines: Function = Reflect::get(headers, &"getSetCookie".into())?.dyn_into()?;
+    let lines: Array = lines.call0(headers)?.dyn_into()?;
+    Ok(lines.iter().filter_map(|line| line.as_string()).collect())
 }

@@ -3,18 +3,23 @@
 
 mod body;
 mod gateway;
+mod signature;
 
-use std::{cell::Cell, fmt::Display, time::Duration};
+use std::{
+    cell::{Cell, RefCell},
+    fmt::Display,
+    time::Duration,
+};
 
 use js_sys::{Date, JSON, JsString, Object, Promise, Reflect, RegExp};
 use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::JsFuture;
-use web_sys::{AbortSignal, RequestInit, RequestRedirect, ResponseInit, WorkerGlobalScope};
+use web_sys::{AbortSignal, CryptoKey, RequestInit, RequestRedirect, ResponseInit, WorkerGlobalScope};
 use worker::{Delay, Env, RateLimiter, console_error};
 
 use crate::{
     bindings::SETTINGS,
-    host::{Answer, Call, Host, Unreachable},
+    host::{Answer, Call, Host, SigningKey, Unreachable, Unsigned},
     http::{Headers, Response},
     time::{Time, milliseconds},
 };
@@ -36,6 +41,8 @@ pub struct Platform {
     rate_limiter: Option<RateLimiter>,
     /// The service binding `ORIGIN`.
     origin: Option<JsValue>,
+    /// The keys that have signed, which are imported once.
+    keys: RefCell<Vec<(String, CryptoKey)>>,
     now: Cell<Time>,
 }
 
@@ -57,6 +64,7 @@ impl Platform {
             store_request,
             rate_limiter: rate_limiter(env),
             origin: binding(env, "ORIGIN"),
+            keys: RefCell::default(),
             now: Cell::new(read_clock()),
         })
     }
@@ -158,6 +166,10 @@ impl Host for Platform {
                 false
             }
         }
+    }
+
+    async fn sign(&self, key: &SigningKey, message: &str) -> Result<Vec<u8>, Unsigned> {
+        self.signature(key, message).await.map_err(|_| Unsigned)
     }
 
     fn log(&self, line: &dyn Display) {

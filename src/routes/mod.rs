@@ -6,6 +6,7 @@ mod devices;
 mod health;
 mod hints;
 mod inspect;
+mod jwks;
 mod openapi;
 mod profile;
 mod session;
@@ -37,6 +38,9 @@ type Route<H> = (Method, &'static str, Handler<H>);
 
 /// The path that proxies ask, as does everything below it.
 const VERIFY: &str = "/verify";
+
+/// Where the keys are published with which origins verify who asks.
+const PUBLIC_KEYS: &str = "/jwks.json";
 
 /// In the table: any method, also those that no other route knows.
 const ANY: Method = Method::Other;
@@ -78,6 +82,7 @@ impl<H: Host> Routes<H> {
         (Post, "/admin/inspect", |cx| Box::pin(inspect::inspect(cx))),
         (Get, "/admin/stats", |cx| Box::pin(admin::stats(cx))),
         (Get, "/health", |cx| Box::pin(health::check(cx))),
+        (Get, PUBLIC_KEYS, |cx| Box::pin(jwks::show(cx))),
         (Get, "/openapi.json", |cx| Box::pin(std::future::ready(openapi::show(cx)))),
     ];
 }
@@ -98,15 +103,17 @@ pub(crate) struct Switches {
     pub(crate) has_login: bool,
     /// That which makes one: `accounts.register`.
     pub(crate) has_registration: bool,
+    /// The keys with which origins verify who asks: `JWT_KEYS`.
+    pub(crate) has_keys: bool,
 }
 
 impl Switches {
-    /// Why a route of accounts is not there.
-    fn why_off(self) -> &'static str {
-        if self.has_login {
-            "registration is closed here (accounts.register)"
-        } else {
-            "users have no passwords here (accounts.login)"
+    /// Why a route is not there that is none of the service API.
+    fn why_off(self, pattern: &str) -> &'static str {
+        match pattern {
+            PUBLIC_KEYS => "nothing is signed here (JWT_KEYS)",
+            _ if self.has_login => "registration is closed here (accounts.register)",
+            _ => "users have no passwords here (accounts.login)",
         }
     }
 
@@ -114,6 +121,7 @@ impl Switches {
         match pattern {
             "/register" => self.has_login && self.has_registration,
             "/login" | "/reauthenticate" | "/password" | "/reset" | "/account" | "/profile" => self.has_login,
+            PUBLIC_KEYS => self.has_keys,
             pattern => self.has_admin || !is_admin(pattern),
         }
     }
@@ -134,10 +142,11 @@ pub(crate) fn find<'p, H: Host>(
         all().filter_map(|route| Some((route, matches(route.1, below)?))).unzip();
     match params.first() {
         Some(param) => Ok(Found { routes, param, base_path }),
-        None if all_routes().any(|route| !is_admin(route.1) && matches(route.1, below).is_some()) => {
-            Err(not_found(Some(switches.why_off().to_owned())))
-        }
         None => {
+            let is_off = |pattern: &str| !is_admin(pattern) && matches(pattern, below).is_some();
+            if let Some((_, pattern, _)) = all_routes().find(|route| is_off(route.1)) {
+                return Err(not_found(Some(switches.why_off(pattern).to_owned())));
+            }
             let pattern =
                 |path: &str| all().map(|route| route.1).find(|pattern| matches(pattern, path).is_some());
             Err(not_found(hints::for_path(path, base_path, &pattern)))
@@ -164,6 +173,11 @@ impl<'p, H: Host> Found<'p, H> {
     /// Whether the path belongs to the service API.
     pub(crate) fn is_admin(&self) -> bool {
         self.routes.iter().any(|(_, pattern, _)| is_admin(pattern))
+    }
+
+    /// Whether what is answered to a safe method is the same for everybody: nobody's session or limits matter.
+    pub(crate) fn is_public(&self, method: Method) -> bool {
+        method.is_safe() && self.routes.iter().any(|(_, pattern, _)| *pattern == PUBLIC_KEYS)
     }
 
     /// The methods of this path, as in `Allow`.
@@ -221,7 +235,8 @@ mod tests {
     use super::*;
     use crate::host::tests::Machine;
 
-    const ALL: Switches = Switches { has_admin: true, has_login: true, has_registration: true };
+    const ALL: Switches =
+        Switches { has_admin: true, has_login: true, has_registration: true, has_keys: true };
 
     fn find(path: &str) -> Result<Found<'_, Machine>, Problem> {
         super::find(path, "/auth", ALL)
@@ -275,6 +290,23 @@ mod tests {
             assert_eq!(is_there(closed), is_there_without_registration, "{path}");
             assert_eq!(is_there(no_login), is_there_without_login, "{path}");
         }
+    }
+
+    #[test]
+    fn without_keys_none_are_published_and_no_hint_leads_there() {
+        let without = Switches { has_keys: false, ..ALL };
+        for (path, hint) in [
+            ("/auth/jwks.json", Some("nothing is signed here (JWT_KEYS)".to_owned())),
+            ("/auth/jwks.json/", None),
+            ("/jwks.json", None),
+        ] {
+            assert_eq!(super::find::<Machine>(path, "/auth", without).err(), Some(not_found(hint)), "{path}");
+        }
+        let found = find("/auth/jwks.json").expect("keys");
+        assert_eq!(found.allowed(), "GET, HEAD");
+        let is_public = |method| found.is_public(Method::parse(method));
+        assert!(is_public("GET") && is_public("HEAD") && !is_public("POST") && !is_public("BREW"));
+        assert!(!find("/auth/health").expect("a route").is_public(Get));
     }
 
     #[test]

@@ -285,6 +285,9 @@ impl Host for FakeHost {
     async fn is_over_platform_limit(&self, _: &str) -> bool {
         false
     }
+    async fn sign(&self, _: &crate::host::SigningKey, _: &str) -> Result<Vec<u8>, crate::host::Unsigned> {
+        Err(crate::host::Unsigned)
+    }
     fn log(&self, line: &dyn Display) {
         self.0.log.borrow_mut().push(line.to_string());
     }

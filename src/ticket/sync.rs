@@ -14,6 +14,11 @@ pub fn sign(token: &str, keyring: &Keyring, now: Time) -> Option<String> {
     signed_text::sign(token, keyring, now)
 }
 
+/// Whether this deployment signed it, however long ago.
+pub fn is_ours(value: &str, keyring: &Keyring) -> bool {
+    signed_text::open(value, keyring).is_some()
+}
+
 /// The token, if this deployment signed it and it has not expired.
 pub fn open(value: &str, keyring: &Keyring, now: Time) -> Option<String> {
     let (token, issued) = signed_text::open(value, keyring)?;

@@ -186,6 +186,13 @@ mod tests {
         async fn is_over_platform_limit(&self, _: &str) -> bool {
             false
         }
+        async fn sign(
+            &self,
+            _: &crate::host::SigningKey,
+            _: &str,
+        ) -> std::result::Result<Vec<u8>, crate::host::Unsigned> {
+            Err(crate::host::Unsigned)
+        }
         fn log(&self, line: &dyn Display) {
             self.log.borrow_mut().push_str(&line.to_string());
         }

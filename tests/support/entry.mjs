@@ -1,5 +1,13 @@
 /** The Worker's entry in tests: the built Worker itself, and beside it routes that reach inside. */
-import { breakRandomness, fillMemory, letTimeFly, memorySize, moveClock, takeCrossings } from "./rigging.mjs";
+import {
+  breakRandomness,
+  breakSigning,
+  fillMemory,
+  letTimeFly,
+  memorySize,
+  moveClock,
+  takeCrossings,
+} from "./rigging.mjs";
 import worker from "../../build/index.js";
 
 /** How much is being done in the background. */
@@ -55,6 +63,7 @@ export default {
     } else if (pathname === "/test/memory") fillMemory();
     else if (pathname === "/test/memory-size") return Response.json(memorySize());
     else if (pathname === "/test/randomness") breakRandomness();
+    else if (pathname === "/test/signing") breakSigning();
     else if (pathname === "/test/idle") await idle();
     else if (pathname === "/test/timers") letTimeFly(searchParams.has("fly"));
     else if (pathname === "/test/crossings") return lookAtCrossings();

@@ -83,6 +83,16 @@ export function breakRandomness() {
   };
 }
 
+/** Lets the next signature fail. */
+export function breakSigning() {
+  const { prototype } = SubtleCrypto;
+  const real = prototype.sign;
+  prototype.sign = async () => {
+    prototype.sign = real;
+    throw new Error("a text that could hold data");
+  };
+}
+
 /** How much memory the wasm instance has, in bytes. It never shrinks: this is the most that it has needed. */
 export const memorySize = () => memory?.buffer.byteLength ?? 0;
 

@@ -33,7 +33,7 @@ const root = fileURLToPath(new URL("../..", import.meta.url));
  * @param {object} [options.settings] The CLOAKROOM table.
  * @param {Record<string, unknown>} [options.secrets] More of the environment, or other values; undefined removes one.
  * @param {import("miniflare").WorkerOptions["ratelimits"]} [options.ratelimits] Cloudflare's own, by their bindings.
- * @param {Pick<import("miniflare").WorkerOptions, "kvNamespaces" | "serviceBindings">} [options.others] Other bindings.
+ * @param {Partial<Pick<import("miniflare").WorkerOptions, "kvNamespaces" | "serviceBindings" | "assets">>} [options.others] Other bindings.
  * @param {string} [options.build] The folder of another build.
  */
 export async function startWorker({
@@ -105,6 +105,8 @@ export async function startWorker({
     memorySize: async () => Number(await tell("memory-size")),
     /** Lets the next attempt to get random bytes fail, so that it panics. */
     breakRandomness: () => tell("randomness"),
+    /** Lets the next signature of the platform's fail. */
+    breakSigning: () => tell("signing"),
     /** When nothing is done in the background any more. */
     idle: () => tell("idle"),
     /** Lets timers of a minute and more be over almost at once, from the next request on. */

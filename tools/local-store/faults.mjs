@@ -3,6 +3,10 @@
  * value can be written as its bare name: `next("refuse")` is `next({ refuse: true })`.
  */
 
+/** @typedef {import("./database.mjs").Answer} Answer */
+/** @typedef {import("./database.mjs").Options} Options */
+/** @typedef {import("./encoding.mjs").Command} Command */
+
 /**
  * In the order in which they take effect.
  *
@@ -21,6 +25,21 @@
  * @property {boolean} [short] the last entry of a pipeline's answer is missing
  * @property {boolean} [cut] half of the answer, then the connection is destroyed
  * @property {boolean} [lostAnswer] the connection is destroyed instead of the answer
+ * @property {Semantics} [semantics] what the commands do instead of what Upstash's do
+ * @property {(answer: Written) => Written} [rewrite] what is sent instead of Upstash's answer
+ */
+
+/**
+ * A store that is not quite like Upstash.
+ *
+ * @typedef {(asked: { commands: Command[] } & Options, run: Run) => Promise<Answer>} Semantics
+ * @typedef {(commands: Command[], options: Options) => Promise<Answer>} Run as Upstash does
+ *
+ * @typedef {object} Written an answer as it is sent
+ * @property {number} status
+ * @property {string} json
+ * @property {string} syncToken
+ * @property {boolean} base64 whether the caller asked for it
  */
 
 /** @typedef {"refuse" | "hang" | "quota" | "capacity" | "short" | "cut" | "lostAnswer"} FaultName */

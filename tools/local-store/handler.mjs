@@ -66,7 +66,10 @@ export function handler({ token, database, counters, faults, region }) {
       /** @type {number} */ status,
       /** @type {string} */ json,
       /** @type {string} */ syncToken,
-    ) => answer(response, fault, { status, json, syncToken, counters });
+    ) => {
+      const written = fault.rewrite?.({ status, json, syncToken, base64 }) ?? { status, json, syncToken };
+      answer(response, fault, { ...written, counters });
+    };
     if (refused)
       return reply(refused.status, writeOutcome({ error: refused.message }, base64), database.token);
 
@@ -74,7 +77,16 @@ export function handler({ token, database, counters, faults, region }) {
     await faults.gate(see);
     const atomic = asked.path === "/multi-exec";
     const syncToken = /** @type {string | undefined} */ (request.headers["upstash-sync-token"]);
-    const ran = await execute(database, plans, fault, { atomic, token: syncToken, region });
+    const options = { atomic, token: syncToken, region };
+    /** @type {import("./faults.mjs").Run} */
+    const run = (commands, options) =>
+      database.run(
+        commands.map((command) => database.plan(command)),
+        options,
+      );
+    const ran = fault.semantics
+      ? await fault.semantics({ commands: asked.commands, ...options }, run)
+      : await execute(database, plans, fault, options);
     if (fault.hang || fault.status) return instead(response, fault);
     if (fault.lostAnswer) return request.socket.destroy();
 

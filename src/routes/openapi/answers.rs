@@ -6,7 +6,10 @@ use serde_json::{Map, Value, json};
 
 use super::schemas;
 use crate::{
-    http::Code::{self, *},
+    http::{
+        CACHEABLE,
+        Code::{self, *},
+    },
     session::change::MEDIA_TYPES,
 };
 
@@ -25,6 +28,18 @@ pub(super) fn reference(name: &str) -> Value {
 pub(super) fn json(description: &str, schema: Value, has_ticket: bool) -> Value {
     let more = if has_ticket { TICKET } else { &[] };
     answer(description, "application/json", Some(schema), more)
+}
+
+/// An answer that is the same for everybody.
+pub(super) fn public(schema: &str) -> Value {
+    json!({
+        "description": "",
+        "headers": {
+            "Cache-Control": {"required": true, "schema": {"const": CACHEABLE}},
+            "Vary": {"$ref": "#/components/headers/Vary"},
+        },
+        "content": {"application/jwk-set+json": {"schema": schemas::reference(schema)}},
+    })
 }
 
 /// The answer to a proxy.

@@ -8,7 +8,8 @@ use super::{
 };
 use crate::{host::tests::Machine, http::Method};
 
-const DESCRIPTION: &str = "HEAD is as GET, OPTIONS 204, another method 405, with Allow";
+const DESCRIPTION: &str = "HEAD is as GET, OPTIONS 204, another method 405, with Allow. With a gateway \
+                           other paths are its origin's, or 502 and 504 bad_gateway";
 
 fn document() -> Value {
     json!({

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{answers, schemas};
+use super::{super::PUBLIC_KEYS, answers, schemas};
 use crate::http::{
     Code::{self, *},
     Method::{self, Delete, Get, Patch, Post, Put},
@@ -13,6 +13,8 @@ use crate::http::{
 pub(super) enum Who {
     /// Whoever comes; a session makes no difference.
     Nobody,
+    /// Whoever comes, and the answer is the same for all; it is not counted.
+    Everybody,
     /// Whoever comes; a session makes a difference.
     Anybody,
     /// Who has a session.
@@ -144,6 +146,8 @@ pub(super) fn of(method: Method, pattern: &str) -> Option<Operation> {
         }
         (Get, "/health") => Operation::new("health", "", Who::Nobody)
             .answering(200, answers::json("", schemas::reference("Health"), false)),
+        (Get, PUBLIC_KEYS) => Operation::new("keys", "Who asks is signed with these", Who::Everybody)
+            .answering(200, answers::public("KeySet")),
         (Get, "/openapi.json") => Operation::new("openapi", "", Who::Nobody)
             .answering(200, answers::json("", json!({"type": "object"}), false)),
         _ => return None,
@@ -154,6 +158,8 @@ impl Operation {
     fn new(id: &'static str, summary: &'static str, who: Who) -> Self {
         let mut codes = vec![BadRequest, RateLimited, Internal, Misconfigured, StoreUnavailable];
         match who {
+            // 404: no key is configured.
+            Who::Everybody => codes = vec![NotFound, Internal, Misconfigured],
             Who::Nobody => {}
             Who::Anybody => codes.push(Conflict),
             Who::Session | Who::Proxy => codes.extend([Unauthenticated, Conflict]),
@@ -203,7 +209,7 @@ impl Operation {
     /// What it may refuse, or fail with, for this method.
     fn codes(&self, method: Method) -> Vec<Code> {
         let mut codes = self.codes.clone();
-        if self.who != Who::Proxy {
+        if !matches!(self.who, Who::Proxy | Who::Everybody) {
             // Whatever the method: the body that comes is looked at.
             codes.extend([TooLarge, UnsupportedMediaType]);
             if !method.is_safe() {
@@ -231,7 +237,7 @@ impl Operation {
         match self.who {
             // As the document says at its top.
             Who::Anybody => {}
-            Who::Nobody => operation["security"] = json!([]),
+            Who::Nobody | Who::Everybody => operation["security"] = json!([]),
             Who::Session | Who::Proxy => operation["security"] = json!([{"cookie": []}, {"ticket": []}]),
             Who::Admin => operation["security"] = json!([{"admin": []}]),
         }

@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 use super::super::{account, admin, devices, health, inspect, users};
 use crate::{
     account::AccountView,
+    gateway::jwt::KeySet,
     http::ProblemBody,
     id::Handle,
     session::{Body, change},
@@ -47,6 +48,7 @@ pub(super) fn components() -> Map<String, Value> {
         add::<users::ResetView>(answered);
         add::<health::Health>(answered);
         add::<stats::Report>(answered);
+        add::<KeySet<'_>>(answered);
     }));
     schemas.insert("MergePatch".to_owned(), json!({"description": "RFC 7396", "type": "object"}));
     let mut patch = change::json_patch_schema(&reference("Pointer"));
