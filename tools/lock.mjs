@@ -21,10 +21,21 @@ export function takeLock(file, note = "") {
     } catch (error) {
       if (/** @type {NodeJS.ErrnoException} */ (error).code !== "EEXIST" || stale > 3) throw error;
     }
-    const holder = read(file);
-    if (holder && holder.folder === folder && isAlive(holder)) return { holder };
+    const holder = holderOf(file);
+    if (holder) return { holder };
     rmSync(file, { force: true }); // its writer has ended, or holds the folder that this one is a copy of
   }
+}
+
+/**
+ * Who holds the lock, if a process that still runs does.
+ *
+ * @param {string} file
+ * @returns {Holder | undefined}
+ */
+export function holderOf(file) {
+  const holder = read(file);
+  return holder && holder.folder === identityOf(dirname(file)) && isAlive(holder) ? holder : undefined;
 }
 
 /**

@@ -163,11 +163,19 @@ async function install(home, log) {
  * @param {string} dir
  */
 async function refuseInUse(dir) {
+  if (await socketOf(dir)) throw new Error(`${dir} is in use by another Valkey: stop that one first.`);
+}
+
+/**
+ * Where the server listens that runs on a folder, if one does.
+ *
+ * @param {string} dir
+ * @returns {Promise<string | undefined>}
+ */
+export async function socketOf(dir) {
   const note = await readFile(path.join(dir, IN_USE_BY), "utf8").catch(() => "");
   const [, folder, socket] = /^(\S+) (.+)$/.exec(note) ?? [];
-  if (socket && folder === identityOf(dir) && (await ping(socket))) {
-    throw new Error(`${dir} is in use by another Valkey: stop that one first.`);
-  }
+  return socket && folder === identityOf(dir) && (await ping(socket)) ? socket : undefined;
 }
 
 /**

@@ -11,7 +11,10 @@ use std::{
 };
 
 use self::tickets::{Tickets, find_tickets};
-pub(crate) use self::{answer::TOKEN, tickets::open_old};
+pub(crate) use self::{
+    answer::TOKEN,
+    tickets::{MAX_DEAD_TICKETS, open_old},
+};
 use crate::{
     account::{Account, Accounts, KnownDevice, name::Name},
     app::App,

@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// How many dead tickets of one request are looked at: each costs a call, until this isolate knows that it is dead.
-const MAX_DEAD_TICKETS: usize = 8;
+pub(crate) const MAX_DEAD_TICKETS: usize = 8;
 
 /// What the request's cookies hold, or its `Authorization`. There may be several cookies of our name: of another path, or set by
 /// another host of the domain.

@@ -23,9 +23,9 @@ pub enum Reason {
     Ended,
     /// Past its absolute end.
     Expired,
-    /// An old id whose grace is over: using it would end the session.
+    /// An old id whose grace is over. Its use would end the session, unless `session.on_reuse` says otherwise.
     Rotated,
-    /// All sessions of the user were ended after it was issued.
+    /// All sessions of the user were ended after it was issued: by the user, by an operator, or with the account.
     Revoked,
     /// No secret of this deployment signed it, or it is no ticket.
     Forged,
@@ -80,17 +80,29 @@ impl<H: Host> Sessions<'_, H> {
         Err(Error::Conflict)
     }
 
-    /// The same for a cookie of the application that is being replaced: of the session that was taken over, or that would be.
+    /// The same for a cookie of the application that is being replaced: of the session that was taken over or, if none was, of
+    /// its record. One call, and one more for a record that holds a user.
     pub async fn inspect_old(&self, old: &OldCookie<'_>, keyring: &Keyring) -> Result<Fate, Error> {
         let handle = old.name.id.handle();
-        let (taken, record) = self.read_old(old).await?;
-        match taken {
-            Some(taken) => match self.ticket_of_taken(&taken, old, keyring) {
-                Some(ticket) => self.inspect(&ticket).await,
-                None => Ok(Fate { reason: Some(Reason::Ended), handle }),
+        let (taken, stored) = self.read_old(old).await?;
+        let reason = match (taken, stored) {
+            (Some(taken), _) => match self.ticket_of_taken(&taken, old, keyring) {
+                // It began before every revocation that is known: after one nothing is taken over.
+                Some(ticket) => return self.inspect(&Ticket { issued: Time(0), ..ticket }).await,
+                None => Some(Reason::Ended),
             },
-            None => Ok(Fate { reason: record.is_none().then_some(Reason::Ended), handle }),
-        }
+            (None, None) => Some(Reason::Ended),
+            (None, Some(stored)) => {
+                let record = self.read_record(old.format, &stored);
+                let record = record.map_err(|why| Error::unreadable(handle, why))?;
+                let is_revoked = match old.format.user_of(&record) {
+                    Some(user) => self.user_state(&user.tag()).await?.revocation_mark.is_some(),
+                    None => false,
+                };
+                is_revoked.then_some(Reason::Revoked)
+            }
+        };
+        Ok(Fate { reason, handle })
     }
 }
 

@@ -92,12 +92,7 @@ impl<H: Host> Sessions<'_, H> {
                 return self.find_taken(&taken, old, keyring).await;
             }
             let Some(stored) = stored else { return Ok(None) };
-            let read = format.read(&stored).map_err(|why| why.0);
-            let read = read.and_then(|read| {
-                let is_small = read.data.get().len() <= self.rules.max_bytes;
-                if is_small { Ok(read) } else { Err("it is larger than session.max_bytes") }
-            });
-            let record = match read {
+            let record = match self.read_record(format, &stored) {
                 Ok(record) => record,
                 Err(why) => {
                     let handle = name.id.handle();
@@ -155,6 +150,13 @@ impl<H: Host> Sessions<'_, H> {
         let mut values = values.into_iter();
         let taken = values.next().ok_or(Failure::Garbled)?.value()?;
         Ok((taken, values.next().ok_or(Failure::Garbled)?.bytes()?))
+    }
+
+    /// What an old record says. Error: why it cannot be taken over.
+    pub(super) fn read_record(&self, format: &Format, stored: &[u8]) -> Result<Record, &'static str> {
+        let read = format.read(stored).map_err(|why| why.0)?;
+        let is_small = read.data.get().len() <= self.rules.max_bytes;
+        if is_small { Ok(read) } else { Err("it is larger than session.max_bytes") }
     }
 
     fn taken_key(&self, name: &Ticket) -> String {

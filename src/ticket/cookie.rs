@@ -149,10 +149,13 @@ impl Cookie {
     }
 
     fn value<'h>(&self, pair: &'h str) -> Option<&'h str> {
-        let value = strip_blanks(pair).strip_prefix(self.name.as_str())?.strip_prefix('=')?;
-        let quoted = value.strip_prefix('"').and_then(|value| value.strip_suffix('"'));
-        Some(quoted.unwrap_or(value))
+        strip_blanks(pair).strip_prefix(self.name.as_str())?.strip_prefix('=').map(unquoted)
     }
+}
+
+/// A cookie's value without the quotes around it.
+pub(crate) fn unquoted(value: &str) -> &str {
+    value.strip_prefix('"').and_then(|value| value.strip_suffix('"')).unwrap_or(value)
 }
 
 /// Browsers strip spaces and tabs around a cookie, and nothing else: a cookie whose name begins with another blank is not

@@ -47,7 +47,8 @@ impl<H: Host> Sessions<'_, H> {
         Ok((session, other))
     }
 
-    /// Why there is no session behind a ticket; `None` if there is one. Leaves no trace.
+    /// Why there is no session behind a ticket; `None` if there is one. Leaves no trace. Error: also if its record cannot be
+    /// read.
     pub(in super::super) async fn inspect_foreign(
         &self,
         format: &Format,
@@ -55,12 +56,14 @@ impl<H: Host> Sessions<'_, H> {
         sid: &Sid,
     ) -> Result<Option<Reason>, Error> {
         let (Stored { record, beside }, _) = self.read_foreign(format, ticket, sid, None).await?;
-        Ok(match (beside, record) {
+        let (companion, record) = match (beside, record) {
             // The application may have written its record back: the id has ended all the same.
-            (Beside::Ended(ended), _) if ended.next.is_some() => Some(Reason::Rotated),
-            (Beside::Ended(_), _) | (_, None) => Some(Reason::Ended),
-            _ => None,
-        })
+            (Beside::Ended(ended), _) if ended.next.is_some() => return Ok(Some(Reason::Rotated)),
+            (Beside::Ended(_), _) | (_, None) => return Ok(Some(Reason::Ended)),
+            (Beside::Companion(companion), Some(record)) => (companion, record),
+            (Beside::Nothing, Some(record)) => (self.first_companion(ticket), record),
+        };
+        self.session_of_record(format, ticket, record, companion).map(|_| None)
     }
 
     /// The same as the primary has it now.
