@@ -40,6 +40,8 @@ export interface Device {
   remember: boolean;
   user_agent: string | null;
   ip: string | null;
+  /** The provider that has said who the user is, if one has. */
+  provider?: string;
 }
 
 /** RFC 6902, and `increment`. */

@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 use crate::spelling;
 
 /// The bindings that are settings.
-pub(crate) const SETTINGS: [&str; 8] = [
+const SETTINGS: [&str; 8] = [
     TABLE,
     "SESSION_SECRET",
     "ADMIN_TOKEN",
@@ -19,6 +19,17 @@ pub(crate) const SETTINGS: [&str; 8] = [
 
 /// The binding that holds all settings but the secrets.
 const TABLE: &str = "CLOAKROOM";
+
+/// Whether a binding is a setting.
+pub(crate) fn is_setting(name: &str) -> bool {
+    let is_secret = |name: &str| name.starts_with("PROVIDER_") && name.ends_with("_SECRET");
+    SETTINGS.contains(&name) || is_secret(name)
+}
+
+/// Where the secret of a provider is bound.
+pub(crate) fn provider_secret(id: &str) -> String {
+    ["PROVIDER_", &id.to_ascii_uppercase().replace('-', "_"), "_SECRET"].concat()
+}
 
 /// Whether another binding may be meant to be this one, which is not bound: a sentence for the operator.
 pub(crate) fn misspelt(environment: &Value, name: &str) -> Option<String> {
@@ -79,7 +90,7 @@ impl Defaults {
 /// The bindings that are no settings.
 fn others(bindings: &Map<String, Value>) -> impl Iterator<Item = (&str, &Value)> {
     let named = bindings.iter().map(|(name, value)| (name.as_str(), value));
-    named.filter(|(name, _)| !SETTINGS.contains(name))
+    named.filter(|(name, _)| !is_setting(name))
 }
 
 #[cfg(test)]

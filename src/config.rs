@@ -18,6 +18,7 @@ use crate::{
     gateway::{self, Gateway, jwt},
     http::cors::{self, AllowedOrigin, is_origin},
     limit::{By, Limits, Pattern, Quota, RouteLimit},
+    provider::SLOTS,
     routes::Switches,
     session::{Lifetimes, RecordIp, Rules},
     ticket::{
@@ -52,6 +53,8 @@ pub struct Config {
     pub accounts: AccountSettings,
     /// The cookie by which a device is known to its accounts, and its keys.
     pub device: (Cookie, Keyring),
+    /// The cookies in which logins with others are remembered that are under way, and their keys; none without providers.
+    pub(crate) logins: (Vec<Cookie>, Keyring),
     /// Whether clients without a cookie jar may have their tickets in headers of their own.
     pub has_bearer: bool,
     /// Who is told of events, if anybody is.
@@ -76,6 +79,7 @@ impl Config {
             has_login: self.accounts.has_login,
             has_registration: self.accounts.is_open,
             has_keys: !self.jwt_keys.is_empty(),
+            has_providers: !self.accounts.providers.is_empty(),
         }
     }
 
@@ -112,7 +116,8 @@ impl Config {
     /// Whether a cookie of this name is ours alone.
     pub fn is_own_cookie(&self, name: &str) -> bool {
         let is_session = name == self.cookie.name() && self.session.formats.own().is_none();
-        is_session || name == self.sync.0.name() || name == self.device.0.name()
+        let is_login = || self.logins.0.iter().any(|cookie| name == cookie.name());
+        is_session || name == self.sync.0.name() || name == self.device.0.name() || is_login()
     }
 
     /// The name of the session's cookie, if an application sets it, too: in that application's format.
@@ -178,7 +183,7 @@ impl Config {
         let session = session(&mut table, key_prefix, formats);
         let limits = limits(&mut table);
         let (passwords, breach_check) = password(&mut table);
-        let accounts = account::settings(&mut table);
+        let accounts = account::settings(&mut table, &environment, &mut faults);
         let has_bearer = bearer(&mut table);
         let cors = cors(&mut table);
         let gateway = gateway::settings(&mut table, &base_path, environment.get("ORIGIN").is_some());
@@ -237,6 +242,7 @@ impl Config {
         let events = events.map(|secret| events::Receiver::new(events_url, secret));
         let keyring = Keyring::new(&signing, &cookie.name);
         let admin_token = environment.get("ADMIN_TOKEN").and_then(Value::as_str).map(Secret::new);
+        let logins = login_cookies(&cookie, &signing, accounts.providers.is_empty());
         let beside = |name: &str| {
             let settings = Settings { name: format!("{}-{name}", cookie.name), ..cookie.clone() };
             let keyring = Keyring::new(&signing, &settings.name);
@@ -255,6 +261,7 @@ impl Config {
             breach_check,
             accounts,
             device,
+            logins,
             has_bearer,
             events,
             cors,
@@ -264,6 +271,21 @@ impl Config {
             notices,
         })
     }
+}
+
+/// The cookies of logins under way, one for each that a browser can have. They are for this host alone, and `Lax`: the visitor
+/// comes back from another site. A path of their own would keep `/login` from seeing which are in use, and `__Host-` forbids it.
+fn login_cookies(session: &Settings, signing: &[&str], are_none: bool) -> (Vec<Cookie>, Keyring) {
+    let name = format!("{}-login", session.name);
+    let settings = |slot| Settings {
+        name: format!("{name}-{slot}"),
+        same_site: SameSite::Lax,
+        domain: String::new(),
+        partitioned: false,
+        ..session.clone()
+    };
+    let slots = if are_none { 0 } else { SLOTS };
+    ((0..slots).map(|slot| Cookie::new(settings(slot))).collect(), Keyring::new(signing, &name))
 }
 
 /// A secret's text; empty if it is not bound.
@@ -292,7 +314,7 @@ fn secret_faults(environment: &Value, signing: &[&str]) -> Faults {
 const HOW_TO_SET: &str = "set it with `npx wrangler secret put`, or in .dev.vars for local use";
 
 /// What is said of a secret that is not there.
-fn missing(environment: &Value, name: &str) -> String {
+pub(crate) fn missing(environment: &Value, name: &str) -> String {
     let misspelt = misspelt(environment, name).map_or_else(String::new, |other| format!("; {other}"));
     format!("{name} is missing: {HOW_TO_SET}{misspelt}")
 }
@@ -667,7 +689,7 @@ mod tests {
             (json!({"accounts": {"reserved": ["root", " "]}}), "CLOAKROOM.accounts.reserved: a name in it"),
             (
                 json!({"accounts": {"logins": true}}),
-                "CLOAKROOM.accounts.logins is not known; known here: login, register, reserved, forbidden_words; did you mean login?",
+                "CLOAKROOM.accounts.logins is not known; known here: login, register, reserved, forbidden_words, providers; did you mean login?",
             ),
             (
                 json!({"accounts": {"forbidden_words": ["acme", " it "]}}),

@@ -88,7 +88,7 @@ impl fmt::Debug for Reset {
 impl Event {
     /// A login from a device that was not known.
     pub fn new_device(handle: Handle, device: Device) -> Self {
-        let Device { user_agent, ip } = device;
+        let Device { user_agent, ip, .. } = device;
         Self::NewDevice { handle, user_agent, ip }
     }
 

@@ -32,9 +32,9 @@ pub trait Host: 'static {
     /// Sends one call to the store and waits for its answer, for [`Call::timeout`] at most.
     fn send(&self, call: Call) -> impl Future<Output = Result<Answer, Unreachable>>;
 
-    /// Gets a document of another service and reads it to its end, for [`Query::timeout`] at most. A redirect is not followed. A
+    /// Asks another service for a document and reads it to its end, for [`Query::timeout`] at most. A redirect is not followed. A
     /// machine that can ask nobody leaves this as it is.
-    fn get(&self, query: Query) -> impl Future<Output = Result<Document, Unreachable>> {
+    fn ask(&self, query: Query) -> impl Future<Output = Result<Document, Unreachable>> {
         drop(query);
         std::future::ready(Err(Unreachable))
     }
@@ -52,6 +52,13 @@ pub trait Host: 'static {
     /// A signature over `message`, as JWS has it (RFC 7518 section 3.4, RFC 8037 section 3.1). The first of a key is also verified
     /// with the key's public half, so that no key signs what nobody could verify.
     fn sign(&self, key: &SigningKey, message: &str) -> impl Future<Output = Result<Vec<u8>, Unsigned>>;
+
+    /// Whether a key of somebody else's has signed `message`, as JWS has it. A machine that can verify nothing leaves this as it
+    /// is: nothing is signed then.
+    fn verify(&self, key: &VerifyingKey, message: &str, signature: &[u8]) -> impl Future<Output = bool> {
+        let _ = (key, message, signature);
+        std::future::ready(false)
+    }
 
     /// Writes a line for the operator. It never holds a secret, an id or session data.
     fn log(&self, line: &dyn Display);
@@ -127,13 +134,34 @@ pub enum SigningAlgorithm {
 #[derive(Debug)]
 pub struct Unsigned;
 
-/// One HTTP request to another service: `GET`.
-#[derive(Debug)]
+/// A public key of somebody else's.
+#[derive(Clone, Debug)]
+pub struct VerifyingKey {
+    /// How it verifies.
+    pub algorithm: VerifyingAlgorithm,
+    /// The key as JSON (RFC 7517), with the members that its kind needs and no others.
+    pub jwk: String,
+}
+
+/// How a public key verifies.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum VerifyingAlgorithm {
+    /// Ed25519 (RFC 8032).
+    EdDsa,
+    /// ECDSA on P-256 with SHA-256 (FIPS 186-5).
+    Es256,
+    /// RSASSA-PKCS1-v1_5 with SHA-256 (RFC 8017).
+    Rs256,
+}
+
+/// One HTTP request to another service: `GET`, or `POST` with a form. It may hold secrets.
 pub struct Query {
     /// The URL.
     pub url: String,
-    /// A header and its value.
-    pub header: (&'static str, &'static str),
+    /// Headers, each with its value.
+    pub headers: Vec<(&'static str, String)>,
+    /// The body (`application/x-www-form-urlencoded`) of a `POST`.
+    pub form: Option<String>,
     /// How long to wait for the whole answer.
     pub timeout: Duration,
     /// How much of the answer is read.
@@ -147,6 +175,8 @@ pub struct Document {
     pub status: u16,
     /// The body, whatever it holds, as text; `None` if it is longer than [`Query::max_bytes`]. Empty unless the status is 200.
     pub text: Option<String>,
+    /// `Cache-Control`; empty if it has none.
+    pub cache_control: String,
 }
 
 /// `N` random bytes.

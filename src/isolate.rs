@@ -12,7 +12,7 @@ use crate::{
     account::password::Params,
     events::Outbox,
     id::Handle,
-    limit,
+    limit, provider,
     session::Task,
     ticket::{Ticket, UserTag},
     time::Time,
@@ -72,6 +72,8 @@ pub struct Isolate {
     pub events: Outbox,
     /// What concerns rate limits.
     pub limits: limit::Memory,
+    /// What providers say about themselves.
+    pub(crate) providers: provider::Memory,
     /// The large request bodies that are held at this time.
     pub large_bodies: limit::LargeBodies,
 }

@@ -231,6 +231,7 @@ mod json;
 mod library;
 pub mod limit;
 pub mod platform;
+mod provider;
 mod routes;
 #[cfg(all(target_arch = "wasm32", feature = "service"))]
 mod service;

@@ -49,18 +49,19 @@ impl BreachCheck {
         let hash = hash(password);
         let Some((prefix, suffix)) = hash.split_at_checked(PREFIX) else { return false };
         let answer = host
-            .get(Query {
+            .ask(Query {
                 url: [&self.url, prefix].concat(),
                 // The length of an answer tells nothing either.
-                header: ("Add-Padding", "true"),
+                headers: vec![("Add-Padding", "true".to_owned())],
+                form: None,
                 timeout: TIMEOUT,
                 max_bytes: MAX_ANSWER,
             })
             .await;
         let outcome = match answer {
             Err(_) => Err("it did not answer within a second"),
-            Ok(Document { status: 200, text: Some(text) }) => find(&text, suffix),
-            Ok(Document { status: 200, text: None }) => Err("its answer is too long"),
+            Ok(Document { status: 200, text: Some(text), .. }) => find(&text, suffix),
+            Ok(Document { status: 200, text: None, .. }) => Err("its answer is too long"),
             Ok(_) => Err("it answered with another status than 200"),
         };
         let fault = outcome.as_ref().err();

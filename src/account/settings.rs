@@ -1,6 +1,11 @@
 //! The settings of `[vars.CLOAKROOM.accounts]`.
 
-use crate::fields::Table;
+use serde_json::Value;
+
+use crate::{
+    fields::Table,
+    provider::{self, Provider},
+};
 
 /// Whether the Worker keeps usernames and passwords itself, and who can have one.
 #[derive(Debug)]
@@ -13,6 +18,8 @@ pub struct AccountSettings {
     pub reserved_names: Vec<String>,
     /// Words that no new password may hold, as the operator writes them.
     pub forbidden_words: Vec<String>,
+    /// Where else users can log in.
+    pub providers: Vec<Provider>,
 }
 
 /// Names by which a site's own people are known.
@@ -22,8 +29,12 @@ const RESERVED: [&str; 8] =
 /// The shortest word that can be forbidden, in characters. A shorter one is in too many passwords by chance.
 const SHORTEST_WORD: usize = 3;
 
-/// Reads the table.
-pub(crate) fn settings(table: &mut Table<'_>) -> AccountSettings {
+/// Reads the table. `environment` has the secrets of providers; what is wrong with those is added to `faults`.
+pub(crate) fn settings(
+    table: &mut Table<'_>,
+    environment: &Value,
+    faults: &mut Vec<String>,
+) -> AccountSettings {
     let mut inner = table.table("accounts");
     let has_login = inner.flag("login", true);
     let is_open = inner.choice("register", &[("open", true), ("closed", false)], true);
@@ -38,6 +49,7 @@ pub(crate) fn settings(table: &mut Table<'_>) -> AccountSettings {
             "a word in it has fewer than 3 characters: many passwords hold it by chance",
         );
     }
+    let providers = provider::settings(&mut inner, environment, faults);
     table.include(inner);
-    AccountSettings { has_login, is_open, reserved_names, forbidden_words }
+    AccountSettings { has_login, is_open, reserved_names, forbidden_words, providers }
 }

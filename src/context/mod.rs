@@ -13,6 +13,7 @@ use std::{
 use self::tickets::{Tickets, find_tickets};
 pub(crate) use self::{
     answer::TOKEN,
+    operations::Proof,
     tickets::{MAX_DEAD_TICKETS, open_old},
 };
 use crate::{
@@ -195,6 +196,15 @@ impl<'a, H: Host> Context<'a, H> {
     /// The session, if there is one, under the id it has. One call to the store; none without a ticket.
     pub async fn load(&self) -> Result<Option<Session>, Error> {
         self.load_from(self.source()).await
+    }
+
+    /// The same, by what the primary says: for a request that gets another session in any case. The request is counted when this
+    /// returns, with a session or without.
+    pub(crate) async fn load_at_primary(&self) -> Result<Option<Session>, Problem> {
+        let session = self.load_from(Source::Primary).await?;
+        self.store.count().await.map_err(Error::Store)?;
+        self.store.check()?;
+        Ok(session)
     }
 
     async fn load_from(&self, source: Source) -> Result<Option<Session>, Error> {

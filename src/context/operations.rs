@@ -12,7 +12,22 @@ use crate::{
     limit::{self, Subject},
     session::{Error, Session, User, change::empty_data},
     stats,
+    time::Time,
 };
+
+/// Who has just proved who they are.
+pub(crate) struct Proof {
+    /// The user.
+    pub(crate) user: User,
+    /// The provider that they have proved it to, and when, if it says so; `None`: to us, now.
+    pub(crate) provider: Option<(String, Option<Time>)>,
+}
+
+impl From<User> for Proof {
+    fn from(user: User) -> Self {
+        Self { user, provider: None }
+    }
+}
 
 impl<H: Host> Context<'_, H> {
     /// Adds the limits that apply to the request, and refuses it as far as that can be done without the store: the first
@@ -75,11 +90,12 @@ impl<H: Host> Context<'_, H> {
     pub(crate) async fn log_in(
         &self,
         old: Option<Session>,
-        user: User,
+        proof: impl Into<Proof>,
         remember: bool,
         apply: &dyn Fn(&RawValue) -> Result<Box<RawValue>, Error>,
         is_valid: impl AsyncFnOnce() -> Result<bool, Error>,
     ) -> Result<Session, Error> {
+        let Proof { user, provider } = proof.into();
         let (sessions, client, tag) = (self.sessions(), self.device(), user.tag());
         let was_anonymous = Cell::new(false);
         let owner = old.as_ref().and_then(|old| old.record.user.as_ref());
@@ -98,7 +114,11 @@ impl<H: Host> Context<'_, H> {
                 None if was_others => empty_data(),
                 None => apply(&empty_data())?,
             };
-            Ok(sessions.new_session(Some(user.clone()), data, remember, client.clone(), marks))
+            let session = sessions.new_session(Some(user.clone()), data, remember, client.clone(), marks);
+            Ok(match &provider {
+                Some((provider, at)) => session.proved(*at, provider),
+                None => session,
+            })
         };
         // First: if it fails, the session that there is lives on.
         self.forget_old_cookies(false).await?;

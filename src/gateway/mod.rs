@@ -45,6 +45,11 @@ pub enum Origin {
     Binding,
 }
 
+/// Whether every server reads a path as it stands.
+pub(crate) fn is_unambiguous(path: &str) -> bool {
+    path::ambiguity(path).is_none()
+}
+
 /// How the origin is told who asks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Identity {

@@ -22,8 +22,8 @@ use web_sys::{
 use worker::{Delay, Env, RateLimiter, console_error};
 
 use crate::{
-    bindings::SETTINGS,
-    host::{Answer, Call, Document, Host, Post, Query, SigningKey, Unreachable, Unsigned},
+    bindings,
+    host::{Answer, Call, Document, Host, Post, Query, SigningKey, Unreachable, Unsigned, VerifyingKey},
     http::{Headers, Response},
     time::{Time, milliseconds},
 };
@@ -181,7 +181,7 @@ impl Host for Platform {
         self.post_to_back_end(post).await.map_err(|_| Unreachable)
     }
 
-    async fn get(&self, query: Query) -> Result<Document, Unreachable> {
+    async fn ask(&self, query: Query) -> Result<Document, Unreachable> {
         self.fetch_document(query).await
     }
 
@@ -204,6 +204,10 @@ impl Host for Platform {
 
     async fn sign(&self, key: &SigningKey, message: &str) -> Result<Vec<u8>, Unsigned> {
         self.signature(key, message).await.map_err(|_| Unsigned)
+    }
+
+    async fn verify(&self, key: &VerifyingKey, message: &str, signature: &[u8]) -> bool {
+        self.has_signed(key, message, signature).await.unwrap_or(false)
     }
 
     fn log(&self, line: &dyn Display) {
@@ -234,7 +238,7 @@ pub fn environment_json(env: &Env) -> String {
     let environment = Object::new();
     for name in Object::keys(env.unchecked_ref::<Object>()).iter() {
         let Ok(value) = Reflect::get(env, &name) else { continue };
-        let is_setting = name.as_string().is_some_and(|name| SETTINGS.contains(&name.as_str()));
+        let is_setting = name.as_string().is_some_and(|name| bindings::is_setting(&name));
         let value = if is_setting { value } else { outline(&value) };
         // A new object refuses no property.
         drop(Reflect::set(&environment, &name, &value));

@@ -29,25 +29,32 @@ impl Platform {
     /// `Err` is whatever JavaScript has thrown. Its text could hold the URL, so it goes no further.
     async fn read_document(&self, query: &Query, signal: &AbortSignal) -> Result<Document, JsValue> {
         let headers = web_sys::Headers::new()?;
-        let (name, value) = query.header;
-        headers.set(name, value)?;
+        for (name, value) in &query.headers {
+            headers.set(name, value)?;
+        }
         headers.set("user-agent", "cloakroom")?;
         let init = RequestInit::new();
-        init.set_method("GET");
+        init.set_method(if query.form.is_some() { "POST" } else { "GET" });
+        if let Some(form) = &query.form {
+            headers.set("content-type", "application/x-www-form-urlencoded")?;
+            init.set_body_opt_str(Some(form));
+        }
         init.set_redirect(RequestRedirect::Manual);
         init.set_headers_headers(&headers);
         init.set_signal(Some(signal));
         let sent = self.global.fetch_with_str_and_init(&query.url, &init);
         let response: Response = self.wait_for(sent).await?.unchecked_into();
         let status = response.status();
+        let cache_control = response.headers().get("cache-control")?.unwrap_or_default();
         if status == 200 {
-            return Ok(Document { status, text: self.read_text(&response, query.max_bytes).await? });
+            let text = self.read_text(&response, query.max_bytes).await?;
+            return Ok(Document { status, text, cache_control });
         }
         if let Some(stream) = response.body() {
             // Whether the body could be cancelled makes no difference.
             drop(self.wait_for(stream.cancel()).await);
         }
-        Ok(Document { status, text: Some(String::new()) })
+        Ok(Document { status, text: Some(String::new()), cache_control })
     }
 
     /// A body of at most so many bytes; `None` if it has more, of which no more are received.

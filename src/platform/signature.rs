@@ -5,7 +5,7 @@ use wasm_bindgen::{JsCast, JsValue};
 use web_sys::{CryptoKey, SubtleCrypto};
 
 use super::Platform;
-use crate::host::{SigningAlgorithm, SigningKey};
+use crate::host::{SigningAlgorithm, SigningKey, VerifyingAlgorithm, VerifyingKey};
 
 impl Platform {
     /// Signs with a key, which is imported and tried first if it has not signed before. `Err` is whatever JavaScript has thrown,
@@ -47,6 +47,25 @@ impl Platform {
         if self.wait_for(verified).await?.is_truthy() { Ok(private) } else { Err(JsValue::UNDEFINED) }
     }
 
+    /// Whether a key has signed a message. `Err`: it is no key, or JavaScript has thrown something else.
+    pub(super) async fn has_signed(
+        &self,
+        key: &VerifyingKey,
+        message: &str,
+        signature: &[u8],
+    ) -> Result<bool, JsValue> {
+        let (subtle, algorithm) = (self.subtle()?, verifying_parameters(key.algorithm)?);
+        let jwk: Object = JSON::parse(&key.jwk)?.unchecked_into();
+        let usages = Array::of1(&"verify".into());
+        let imported = subtle.import_key_with_object("jwk", &jwk, &algorithm, false, &usages)?;
+        let imported: CryptoKey = self.wait_for(imported).await?.unchecked_into();
+        let (signature, message) = (Uint8Array::from(signature), Uint8Array::from(message.as_bytes()));
+        let verified = subtle.verify_with_object_and_buffer_source_and_buffer_source(
+            &algorithm, &imported, &signature, &message,
+        )?;
+        Ok(self.wait_for(verified).await? == JsValue::TRUE)
+    }
+
     async fn sign_with(
         &self,
         algorithm: SigningAlgorithm,
@@ -66,9 +85,17 @@ impl Platform {
 
 /// How WebCrypto calls it. Its ECDSA signatures have the form that JWS wants.
 fn parameters(algorithm: SigningAlgorithm) -> Result<Object, JsValue> {
+    verifying_parameters(match algorithm {
+        SigningAlgorithm::EdDsa => VerifyingAlgorithm::EdDsa,
+        SigningAlgorithm::Es256 => VerifyingAlgorithm::Es256,
+    })
+}
+
+fn verifying_parameters(algorithm: VerifyingAlgorithm) -> Result<Object, JsValue> {
     let members: &[(&str, &str)] = match algorithm {
-        SigningAlgorithm::EdDsa => &[("name", "Ed25519")],
-        SigningAlgorithm::Es256 => &[("name", "ECDSA"), ("namedCurve", "P-256"), ("hash", "SHA-256")],
+        VerifyingAlgorithm::EdDsa => &[("name", "Ed25519")],
+        VerifyingAlgorithm::Es256 => &[("name", "ECDSA"), ("namedCurve", "P-256"), ("hash", "SHA-256")],
+        VerifyingAlgorithm::Rs256 => &[("name", "RSASSA-PKCS1-v1_5"), ("hash", "SHA-256")],
     };
     let parameters = Object::new();
     for (name, value) in members {

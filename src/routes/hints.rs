@@ -74,6 +74,7 @@ pub(super) fn for_path(
     let param = match before {
         _ if before == pattern => "",
         _ if before.ends_with("/sessions/") => "{handle}",
+        "/login/" | "/callback/" => "{provider}",
         _ => "{id}",
     };
     Some(["did you mean ", base_path, before, param, after, "?"].concat())

@@ -9,6 +9,7 @@ mod inspect;
 mod jwks;
 mod openapi;
 mod profile;
+mod provider;
 mod session;
 mod users;
 mod verify;
@@ -81,6 +82,9 @@ impl<H: Host> Routes<H> {
         (Delete, "/admin/users/*/sessions", |cx| Box::pin(users::end_sessions(cx))),
         (Post, "/admin/inspect", |cx| Box::pin(inspect::inspect(cx))),
         (Get, "/admin/stats", |cx| Box::pin(admin::stats(cx))),
+        (Get, "/providers", |cx| Box::pin(provider::list(cx))),
+        (Get, "/login/*", |cx| Box::pin(provider::log_in(cx))),
+        (Get, "/callback/*", |cx| Box::pin(provider::come_back(cx))),
         (Get, "/health", |cx| Box::pin(health::check(cx))),
         (Get, PUBLIC_KEYS, |cx| Box::pin(jwks::show(cx))),
         (Get, "/openapi.json", |cx| Box::pin(std::future::ready(openapi::show(cx)))),
@@ -105,6 +109,8 @@ pub(crate) struct Switches {
     pub(crate) has_registration: bool,
     /// The keys with which origins verify who asks: `JWT_KEYS`.
     pub(crate) has_keys: bool,
+    /// The routes of logging in with others: `accounts.providers`.
+    pub(crate) has_providers: bool,
 }
 
 impl Switches {
@@ -112,6 +118,7 @@ impl Switches {
     fn why_off(self, pattern: &str) -> &'static str {
         match pattern {
             PUBLIC_KEYS => "nothing is signed here (JWT_KEYS)",
+            "/login/*" | "/callback/*" => "there is no such provider here (accounts.providers)",
             _ if self.has_login => "registration is closed here (accounts.register)",
             _ => "users have no passwords here (accounts.login)",
         }
@@ -122,6 +129,7 @@ impl Switches {
             "/register" => self.has_login && self.has_registration,
             "/login" | "/reauthenticate" | "/password" | "/reset" | "/account" | "/profile" => self.has_login,
             PUBLIC_KEYS => self.has_keys,
+            "/login/*" | "/callback/*" => self.has_providers,
             pattern => self.has_admin || !is_admin(pattern),
         }
     }
@@ -235,8 +243,13 @@ mod tests {
     use super::*;
     use crate::host::tests::Machine;
 
-    const ALL: Switches =
-        Switches { has_admin: true, has_login: true, has_registration: true, has_keys: true };
+    const ALL: Switches = Switches {
+        has_admin: true,
+        has_login: true,
+        has_registration: true,
+        has_keys: true,
+        has_providers: true,
+    };
 
     fn find(path: &str) -> Result<Found<'_, Machine>, Problem> {
         super::find(path, "/auth", ALL)

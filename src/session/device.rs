@@ -13,6 +13,9 @@ pub struct Device {
     /// The client's address, shortened as [`RecordIp`] says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ip: Option<String>,
+    /// The provider that has said who the user is, if it was not a password.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provider: Option<String>,
 }
 
 /// How much of a client's address is kept.
@@ -30,12 +33,13 @@ impl Device {
     /// From the request's `User-Agent` and the client's address; empty when they are not known.
     pub fn new(user_agent: &str, address: &str, record_ip: RecordIp) -> Self {
         let user_agent: String = user_agent.chars().take(256).collect();
-        Self { user_agent: (!user_agent.is_empty()).then_some(user_agent), ip: record_ip.of(address) }
+        let user_agent = (!user_agent.is_empty()).then_some(user_agent);
+        Self { user_agent, ip: record_ip.of(address), provider: None }
     }
 
     /// Whether nothing is known.
     pub fn is_unknown(&self) -> bool {
-        self.user_agent.is_none() && self.ip.is_none()
+        self.user_agent.is_none() && self.ip.is_none() && self.provider.is_none()
     }
 }
 

@@ -33,6 +33,9 @@ pub struct ListedSession {
     pub user_agent: Option<String>,
     /// The address it logged in from, as far as `session.record_ip` keeps it.
     pub ip: Option<String>,
+    /// The provider that has said who the user is, if one has.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub provider: Option<String>,
 }
 
 /// How many bytes of data one call may read: its answer is in memory as a whole. By default these are 16 sessions.
@@ -64,6 +67,7 @@ impl<H: Host> Sessions<'_, H> {
                 remember: record.remember,
                 user_agent: record.device.user_agent,
                 ip: record.device.ip,
+                provider: record.device.provider,
             }
         };
         Ok(self.of_user(user, current).await?.into_iter().map(item).collect())

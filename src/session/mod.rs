@@ -173,6 +173,18 @@ impl Session {
         Self { ticket, record: Box::new(record), stored, head: None, foreign: None }
     }
 
+    /// The same session, not written yet, whose user has proved who they are at this time, and to this provider. One of another
+    /// application's format has no place for either.
+    pub(crate) fn proved(self, at: Option<Time>, provider: &str) -> Self {
+        if self.ticket.foreign.is_some() {
+            return self;
+        }
+        let mut record = (*self.record).clone();
+        record.authenticated_at = at.or(record.authenticated_at);
+        record.device.provider = Some(provider.to_owned());
+        self.with_record(record)
+    }
+
     /// The same session with another record.
     fn with_record(self, record: Record) -> Self {
         Self { stored: record.to_json(), record: Box::new(record), ..self }

@@ -5,7 +5,7 @@ use super::{KEY_ID_LEN, Keyring, MAC_LEN, take};
 use crate::{base64url, time::Time};
 
 /// Longer texts are refused.
-const MAX_TEXT: usize = 512;
+const MAX_TEXT: usize = 768;
 
 /// The cookie's value; `None` for an empty text and for one that is too long.
 pub fn sign(text: &str, keyring: &Keyring, now: Time) -> Option<String> {

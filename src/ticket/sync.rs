@@ -9,8 +9,14 @@ use crate::time::Time;
 /// How long a token is sent along: no replica is expected to lag behind longer.
 pub const LIFETIME: Duration = Duration::from_secs(10);
 
-/// The cookie's value; `None` if there is no token.
+/// The longest token that travels.
+const MAX_TOKEN: usize = 512;
+
+/// The cookie's value; `None` if there is no token, and for one that is too long.
 pub fn sign(token: &str, keyring: &Keyring, now: Time) -> Option<String> {
+    if token.len() > MAX_TOKEN {
+        return None;
+    }
     signed_text::sign(token, keyring, now)
 }
 

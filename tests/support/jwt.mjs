@@ -14,6 +14,12 @@ export function makeKey(algorithm, kid) {
   return { ...privateKey.export({ format: "jwk" }), kid };
 }
 
+/** The same of RSA. @param {string} kid */
+export function makeRsaKey(kid) {
+  const { privateKey } = generateKeyPairSync("rsa", { modulusLength: 2048 });
+  return { ...privateKey.export({ format: "jwk" }), kid };
+}
+
 /** Header and claims, unverified. @param {string} token */
 export function partsOf(token) {
   const [header = "", claims = ""] = token.split(".");

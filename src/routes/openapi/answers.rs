@@ -102,6 +102,7 @@ pub(super) fn components() -> Map<String, Value> {
         ("NotModified", answer("", "", None, &of_session)),
         ("Done", answer("", "", None, TICKET)),
         ("Identity", identity()),
+        ("Redirect", answer("", "", None, &["Location", "Set-Cookie", "Session-Token"])),
         ("Devices", json("", schemas::reference("List"), true)),
     ]
     .map(|(name, answer)| (name.to_owned(), answer))
@@ -169,6 +170,7 @@ pub(super) fn headers_of_components() -> Value {
         "RateLimit-Policy": text(),
         "RateLimit": text(),
         "Set-Cookie": text(),
+        "Location": required(),
         "Session-Token": text(),
         "ETag": {"required": true, "schema": {"type": "string"}},
         "Retry-After": {"required": true, "schema": {"type": "integer"}},

@@ -56,6 +56,12 @@ fn parameters() -> Value {
         "role": parameter("query", "role", json!({"type": "string", "pattern": "^[^&=]+$"})),
         "name": parameter("query", "name", json!({"type": "string", "pattern": "^[^&=]+$"})),
         "keep": parameter("query", "keep", json!({"const": "current"})),
+        "provider": parameter("path", "provider", text()),
+        "return_to": parameter("query", "return_to", text()),
+        "remember": parameter("query", "remember", json!({"const": "1"})),
+        "fresh": parameter("query", "fresh", json!({"const": "1"})),
+        "state": parameter("query", "state", text()),
+        "code": parameter("query", "code", text()),
         "path": parameter("path", "path", text()),
         "handle": parameter("path", "handle", schemas::handle()),
         "id": parameter("path", "id", schemas::user_id()),
@@ -84,6 +90,8 @@ fn path(pattern: &str) -> String {
         "{path}"
     } else if pattern.ends_with("/sessions/*") {
         "{handle}"
+    } else if pattern == "/login/*" || pattern == "/callback/*" {
+        "{provider}"
     } else {
         "{id}"
     };

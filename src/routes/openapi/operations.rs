@@ -144,6 +144,20 @@ pub(super) fn of(method: Method, pattern: &str) -> Option<Operation> {
         (Get, "/admin/stats") => {
             admin("stats", "").answering(200, answers::json("", schemas::reference("Report"), false))
         }
+        (Get, "/providers") => Operation::new("providers", "Where users can log in", Who::Anybody)
+            .answering(200, answers::json("", schemas::reference("Providers"), true)),
+        (Get, "/login/*") => Operation {
+            parameters: &["provider", "return_to", "remember", "fresh"],
+            ..Operation::new("logInWith", "For the browser: to a provider", Who::Anybody)
+        }
+        .answering(303, answers::reference("Redirect"))
+        .refusing(&[NotFound, Unprocessable]),
+        (Get, "/callback/*") => Operation {
+            parameters: &["provider", "state", "code"],
+            ..Operation::new("comeBack", "For the browser: from a provider", Who::Anybody)
+        }
+        .answering(303, answers::reference("Redirect"))
+        .refusing(&[NotFound, Unprocessable]),
         (Get, "/health") => Operation::new("health", "", Who::Nobody)
             .answering(200, answers::json("", schemas::reference("Health"), false)),
         (Get, PUBLIC_KEYS) => Operation::new("keys", "Who asks is signed with these", Who::Everybody)

@@ -3,7 +3,7 @@
 use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Map, Value, json};
 
-use super::super::{account, admin, devices, health, inspect, users};
+use super::super::{account, admin, devices, health, inspect, provider, users};
 use crate::{
     account::AccountView,
     gateway::jwt::KeySet,
@@ -46,6 +46,7 @@ pub(super) fn components() -> Map<String, Value> {
         add::<inspect::Inspected<'_>>(answered);
         add::<users::Ended>(answered);
         add::<users::ResetView>(answered);
+        add::<provider::Providers<'_>>(answered);
         add::<health::Health>(answered);
         add::<stats::Report>(answered);
         add::<KeySet<'_>>(answered);

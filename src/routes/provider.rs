@@ -1,0 +1,225 @@
+//! Logging in with others: the way to a provider, and the way back.
+
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use crate::{
+    context::{Context, Proof},
+    host::{Host, random},
+    http::{Method, Problem, Response, unknown_query},
+    limit::LOGIN_LIMITS,
+    provider::{
+        Client, Failure, Identity, LIFETIME, Params, Pending, Provider, append_param, check_return_to,
+    },
+    session::{Error, Session},
+    ticket::cookie::Cookie,
+};
+
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(super) struct Providers<'p> {
+    providers: Vec<Listed<'p>>,
+}
+
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct Listed<'p> {
+    id: &'p str,
+    name: &'p str,
+    /// Whether the user can log in with it.
+    linked: bool,
+}
+
+/// `GET /auth/providers`: where one can log in, in the order of the settings.
+pub(super) async fn list<H: Host>(cx: &Context<'_, H>) -> Result<Response, Problem> {
+    let session = cx.session().await?;
+    let user = session.as_ref().and_then(|session| session.record.user.as_ref());
+    let listed = cx.app.config.accounts.providers.iter().map(|provider| Listed {
+        id: &provider.id,
+        name: &provider.name,
+        linked: user.is_some_and(|user| provider.is_of(&user.id)),
+    });
+    Ok(Response::json(&Providers { providers: listed.collect() }))
+}
+
+/// `GET /auth/login/{provider}`: sends the visitor to the provider. No call to the store but to count.
+pub(super) async fn log_in<H: Host>(cx: &Context<'_, H>) -> Result<Response, Problem> {
+    const QUERY: &str = "return_to=/path&remember=1&fresh=1";
+    let provider = provider(cx)?;
+    cx.sessions().check_holds_users()?;
+    // 1. What is asked for.
+    let params = Params::parse(cx.request.query())
+        .filter(|params| params.are_all_of(&["return_to", "remember", "fresh"]));
+    let params = params.ok_or_else(|| unknown_query(QUERY))?;
+    let flag = |name| match params.get(name) {
+        None => Ok(false),
+        Some("1") => Ok(true),
+        Some(_) => Err(Problem::bad_request(format!("{name} is 1, or left out"))),
+    };
+    let (remember, fresh) = (flag("remember")?, flag("fresh")?);
+    let return_to = params.get("return_to").unwrap_or("/");
+    check_return_to(return_to).map_err(Problem::bad_request)?;
+    if fresh && !provider.can_renew() {
+        return Err(Problem::unprocessable(
+            "this provider cannot be asked to let a visitor log in anew: it speaks OAuth 2.0 alone",
+        ));
+    }
+    // 2. Where to, with what has to be remembered meanwhile.
+    let seed: [u8; 32] = random(&cx.app.host);
+    let pending = Pending::new(seed, &provider.id, return_to, remember, fresh, cx.app.host.now());
+    match client(cx, provider).login_url(&pending, &redirect_uri(cx, provider)).await {
+        Ok(url) => {
+            let value = pending.seal(&cx.app.config.logins.1);
+            let (Some(value), Some(cookie)) = (value, free_slot(cx, random::<1>(&cx.app.host))) else {
+                return Err(Problem::misconfigured());
+            };
+            Ok(redirect(url).header("Set-Cookie", cookie.set(&value, Some(LIFETIME))))
+        }
+        Err(failure) => Ok(refuse(cx, provider, failure, return_to)),
+    }
+}
+
+/// `GET /auth/callback/{provider}`: the visitor comes back, and has a session under a new id if the provider says who they are.
+/// What went wrong is said to the page that they come back to; the session that they have lives on.
+pub(super) async fn come_back<H: Host>(cx: &Context<'_, H>) -> Result<Response, Problem> {
+    let provider = provider(cx)?;
+    if cx.request.method == Method::Head {
+        return Err(Problem::bad_request("this ends a login, which takes GET: HEAD would use it up"));
+    }
+    cx.sessions().check_holds_users()?;
+    // 1. This browser has begun this login. Nothing is asked of anybody to find that out.
+    let params = Params::parse(cx.request.query());
+    let state = params.as_ref().and_then(|params| params.get("state"));
+    let begun = state.and_then(|state| find(cx, provider, state));
+    let (Some(params), Some((cookie, pending))) = (params, begun) else {
+        return Ok(refuse(cx, provider, Failure::InvalidState, "/"));
+    };
+    // 2. The rest, after which it is over.
+    let response = match finish(cx, provider, &params, &pending).await? {
+        Ok(()) => redirect(pending.return_to().to_owned()),
+        Err(failure) => refuse(cx, provider, failure, pending.return_to()),
+    };
+    Ok(response.header("Set-Cookie", cookie.remove()))
+}
+
+/// Ends a login that was begun here.
+async fn finish<H: Host>(
+    cx: &Context<'_, H>,
+    provider: &Provider,
+    params: &Params,
+    pending: &Pending,
+) -> Result<Result<(), Failure>, Problem> {
+    let client = client(cx, provider);
+    let code = match client.code(params).await {
+        Ok(code) => code,
+        Err(failure) => return Ok(Err(failure)),
+    };
+    // 1. The limits, before the provider is asked; and the present session.
+    cx.app.config.limits.apply_login_address(&cx.store.limiter, cx.address());
+    cx.store.limiter.add("mint", cx.app.config.limits.mint, cx.address());
+    let old = cx.load_at_primary().await.inspect_err(|_| cx.store.limiter.refund(&["mint"]))?;
+    // 2. Who it is. A failed attempt stays counted; no session was created.
+    let identity = match client.identify(pending, code, &redirect_uri(cx, provider)).await {
+        Ok(identity) => identity,
+        Err(failure) => {
+            cx.store.limiter.refund(&["mint"]);
+            return Ok(Err(failure));
+        }
+    };
+    cx.store.limiter.refund(LOGIN_LIMITS);
+    // 3. The session. The wait was none of the store's.
+    cx.begin_operation();
+    match begin_session(cx, provider, old, identity, pending).await {
+        Ok(session) => {
+            cx.issue_ticket(&session);
+            Ok(Ok(()))
+        }
+        // All sessions of the user were ended since this login was begun: it counts as before that.
+        Err(Error::Conflict) => Ok(Err(Failure::InvalidState)),
+        Err(error) => Err(error.into()),
+    }
+}
+
+async fn begin_session<H: Host>(
+    cx: &Context<'_, H>,
+    provider: &Provider,
+    old: Option<Session>,
+    Identity { user, auth_time }: Identity,
+    pending: &Pending,
+) -> Result<Session, Error> {
+    let tag = user.tag();
+    let is_valid = async || {
+        let (sessions, key) = (cx.sessions(), cx.accounts().name_key(&tag));
+        let (state, _) = sessions.user_state_with(&tag, &key).await?;
+        Ok(state.revocation_mark.is_none_or(|mark| mark.time() <= pending.begun))
+    };
+    let keep = |data: &RawValue| Ok(data.to_owned());
+    let proof = Proof { user, provider: Some((provider.id.clone(), auth_time)) };
+    cx.log_in(old, proof, pending.remember(), &keep, is_valid).await
+}
+
+/// The provider of the path. 404 if there is none.
+fn provider<'c, H: Host>(cx: &'c Context<'_, H>) -> Result<&'c Provider, Problem> {
+    let mut providers = cx.app.config.accounts.providers.iter();
+    let provider = providers.find(|provider| provider.id == cx.param);
+    provider
+        .ok_or_else(|| Problem::not_found("there is no such provider here: GET /auth/providers lists them"))
+}
+
+fn client<'c, H: Host>(cx: &'c Context<'_, H>, provider: &'c Provider) -> Client<'c, H> {
+    Client { provider, host: &cx.app.host, memory: &cx.app.isolate.providers }
+}
+
+/// Where the provider sends the visitor back to: each has a path of its own, so that none can pass for another (RFC 9700 section
+/// 4.4.2).
+fn redirect_uri<H: Host>(cx: &Context<'_, H>, provider: &Provider) -> String {
+    [cx.request.origin(), &cx.app.config.base_path, "/callback/", &provider.id].concat()
+}
+
+/// The login that this state is of, and its cookie, if this browser has begun it with this provider.
+fn find<'c, H: Host>(
+    cx: &'c Context<'_, H>,
+    provider: &Provider,
+    state: &str,
+) -> Option<(&'c Cookie, Pending)> {
+    let mut logins = logins(cx);
+    logins.find(|(_, pending)| pending.is_of(&provider.id, state))
+}
+
+/// The logins that this browser has under way.
+fn logins<'c, H: Host>(cx: &'c Context<'_, H>) -> impl Iterator<Item = (&'c Cookie, Pending)> {
+    let (cookies, keyring) = &cx.app.config.logins;
+    let now = cx.app.host.now();
+    cookies.iter().flat_map(move |cookie| {
+        let values = cookie.values(cx.request.cookie());
+        values.filter_map(move |value| Some((cookie, Pending::open(value, keyring, now)?)))
+    })
+}
+
+/// A cookie for one login more: any that is free or, if none is, that of the oldest. Tabs that are opened at the same moment do
+/// not know of each other: by chance they take different ones.
+fn free_slot<'c, H: Host>(cx: &'c Context<'_, H>, [chance]: [u8; 1]) -> Option<&'c Cookie> {
+    let cookies = &cx.app.config.logins.0;
+    let begun = |cookie: &&Cookie| {
+        let mut logins = logins(cx);
+        logins.find(|(own, _)| own.name() == cookie.name()).map(|(_, pending)| pending.begun)
+    };
+    cookies
+        .iter()
+        .cycle()
+        .skip(usize::from(chance) % cookies.len().max(1))
+        .take(cookies.len())
+        .min_by_key(begun)
+}
+
+fn redirect(location: String) -> Response {
+    Response::new(303).header("Location", location)
+}
+
+/// Sends the visitor back without a login, and tells the operator if there is something to do.
+fn refuse<H: Host>(cx: &Context<'_, H>, provider: &Provider, failure: Failure, return_to: &str) -> Response {
+    if let Some(why) = failure.why() {
+        cx.app.host.log(&format_args!("provider {}: {why}", provider.id));
+    }
+    redirect(append_param(return_to, "login_error", failure.code()))
+}

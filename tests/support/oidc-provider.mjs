@@ -1,0 +1,142 @@
+/** A real OpenID provider, npm's `oidc-provider`, on a port of this machine; and what its users do there. */
+import { randomUUID } from "node:crypto";
+import { createServer } from "node:http";
+// @ts-expect-error It comes without types.
+import Provider from "oidc-provider";
+import { makeKey, makeRsaKey } from "./jwt.mjs";
+
+/** @typedef {Awaited<ReturnType<typeof startProvider>>} RealProvider */
+/** @typedef {"RS256" | "ES256" | "EdDSA"} Algorithm */
+
+export const CLIENT = {
+  client_id: "cloakroom",
+  client_secret: "a secret of this client, 100% + more: &=",
+};
+
+/** Listens, so that the Worker's settings can name it; it is a provider once its clients are known ({@link RealProvider.open}). */
+export async function startProvider() {
+  /** @type {any} */
+  let provider;
+  const server = createServer((request, response) => {
+    const [, uid] = request.url?.match(/^\/interaction\/([^/?]+)/) ?? [];
+    if (!provider) return void response.writeHead(503).end();
+    if (!uid) return void provider.callback()(request, response);
+    return void interact(provider, request, response);
+  });
+  await new Promise((done) => server.listen(0, "127.0.0.1", () => done(undefined)));
+  const address = server.address();
+  const issuer = `http://127.0.0.1:${typeof address === "object" ? address?.port : ""}`;
+
+  return {
+    issuer,
+    /**
+     * With these clients and a new key; again: with another key.
+     * @param {string[]} redirects
+     * @param {{ algorithm?: Algorithm, claims?: boolean, logout?: string }} [options]  claims: a name is in the ID token
+     */
+    open(redirects, { algorithm = "RS256", claims = false } = {}) {
+      const key = algorithm === "RS256" ? makeRsaKey(randomUUID()) : makeKey(algorithm, randomUUID());
+      // Its types know neither all of its settings nor JWKs as Node has them.
+      const configuration = /** @type {any} */ ({
+        clients: [
+          {
+            ...CLIENT,
+            redirect_uris: redirects,
+            response_types: ["code"],
+            id_token_signed_response_alg: algorithm,
+          },
+        ],
+        jwks: { keys: [{ ...key, use: "sig", alg: algorithm }] },
+        enabledJWA: { idTokenSigningAlgValues: ["RS256", "ES256", "EdDSA"] },
+        conformIdTokenClaims: !claims,
+        claims: { openid: ["sub"], profile: ["name"], email: ["email"] },
+        cookies: { keys: [randomUUID()] },
+        features: { devInteractions: { enabled: false } },
+        interactions: {
+          url: (/** @type {unknown} */ _, /** @type {{ uid: string }} */ { uid }) => `/interaction/${uid}`,
+        },
+        findAccount: (/** @type {unknown} */ _, /** @type {string} */ id) => ({
+          accountId: id,
+          claims: () => ({ sub: id, name: `${id} of Acme`, email: `${id}@acme.example` }),
+        }),
+        async loadExistingGrant(/** @type {any} */ { oidc }) {
+          const grant = new oidc.provider.Grant({
+            clientId: oidc.client.clientId,
+            accountId: oidc.session.accountId,
+          });
+          grant.addOIDCScope("openid email profile");
+          await grant.save();
+          return grant;
+        },
+      });
+      provider = new Provider(issuer, configuration);
+      provider.on("server_error", (/** @type {unknown} */ _, /** @type {Error} */ error) =>
+        console.error(error),
+      );
+    },
+    /** A browser's cookies there. */
+    browser: () => new Browser(),
+    stop() {
+      server.closeAllConnections();
+      server.close();
+    },
+  };
+}
+
+/** A page with a form; what is sent with it is what the user does.
+ * @param {any} provider
+ * @param {import("node:http").IncomingMessage} request
+ * @param {import("node:http").ServerResponse} response
+ */
+async function interact(provider, request, response) {
+  if (request.method === "GET") {
+    const form = (/** @type {string} */ as, /** @type {string} */ label) =>
+      `<form method="post" action="?as=${as}"><button>${label}</button></form>`;
+    response.writeHead(200, { "Content-Type": "text/html" });
+    response.end(`<!doctype html><title>Acme</title>${form("ada", "Log in as ada")}${form("", "Cancel")}`);
+    return;
+  }
+  const as = new URL(request.url ?? "", "http://a").searchParams.get("as");
+  const result = as ? { login: { accountId: as } } : { error: "access_denied" };
+  await provider.interactionFinished(request, response, result, { mergeWithLastSubmission: false });
+}
+
+/** As much of a browser as a provider needs. */
+class Browser {
+  /** @type {Map<string, string>} */
+  cookies = new Map();
+  /** How many times it was asked who the user is. */
+  asked = 0;
+
+  /**
+   * Goes to the provider and does there what the user wants, until the provider sends them back.
+   * @param {string} location
+   * @param {{ as?: string, cancel?: boolean }} [what]
+   * @returns {Promise<string>}  where it sends them: path and query
+   */
+  async follow(location, { as = "ada", cancel = false } = {}) {
+    let [url, method] = [location, "GET"];
+    const { origin } = new URL(location);
+    for (let steps = 0; steps < 10; steps += 1) {
+      const cookie = [...this.cookies].map(([name, value]) => `${name}=${value}`).join("; ");
+      const answer = await fetch(url, { method, redirect: "manual", headers: { cookie } });
+      for (const line of answer.headers.getSetCookie()) {
+        const [, name = "", value = ""] = line.match(/^([^=]*)=([^;]*)/) ?? [];
+        if (value === "") this.cookies.delete(name);
+        else this.cookies.set(name, value);
+      }
+      const next = answer.headers.get("location");
+      if (answer.status === 200) {
+        // The page of {@link interact}.
+        this.asked += 1;
+        [url, method] = [`${url}?as=${cancel ? "" : as}`, "POST"];
+        continue;
+      }
+      if (!next) throw new Error(`${answer.status}: ${await answer.text()}`);
+      const to = new URL(next, url);
+      if (to.origin !== origin) return to.pathname + to.search;
+      [url, method] = [to.href, "GET"];
+    }
+    throw new Error("the provider never sends the user back");
+  }
+}
