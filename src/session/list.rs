@@ -35,6 +35,7 @@ pub struct ListedSession {
     pub ip: Option<String>,
     /// The provider that has said who the user is, if one has.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, schemars(with = "String"))]
     pub provider: Option<String>,
 }
 
