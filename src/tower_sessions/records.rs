@@ -14,6 +14,7 @@ use tower_sessions_core::{
 use crate::{
     app::App,
     base64url,
+    encryption::Unopened,
     host::Host,
     store::{self, Batch, Failure, Reply},
     time::Time,
@@ -36,7 +37,8 @@ pub(super) async fn create<H: Host>(app: &App<H>, record: &mut Record) -> Result
     let (json, ttl) = (encode(app, record)?, time_left(app, record));
     for _ in 0..MAX_ATTEMPTS {
         let key = key(app, &record.id);
-        let reply = run(app, Batch::default().create(&key, &json, ttl)).await?;
+        let stored = app.config.session.encryption.seal(&key, json.clone(), &app.host);
+        let reply = run(app, Batch::default().create(&key, &stored, ttl)).await?;
         if reply.is_ok().map_err(|failure| backend(app, failure))? {
             return Ok(());
         }
@@ -50,17 +52,23 @@ pub(super) async fn create<H: Host>(app: &App<H>, record: &mut Record) -> Result
 pub(super) async fn save<H: Host>(app: &App<H>, record: &Record) -> Result<()> {
     let (json, ttl) = (encode(app, record)?, time_left(app, record));
     let key = key(app, &record.id);
-    let reply = run(app, Batch::default().overwrite(&key, &json, Some(ttl))).await?;
+    let stored = app.config.session.encryption.seal(&key, json, &app.host);
+    let reply = run(app, Batch::default().overwrite(&key, &stored, Some(ttl))).await?;
     reply.is_ok().map(drop).map_err(|failure| backend(app, failure))
 }
 
 /// The record; `None` if there is none or if it has expired.
 pub(super) async fn load<H: Host>(app: &App<H>, id: &Id) -> Result<Option<Record>> {
-    let reply = run(app, Batch::default().get_from_primary(&key(app, id))).await?;
-    let Some(json) = reply.value().map_err(|failure| backend(app, failure))? else { return Ok(None) };
-    let record = decode(*id, &json).ok_or_else(|| {
-        logged(app, Error::Decode, "a record of tower-sessions in the store cannot be read")
-    })?;
+    let key = key(app, id);
+    let reply = run(app, Batch::default().get_from_primary(&key)).await?;
+    let Some(stored) = reply.value().map_err(|failure| backend(app, failure))? else { return Ok(None) };
+    let unreadable = |why: &str| {
+        let text = format!("a record of tower-sessions in the store cannot be read{why}");
+        logged(app, Error::Decode, &text)
+    };
+    let json = app.config.session.encryption.open(&key, &stored);
+    let json = json.map_err(|Unopened(why)| unreadable(&format!(": {why}")))?;
+    let record = decode(*id, &json).ok_or_else(|| unreadable(""))?;
     Ok((to_time(record.expiry_date) > app.host.now()).then_some(record))
 }
 
