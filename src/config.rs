@@ -881,6 +881,39 @@ mod tests {
     }
 
     #[test]
+    fn keys_for_what_is_stored_are_looked_at_with_everything_else_and_never_repeated() {
+        const NAME: &str = "SESSION_ENCRYPTION_KEY";
+        let key = "gdgcUFfg/gicr0fPJsEBCcbA0T5bH5hxAAv0ho5V2JU=";
+        assert_eq!(faults_with(NAME, json!(key)), Faults::new());
+        let keyed = |table| {
+            let mut bindings = environment(table);
+            bindings[NAME] = json!(format!("none,{key}"));
+            Config::from_json(&bindings.to_string())
+        };
+        let notices = keyed(json!({})).expect("a configuration").notices;
+        assert!(notices.len() == 1 && notices[0].contains("not encrypted"), "{notices:?}");
+        // What an application writes it must be able to read; what is taken over from it becomes ours.
+        let accepting = json!({"cookie": {"accept": ["express"]}});
+        assert!(keyed(accepting).is_ok());
+        for format in ["express", "flask"] {
+            let faults = keyed(json!({"cookie": {"format": format}})).expect_err(format);
+            assert!(faults.len() == 1 && faults[0].contains("does not go with cookie.format"), "{faults:?}");
+        }
+        for wrong in [json!(""), json!(1), json!({}), Value::Null, json!(format!("{key},short"))] {
+            let faults = faults_with(NAME, wrong);
+            assert!(
+                faults.len() == 1 && faults[0].starts_with(NAME) && !faults[0].contains(key),
+                "{faults:?}"
+            );
+        }
+        // A secret for one thing alone.
+        let mut bindings = environment(json!({}));
+        (bindings["SESSION_SECRET"], bindings[NAME]) = (json!(key), json!(key));
+        let faults = Config::from_json(&bindings.to_string()).expect_err("a fault");
+        assert!(faults.len() == 1 && faults[0].contains("used in another secret"), "{faults:?}");
+    }
+
+    #[test]
     fn the_store_needs_a_url_and_a_token() {
         for url in ["", "db.upstash.io", "redis://db.upstash.io", "http://db.upstash.io", "https://"] {
             assert_eq!(faults_with("UPSTASH_REDIS_REST_URL", json!(url)).len(), 1, "{url}");

@@ -213,12 +213,20 @@ mod tests {
     const OK: &str = r#"[{"result":"OK"}]"#;
 
     fn app(answers: &[&'static str]) -> App<Scripted> {
-        let config = json!({
+        app_with(answers, json!({}))
+    }
+
+    /// With more of the environment.
+    fn app_with(answers: &[&'static str], more: Value) -> App<Scripted> {
+        let mut config = json!({
             "SESSION_SECRET": "pP3cVQ8m1dRk7ZtYw5sXbN2hJf6gLa9e",
             "UPSTASH_REDIS_REST_URL": "https://store.example",
             "UPSTASH_REDIS_REST_TOKEN": "token",
             "CLOAKROOM": {"key_prefix": "shop:", "session": {"max_bytes": 1000}},
         });
+        if let Value::Object(more) = more {
+            config.as_object_mut().expect("an object").extend(more);
+        }
         let config = Config::from_json(&config.to_string()).expect("a configuration");
         let answers = RefCell::new(answers.to_vec());
         let app = App::new(config, Scripted { answers, calls: RefCell::default(), log: RefCell::default() });
@@ -315,6 +323,41 @@ mod tests {
             assert!(command[1].starts_with("shop:tower:"), "{command:?}");
             assert!(!command.concat().contains(&record.id.to_string()), "{command:?}");
         }
+    }
+
+    #[test]
+    fn with_keys_records_are_sealed_and_read_again_by_who_has_the_key_alone() {
+        let keyed = |key: &str, answer| app_with(&[answer], json!({"SESSION_ENCRYPTION_KEY": key}));
+        let (old, new) =
+            ("q4LT/Ib+31SPZv0CVhgyLYe05/ii2Fof6T+KQai7Lic=", "gdgcUFfg/gicr0fPJsEBCcbA0T5bH5hxAAv0ho5V2JU=");
+        let app = keyed(old, OK);
+        let mut record = record(60);
+        block_on(create(&app, &mut record)).expect("created");
+        block_on(save(&app, &record)).expect("saved");
+        for command in commands(&app) {
+            let stored = &command[2];
+            assert!(!stored.contains("4111") && !stored.contains("card"), "{stored}");
+            let reply: &str = json!([{ "result": stored }]).to_string().leak();
+            assert_eq!(
+                block_on(load(&keyed(old, reply), &record.id)).expect("an answer"),
+                Some(record.clone())
+            );
+            let both = keyed(&[new, old].join(","), reply);
+            assert_eq!(block_on(load(&both, &record.id)).expect("an answer"), Some(record.clone()));
+            for (app, id) in [
+                (keyed(new, reply), record.id),
+                (keyed(old, reply), Id(8)),
+                (app_with(&[reply], json!({})), record.id),
+            ] {
+                let error = block_on(load(&app, &id)).expect_err("unreadable").to_string();
+                assert!(error.contains("cannot be read: it is sealed"), "{error}");
+                assert!(app.host.log.take().contains("cannot be read: it is sealed"));
+            }
+        }
+        // What was stored without keys.
+        let unsealed = json!({"expires": [Machine.now().0 / 1000 + 60, 0], "data": {}}).to_string();
+        let reply: &str = json!([{ "result": unsealed }]).to_string().leak();
+        assert!(block_on(load(&keyed(old, reply), &Id(7))).expect("an answer").is_some());
     }
 
     #[test]
