@@ -138,7 +138,9 @@ async fn handle<H: Host>(cx: &mut Context<'_, H>) -> Result<Response, Problem> {
     if let Ok(route) = &route
         && route.is_public(request.method)
     {
-        return route.handler(request.method)?.0(cx).await;
+        let (handler, param) = route.handler(request.method)?;
+        cx.param = param.to_owned();
+        return handler(cx).await;
     }
     // 2. Not from a page of another site: that counts for nobody's limit. (Nothing is added to the limiter yet.) What a
     // proxy passes on of its visitor's browser says nothing of the proxy. A back end that passes on its visitor's browser

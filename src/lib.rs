@@ -219,6 +219,7 @@ pub mod cache;
 pub mod config;
 pub mod context;
 mod document;
+pub mod encryption;
 pub mod events;
 mod fields;
 pub mod foreign;

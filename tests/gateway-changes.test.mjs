@@ -127,7 +127,7 @@ describe("an origin that changes the session", () => {
       assert.equal(seen.setCookies.length, 1);
       assert.deepEqual(
         [seen.headers.get("cache-control"), seen.headers.get("cdn-cache-control")],
-        ["no-store", null],
+        ["private", null],
       );
       assert.deepEqual((await visitor.session()).data, { a: 1 });
     }

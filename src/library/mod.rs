@@ -186,6 +186,7 @@ impl Sessions {
         let App { config, host, isolate, .. } = self.app;
         host.refresh_clock();
         Cache::new(host, isolate, config.store_timeout, &config.session.key_prefix)
+            .encryption(&config.session.encryption)
     }
 
     /// The sessions of any user, the oldest first: for an operator's page. Two calls, more for many or large sessions.

@@ -24,8 +24,8 @@ pub enum Error {
     Unknown,
     /// What is stored under this session's key cannot be read. It is left as it is.
     Unreadable(Box<UnreadableSession>),
-    /// An account cannot be read. It is left as it is.
-    UnreadableAccount,
+    /// An account cannot be read. It is left as it is. Why: a sentence's end that names no data.
+    UnreadableAccount(&'static str),
     /// Others kept changing the same thing until the deadline.
     Conflict,
     /// The username is taken.
@@ -107,7 +107,7 @@ impl From<Error> for Problem {
                 let UnreadableSession { handle, why } = *session;
                 unreadable(&format!("session {handle}"), Some(handle), why)
             }
-            Error::UnreadableAccount => unreadable("an account", None, UNREADABLE),
+            Error::UnreadableAccount(why) => unreadable("an account", None, why),
             Error::Conflict => Self::conflict(
                 "others kept changing this until the deadline, or it ended in the meantime; try again",
             ),
@@ -128,7 +128,7 @@ impl From<Error> for Problem {
 }
 
 /// Why what this Worker itself has written cannot be read.
-pub(super) const UNREADABLE: &str = "it is not JSON of this version";
+pub(crate) const UNREADABLE: &str = "it is not JSON of this version";
 
 fn unreadable(what: &str, handle: Option<Handle>, why: &str) -> Problem {
     let message = format!("{what} cannot be read: {why}; it was left as it is");

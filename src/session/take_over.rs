@@ -225,7 +225,7 @@ impl<H: Host> Sessions<'_, H> {
             remember: ticket.remember,
             user: tag.map(|tag| base64url::encode(&tag)),
         };
-        let stored = record.to_json();
+        let stored = self.seal(&ticket.id.handle(), &record);
         (Session { ticket, record: Box::new(record), stored, head: None, foreign: None }, taken)
     }
 
