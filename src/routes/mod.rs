@@ -271,7 +271,14 @@ mod tests {
 
     #[test]
     fn without_an_admin_token_the_service_api_is_not_there() {
-        for path in ["/auth/admin/stats", "/auth/admin/stats/", "/admin/stats"] {
+        for path in [
+            "/auth/admin/stats",
+            "/auth/admin/stats/",
+            "/admin/stats",
+            "/auth/admin",
+            "/auth/admin/",
+            "/auth/admin/page/app.js",
+        ] {
             assert_eq!(
                 super::find::<Machine>(path, "/auth", Switches { has_admin: false, ..ALL }).err(),
                 Some(nothing_here()),
@@ -279,6 +286,24 @@ mod tests {
             );
         }
         assert!(find("/auth/admin/stats").is_ok());
+    }
+
+    #[test]
+    fn what_is_the_same_for_everybody_is_to_be_looked_at_alone() {
+        for (path, is_public) in [
+            ("/auth/jwks.json", true),
+            ("/auth/admin", true),
+            ("/auth/admin/", true),
+            ("/auth/admin/page/app.js", true),
+            ("/auth/admin/stats", false),
+            ("/auth/admin/users/page", false),
+            ("/auth/session", false),
+        ] {
+            let found = find(path).ok();
+            let answers =
+                |method| found.as_ref().is_some_and(|found: &Found<'_, Machine>| found.is_public(method));
+            assert_eq!([Get, Method::Head, Post].map(answers), [is_public, is_public, false], "{path}");
+        }
     }
 
     #[test]
