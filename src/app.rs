@@ -9,6 +9,7 @@ use crate::{
     http::{Method, Problem, Request, Response, cors, cross_site, path_of},
     isolate::Isolate,
     limit::{self, CountingStore},
+    log::{self, Line},
     routes::{self, Found},
     session::Sessions,
     stats,
@@ -36,7 +37,7 @@ impl<H: Host> App<H> {
     /// A new isolate. Writes to the log what the operator may not have meant: [`Config::notices`].
     pub fn new(config: Config, host: H) -> Self {
         for notice in &config.notices {
-            host.log(notice);
+            host.log(&Line::new(log::Event::SettingNoticed, notice));
         }
         let reserved = config.accounts.reserved_names.iter().filter_map(|name| Name::parse(name, &host).ok());
         let reserved_names = reserved.map(|name| name.folded).collect();
@@ -175,9 +176,10 @@ fn options<H: Host>(cx: &Context<'_, H>, route: &Found<'_, H>) -> Response {
     let origin = request.from_origin();
     if !app.config.cors.allows(request) && app.isolate.is_new_refused_origin(origin) {
         let shown = cors::printable(origin);
-        app.host.log(&format_args!(
+        let message = format!(
             "a page of {shown} was not allowed to call: if it is yours, add its origin to cors.origins"
-        ));
+        );
+        app.host.log(&Line::new(log::Event::OriginRefused, message));
     }
     app.config.cors.preflight(request, route.allowed())
 }

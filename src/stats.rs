@@ -14,6 +14,7 @@ use crate::{
     http::Response,
     isolate::Isolate,
     limit::CountingStore,
+    log::{self, Line},
     store::{Batch, Failure, Store},
     ticket::{Keyring, Verified},
     time::Time,
@@ -79,7 +80,8 @@ pub async fn write<H: Host>(host: &H, isolate: &Isolate, timeout: Duration, key_
     }
     batch = batch.expire(&key, TTL).atomic();
     if let Err(failure) = Store::new(host, timeout, String::new()).run_all(batch).await {
-        host.log(&format_args!("the counters of the day could not be written: {failure}"));
+        let message = format!("the counters of the day could not be written: {failure}");
+        host.log(&Line::new(log::Event::StatsNotWritten, message));
         users.into_iter().for_each(|user| isolate.count_user(user));
         // An answer that was lost counts as a failure: a counter may be a little high, as it may be a little low.
         isolate.restore_counts(&counts, now);

@@ -98,6 +98,7 @@ describe("answers", () => {
     "GET /admin/users": async (visitor) => ({
       path: `/admin/users?name=${encodeURIComponent(await nameOf(visitor))}`,
     }),
+    "POST /admin/inspect": () => ({ body: { cookie: "x" } }),
     "POST /admin/users": () => ({
       body: { username: `made ${(number += 1)}`, password: PASSWORD, roles: ["editor"] },
     }),

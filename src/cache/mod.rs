@@ -20,6 +20,7 @@ use crate::{
     host::{Host, random},
     isolate::Isolate,
     json::{self, Version},
+    log::{self, Line},
     store::{Batch, Failure, KnownError, Reply, Store},
     time::Time,
 };
@@ -392,7 +393,7 @@ impl<'a, H: Host> Cache<'a, H> {
     /// Tells the operator, now and then.
     fn tell(&self, line: &dyn Display) {
         if self.isolate.is_cache_log_due(self.host.now()) {
-            self.host.log(&format_args!("cache: {line}"));
+            self.host.log(&Line::new(log::Event::CacheFailed, format!("cache: {line}")));
         }
     }
 }

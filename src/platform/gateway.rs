@@ -187,7 +187,10 @@ impl OriginAnswer {
             headers.append(name, value)?;
         }
         if !added.is_empty() {
-            headers.set("cache-control", "no-store")?;
+            let cache_control = headers.get("cache-control")?.unwrap_or_default().to_ascii_lowercase();
+            if !cache_control.contains("private") && !cache_control.contains("no-store") {
+                headers.set("cache-control", "private")?;
+            }
             for name in CACHE_CONTROLS {
                 headers.delete(name)?;
             }

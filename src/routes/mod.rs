@@ -194,9 +194,13 @@ impl<'p, H: Host> Found<'p, H> {
         Response::no_content().header("Allow", self.allowed())
     }
 
+    /// What the path matches, below the base path.
+    pub(crate) fn pattern(&self) -> &'static str {
+        self.routes.first().map_or("", |route| route.1)
+    }
+
     fn method_not_allowed(&self, method: Method) -> Problem {
-        let pattern = self.routes.first().map_or("", |route| route.1);
-        let hint = hints::for_method(method, pattern, self.base_path);
+        let hint = hints::for_method(method, self.pattern(), self.base_path);
         Problem::method_not_allowed(method.name(), self.allowed(), hint)
     }
 }

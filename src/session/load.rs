@@ -7,6 +7,7 @@ use crate::{
     encryption::Unopened,
     events::{self, Event},
     host::Host,
+    log::{self, Line},
     store::{Batch, Failure},
     ticket::Ticket,
     time::Time,
@@ -141,7 +142,8 @@ impl<H: Host> Sessions<'_, H> {
         match session {
             Err(Error::Unreadable(session)) => {
                 let UnreadableSession { handle, why } = *session;
-                self.host.log(&format_args!("session {handle} cannot be read: {why}; it is left as it is"));
+                let message = format!("session {handle} cannot be read: {why}; it is left as it is");
+                self.host.log(&Line::new(log::Event::RecordUnreadable, message).about(handle));
                 Ok(None)
             }
             outcome => outcome,
@@ -339,9 +341,9 @@ impl<H: Host> Sessions<'_, H> {
         };
         let (handle, user) = (stored.handle, stored.record.user.clone());
         self.end_found(stored).await?;
-        self.host.log(&format_args!(
-            "session {handle} was ended: an old id of it was used after its grace (reuse detected)"
-        ));
+        let message =
+            format!("session {handle} was ended: an old id of it was used after its grace (reuse detected)");
+        self.host.log(&Line::new(log::Event::ReuseDetected, message).about(handle));
         events::tell(self.host, self.isolate, user.as_ref(), &Event::ReuseDetected { handle });
         Ok(None)
     }

@@ -6,6 +6,7 @@ use super::{Error, FamilyHead, Record, Redirect, Retry, Session, Sessions, Task}
 use crate::{
     host::Host,
     id::{Id, next_generation},
+    log::{self, Line},
     time::Time,
 };
 
@@ -117,10 +118,11 @@ impl<H: Host> Sessions<'_, H> {
                 self.isolate.defer(Task::ShortenRedirect(self.key(&from)));
             }
             Ok(_) => {}
-            Err(_) => self.host.log(&format_args!(
-                "session {}: the head of its family could not be written",
-                newest.id.handle()
-            )),
+            Err(_) => {
+                let handle = newest.id.handle();
+                let message = format!("session {handle}: the head of its family could not be written");
+                self.host.log(&Line::new(log::Event::FamilyNotWritten, message).about(handle));
+            }
         }
     }
 }

@@ -16,6 +16,7 @@ use crate::{
     base64url,
     encryption::Unopened,
     host::Host,
+    log::{self, Line},
     store::{self, Batch, Failure, Reply},
     time::Time,
 };
@@ -44,7 +45,7 @@ pub(super) async fn create<H: Host>(app: &App<H>, record: &mut Record) -> Result
         }
         record.id = Id::default();
     }
-    Err(logged(app, Error::Backend, "random session ids repeat themselves"))
+    Err(logged(app, log::Event::StoreFailed, Error::Backend, "random session ids repeat themselves"))
 }
 
 /// Overwrites a record that exists. That there is none, because it was deleted or has expired, is no error, as in
@@ -64,7 +65,7 @@ pub(super) async fn load<H: Host>(app: &App<H>, id: &Id) -> Result<Option<Record
     let Some(stored) = reply.value().map_err(|failure| backend(app, failure))? else { return Ok(None) };
     let unreadable = |why: &str| {
         let text = format!("a record of tower-sessions in the store cannot be read{why}");
-        logged(app, Error::Decode, &text)
+        logged(app, log::Event::RecordUnreadable, Error::Decode, &text)
     };
     let json = app.config.session.encryption.open(&key, &stored);
     let json = json.map_err(|Unopened(why)| unreadable(&format!(": {why}")))?;
@@ -87,8 +88,14 @@ fn key<H>(app: &App<H>, Id(id): &Id) -> String {
 
 fn encode<H: Host>(app: &App<H>, Record { data, expiry_date, .. }: &Record) -> Result<String> {
     let expires = (expiry_date.unix_timestamp(), expiry_date.nanosecond());
-    let json = serde_json::to_string(&Stored { expires, data })
-        .map_err(|_| logged(app, Error::Encode, "a record of tower-sessions cannot be written as JSON"))?;
+    let json = serde_json::to_string(&Stored { expires, data }).map_err(|_| {
+        logged(
+            app,
+            log::Event::HandlerMistaken,
+            Error::Encode,
+            "a record of tower-sessions cannot be written as JSON",
+        )
+    })?;
     let max_bytes = app.config.session.max_bytes;
     if json.len() <= max_bytes {
         return Ok(json);
@@ -97,7 +104,7 @@ fn encode<H: Host>(app: &App<H>, Record { data, expiry_date, .. }: &Record) -> R
         "a record of tower-sessions has {} bytes of JSON; the limit is {max_bytes} (session.max_bytes)",
         json.len()
     );
-    Err(logged(app, Error::Encode, &text))
+    Err(logged(app, log::Event::HandlerMistaken, Error::Encode, &text))
 }
 
 fn decode(id: Id, json: &str) -> Option<Record> {
@@ -126,12 +133,12 @@ async fn run<H: Host>(app: &App<H>, batch: Batch<'_>) -> Result<Reply> {
 }
 
 fn backend<H: Host>(app: &App<H>, failure: Failure) -> Error {
-    logged(app, Error::Backend, &format!("the store failed: {failure}"))
+    logged(app, log::Event::StoreFailed, Error::Backend, &format!("the store failed: {failure}"))
 }
 
 /// Middleware swallows errors: the operator learns of each from the log.
-fn logged<H: Host>(app: &App<H>, kind: fn(String) -> Error, text: &str) -> Error {
-    app.host.log(&text);
+fn logged<H: Host>(app: &App<H>, event: log::Event, kind: fn(String) -> Error, text: &str) -> Error {
+    app.host.log(&Line::new(event, text));
     kind(text.to_owned())
 }
 
@@ -139,7 +146,6 @@ fn logged<H: Host>(app: &App<H>, kind: fn(String) -> Error, text: &str) -> Error
 mod tests {
     use std::{
         cell::RefCell,
-        fmt::Display,
         pin::pin,
         task::{Context, Poll, Waker},
         time::Duration,
@@ -204,8 +210,8 @@ mod tests {
         ) -> std::result::Result<Vec<u8>, crate::host::Unsigned> {
             Err(crate::host::Unsigned)
         }
-        fn log(&self, line: &dyn Display) {
-            self.log.borrow_mut().push_str(&line.to_string());
+        fn log(&self, line: &Line) {
+            self.log.borrow_mut().push_str(&line.message);
         }
     }
 
