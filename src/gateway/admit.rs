@@ -14,6 +14,7 @@ use crate::{
     http::{Code, Method, Problem, Request, Response, cross_site},
     id::Handle,
     limit::By,
+    log::{self, Line},
 };
 
 /// Why nothing is changed about the session.
@@ -132,17 +133,16 @@ impl<H: Host> App<H> {
             Require::Fresh => "fresh".to_owned(),
             Require::Role(role) => format!("role:{role}"),
         });
-        let line = serde_json::json!({
-            "event": "gateway_refused",
-            "status": status,
-            "code": problem.code,
-            "rule": entry.map(|entry| entry.pattern.name()),
-            "require": require,
-            "limit": refused.limit,
-            "handle": refused.handle.map(|handle| handle.to_string()),
-            "method": method.name(),
+        self.host.log(&Line {
+            status: Some(status),
+            code: Some(problem.code),
+            rule: entry.map(|entry| entry.pattern.name().to_owned()),
+            require,
+            limit: refused.limit,
+            handle: refused.handle.map(|handle| handle.to_string()),
+            method: Some(method.name()),
+            ..Line::new(log::Event::GatewayRefused, "a request was answered here and not passed on")
         });
-        self.host.log(&line);
     }
 }
 

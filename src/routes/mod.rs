@@ -8,6 +8,7 @@ mod hints;
 mod inspect;
 mod jwks;
 mod openapi;
+mod operator;
 mod profile;
 mod session;
 mod users;
@@ -41,6 +42,9 @@ const VERIFY: &str = "/verify";
 
 /// Where the keys are published with which origins verify who asks.
 const PUBLIC_KEYS: &str = "/jwks.json";
+
+/// The operators' page, and its files.
+const PAGE: [&str; 3] = ["/admin", "/admin/", "/admin/page/*"];
 
 /// In the table: any method, also those that no other route knows.
 const ANY: Method = Method::Other;
@@ -81,6 +85,9 @@ impl<H: Host> Routes<H> {
         (Delete, "/admin/users/*/sessions", |cx| Box::pin(users::end_sessions(cx))),
         (Post, "/admin/inspect", |cx| Box::pin(inspect::inspect(cx))),
         (Get, "/admin/stats", |cx| Box::pin(admin::stats(cx))),
+        (Get, PAGE[0], |_| Box::pin(std::future::ready(operator::to_page()))),
+        (Get, PAGE[1], |_| Box::pin(std::future::ready(operator::page()))),
+        (Get, PAGE[2], |cx| Box::pin(std::future::ready(operator::part(cx)))),
         (Get, "/health", |cx| Box::pin(health::check(cx))),
         (Get, PUBLIC_KEYS, |cx| Box::pin(jwks::show(cx))),
         (Get, "/openapi.json", |cx| Box::pin(std::future::ready(openapi::show(cx)))),
@@ -178,7 +185,8 @@ impl<'p, H: Host> Found<'p, H> {
 
     /// Whether what is answered to a safe method is the same for everybody: nobody's session or limits matter.
     pub(crate) fn is_public(&self, method: Method) -> bool {
-        method.is_safe() && self.routes.iter().any(|(_, pattern, _)| *pattern == PUBLIC_KEYS)
+        let is_public = |pattern| pattern == PUBLIC_KEYS || PAGE.contains(&pattern);
+        method.is_safe() && self.routes.iter().any(|(_, pattern, _)| is_public(*pattern))
     }
 
     /// The methods of this path, as in `Allow`.
@@ -195,15 +203,19 @@ impl<'p, H: Host> Found<'p, H> {
         Response::no_content().header("Allow", self.allowed())
     }
 
+    /// What the path matches, below the base path.
+    pub(crate) fn pattern(&self) -> &'static str {
+        self.routes.first().map_or("", |route| route.1)
+    }
+
     fn method_not_allowed(&self, method: Method) -> Problem {
-        let pattern = self.routes.first().map_or("", |route| route.1);
-        let hint = hints::for_method(method, pattern, self.base_path, self.switches);
+        let hint = hints::for_method(method, self.pattern(), self.base_path, self.switches);
         Problem::method_not_allowed(method.name(), self.allowed(), hint)
     }
 }
 
 fn is_admin(pattern: &str) -> bool {
-    pattern.starts_with("/admin/")
+    pattern == PAGE[0] || pattern.starts_with("/admin/")
 }
 
 /// The parameter of a path that a route's pattern matches; empty if the pattern has none.

@@ -105,7 +105,7 @@ impl<H: Host> Sessions<'_, H> {
                 ..(*old.record).clone()
             };
             let record = record.with_revision(self.nonce());
-            Ok(Session::begin(Id::from_bytes(random(self.host)), record, now))
+            Ok(self.begin(Id::from_bytes(random(self.host)), record, now))
         };
         let Created { session, state, .. } = self.swap(Some(session), &make).await?;
         if session.record.survives(&state) {
@@ -128,7 +128,7 @@ impl<H: Host> Sessions<'_, H> {
     async fn add_mark(&self, session: Session, mark: Nonce) -> Result<Session, Error> {
         let marks = std::iter::once(mark).chain(session.record.marks.iter().copied()).collect();
         let record = Record { marks, ..(*session.record).clone() };
-        let next = session.with_record(record);
+        let next = self.with_record(session, record);
         let (key, mut retry) = (self.key(&next.ticket.id.handle()), Retry::default());
         loop {
             match self.store.run(Batch::default().overwrite(&key, &next.stored, None)).await {

@@ -19,6 +19,7 @@ use crate::{
     host::Host,
     id::{Family, Id},
     json::{self, Version},
+    log::{self, Line},
     store::{Batch, Failure, Reply},
     ticket::{Keyring, Ticket, UserTag, cookie},
     time::{Time, milliseconds},
@@ -102,9 +103,9 @@ impl<H: Host> Sessions<'_, H> {
                 Ok(record) => record,
                 Err(why) => {
                     let handle = name.id.handle();
-                    self.host.log(&format_args!(
-                        "session {handle} cannot be taken over: {why}; it was left as it is"
-                    ));
+                    let message =
+                        format!("session {handle} cannot be taken over: {why}; it was left as it is");
+                    self.host.log(&Line::new(log::Event::RecordUnreadable, message).about(handle));
                     return Ok(None);
                 }
             };
@@ -235,7 +236,7 @@ impl<H: Host> Sessions<'_, H> {
             remember: ticket.remember,
             user: tag.map(|tag| base64url::encode(&tag)),
         };
-        let stored = record.to_json();
+        let stored = self.seal(&ticket.id.handle(), &record);
         (Session { ticket, record: Box::new(record), stored, head: None, foreign: None }, taken)
     }
 
