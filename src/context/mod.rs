@@ -213,7 +213,11 @@ impl<'a, H: Host> Context<'a, H> {
     /// The session of a cookie of the application that is being replaced, if one came along.
     async fn take_over(&self) -> Result<Option<Session>, Error> {
         for old in self.old_cookies() {
-            if let Some(session) = boxed(self.sessions().take_over(old, &self.app.config.keyring)).await? {
+            let is_disabled = async |user: &UserTag| self.is_disabled(user).await;
+            let sessions = self.sessions();
+            if let Some(session) =
+                boxed(sessions.take_over(old, &self.app.config.keyring, is_disabled)).await?
+            {
                 self.apply_user_limits(&session);
                 self.issue_ticket(&session);
                 return Ok(Some(session));
@@ -284,6 +288,14 @@ impl<'a, H: Host> Context<'a, H> {
         let (session, user) = self.require_user().await?;
         self.sessions().check_fresh(&session)?;
         Ok((session, user))
+    }
+
+    /// Whether the account of a user is disabled, before a session begins for who was authenticated elsewhere. One call; one more
+    /// if there is an account.
+    pub(crate) async fn is_disabled(&self, user: &UserTag) -> Result<bool, Error> {
+        // Not in another application's format: not all its sessions could be ended.
+        let is_native = self.app.config.session.formats.own().is_none();
+        Ok(is_native && self.accounts().is_disabled(user).await?)
     }
 
     /// What holds for all sessions of a user, before one begins who was authenticated elsewhere. One call; one more if the user
