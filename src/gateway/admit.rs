@@ -140,7 +140,7 @@ impl<H: Host> App<H> {
             "require": require,
             "limit": refused.limit,
             "handle": refused.handle.map(|handle| handle.to_string()),
-            "method": method.name(),
+            "method": if method == Method::Other { "other" } else { method.name() },
         });
         self.host.log(&line);
     }
