@@ -3,7 +3,7 @@
 //! A sealed text is JSON, too: `{"v":1,"sealed":"<key id>.<base64url of nonce, ciphertext and tag>"}`. It is the whole record, under
 //! XChaCha20-Poly1305 (draft-irtf-cfrg-xchacha) with a random nonce, so that sealing twice gives two texts, and bound to its key of
 //! the store: moved to another key it does not open. What was stored unsealed stays readable, and is sealed when it is next
-//! written; versions of this Worker from before 0.2 cannot read what is sealed, and leave it alone.
+//! written. A version of this Worker that knows no keys cannot read what is sealed, and leaves it alone.
 //!
 //! It hides what is in a record. It does not hide its length, nor keeps anybody who can write to the store from putting an
 //! unsealed or an older record there.

@@ -193,7 +193,7 @@ describe("everything is as it is without a key", () => {
     assert.equal(await visitor.session(), null);
   });
 
-  test("sixty changes at once at two isolates are all made, of data and of a profile", async () => {
+  test("of sixty changes at once at two isolates none is lost that was acknowledged, of data and of a profile", async () => {
     const visitor = await registered();
     const increment = { op: "increment", path: "/n", value: 1 };
     const type = { "Content-Type": "application/json-patch+json" };
@@ -203,9 +203,13 @@ describe("everything is as it is without a key", () => {
         return index % 3 ? other.patch([increment]) : other.tell("PATCH", "/profile", [increment], type);
       }),
     );
-    assert.deepEqual([...new Set(answers.map(({ status }) => status))], [200]);
-    assert.equal((await visitor.session()).data.n, 40);
-    assert.equal((await visitor.send("GET", "/auth/profile")).json.n, 20);
+    // On a busy machine some may reach the deadline: those are 409, and were not made.
+    assert.ok(answers.every(({ status }) => status === 200 || status === 409));
+    const made = (/** @type {boolean} */ isData) =>
+      answers.filter(({ status }, index) => status === 200 && Boolean(index % 3) === isData).length;
+    assert.ok(made(true) > 0 && made(false) > 0);
+    assert.equal((await visitor.session()).data.n, made(true));
+    assert.equal((await visitor.send("GET", "/auth/profile")).json.n, made(false));
   });
 
   for (const [what, prefix] of [

@@ -215,7 +215,8 @@ test("each refusal is one line with the rule, the limit and the handle, and is c
       await visitor.send("GET", path);
     }
     await worker.visitor().send("POST", "/rule/secret-5");
-    await until(() => refusals(worker).length === 4);
+    await worker.visitor().send("PURGE", "/rule/secret-6");
+    await until(() => refusals(worker).length === 5);
     const lines = refusals(worker).map(({ event, level, message, ...line }) => line);
     const none = { method: "GET" };
     assert.deepEqual(lines, [
@@ -230,6 +231,7 @@ test("each refusal is one line with the rule, the limit and the handle, and is c
       { ...none, status: 403, code: "forbidden", rule: "/admin/*", require: "role:admin", handle },
       { ...none, status: 400, code: "bad_request" },
       { ...none, status: 401, code: "unauthenticated", rule: "/rule*", require: "user", method: "POST" },
+      { ...none, status: 401, code: "unauthenticated", rule: "/rule*", require: "user", method: "other" },
     ]);
     const logs = worker.logs.join("");
     for (const secret of ["secret-", user.id, String(visitor.cookies.get("sid"))]) {
@@ -238,7 +240,7 @@ test("each refusal is one line with the rule, the limit and the handle, and is c
     await worker.moveClock(61_000);
     const headers = { Authorization: `Bearer ${ADMIN}` };
     const stats = await worker.visitor().send("GET", "/auth/admin/stats", { headers });
-    assert.equal(stats.json.days[0].gateway_refused, 4);
+    assert.equal(stats.json.days[0].gateway_refused, 5);
   } finally {
     await both.stop();
   }

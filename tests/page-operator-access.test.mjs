@@ -133,7 +133,7 @@ describeInBrowser("access to the operators' page", () => {
     test(`axe finds nothing in any state of the ${colorScheme} page, and its text has AA contrast`, async () => {
       const id = await makeAccount();
       await device();
-      const page = await opened({ colorScheme, bypassCSP: true });
+      const page = await opened({ colorScheme });
       await withCounters(page);
       const check = async (/** @type {string} */ state) => {
         await assertAccessible(page, state);

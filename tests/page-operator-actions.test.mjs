@@ -178,6 +178,7 @@ describeInBrowser("the operators' actions", () => {
     assert.match(await consider(page, "Disable…"), /1 session was listed[^]*that of a wrong password/);
     await push(page, "Disable account");
     await hears(page, `${ada} is disabled, and its sessions have ended.`);
+    await page.getByRole("button", { name: "Enable…" }).waitFor();
     assert.equal(await factOf(page, "Account"), "disabled");
     assert.deepEqual([await isAlive(phone), (await account(id)).disabled], [false, true]);
     assert.equal((await worker.visitor().login(ada, PASSWORD)).status, 401);
@@ -219,7 +220,7 @@ describeInBrowser("the operators' actions", () => {
     assert.ok(await page.locator("#reset").isVisible());
     await push(page, "Put away");
     assert.ok(!(await page.content()).includes(token));
-    const { status } = await worker.visitor().tell("POST", "/auth/reset", { token, new: "battery staple" });
+    const { status } = await worker.visitor().tell("POST", "/reset", { token, new: "battery staple" });
     assert.equal(status, 200);
   });
 

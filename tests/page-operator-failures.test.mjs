@@ -63,8 +63,12 @@ const FAILURES = [
   ],
   [
     "a token that is not set any more",
-    (page, path) => page.route(path, (route) => route.fulfill({ status: 404, body: "" })),
-    /Is ADMIN_TOKEN still set there\?/,
+    async (page, path) => {
+      const nothing = { code: "not_found", detail: "there is nothing at this path" };
+      await refuse(page, /admin\/page\/icon/, 404, nothing);
+      await refuse(page, path, 404, nothing);
+    },
+    /The service API is not there any more: ADMIN_TOKEN is not set/,
   ],
   [
     "another site's page",
@@ -139,6 +143,20 @@ describeInBrowser("the operators' page, when something fails", () => {
       await hears(page, /The store did not answer as it should/);
     });
     await lookUp(page, "user id", id);
+  });
+
+  test("beside another application's sessions it says what there is not, and still looks at sessions", async () => {
+    await serve({
+      settings: { cookie: { format: "express", name: "connect.sid", user_pointer: "/userId" } },
+    });
+    const page = await unlocked();
+    for (const kind of ["user id", "user name"]) {
+      await ask(page, kind, "1");
+      await hears(page, /\(422 unprocessable\)/);
+    }
+    await ask(page, "cookie", "s:abc.def");
+    await page.locator("#found-title").filter({ hasText: "The cookie is dead" }).waitFor();
+    await serve();
   });
 
   test("a limit that is really reached says when to try again", async () => {
@@ -288,7 +306,8 @@ describeInBrowser("the operators' page, when something fails", () => {
     await consider(page, "Disable…");
     await push(page, "Disable account");
     await hears(page, /there is no such account any more/);
-    if (other !== id) assert.equal((await admin("GET", `users/${other}`)).json.disabled, false);
+    assert.notEqual(other, id);
+    assert.equal((await admin("GET", `users/${other}`)).json.disabled, false);
     assert.equal(await page.locator("#found").isVisible(), false);
   });
 

@@ -145,6 +145,15 @@ impl<H: Host> Accounts<'_, H> {
         Ok(stored.filter(|stored| stored.account.user().tag() == *user))
     }
 
+    /// Whether this user has an account here that is disabled: then no session may begin, whoever has authenticated them. One
+    /// call; one more if there is an account.
+    pub async fn is_disabled(&self, user: &UserTag) -> Result<bool, Error> {
+        let name_key = self.name_key(user);
+        let [name] = self.sessions.store.run(Batch::default().get_from_primary(&name_key)).await?;
+        let stored = self.by_stored_name(name.value()?, user).await?;
+        Ok(stored.is_some_and(|stored| stored.account.disabled))
+    }
+
     /// Changes an account: `change` is applied to its newest state.
     pub async fn update(
         &self,

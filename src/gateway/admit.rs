@@ -140,7 +140,7 @@ impl<H: Host> App<H> {
             require,
             limit: refused.limit,
             handle: refused.handle.map(|handle| handle.to_string()),
-            method: Some(method.name()),
+            method: Some(if method == Method::Other { "other" } else { method.name() }),
             ..Line::new(log::Event::GatewayRefused, "a request was answered here and not passed on")
         });
     }

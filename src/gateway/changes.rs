@@ -107,6 +107,7 @@ impl<H: Host> App<H> {
             Visitor::Known(_) => return self.ignore(&changes, "the connection becomes a WebSocket"),
             Visitor::Other(why) => return self.ignore(&changes, why),
         };
+        known.cx.reconsider_cookie().await;
         if changes.is_empty() {
             return Ok(added(known.cx.answer(Ok(Response::new(200)), false)));
         }

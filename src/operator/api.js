@@ -6,13 +6,16 @@
 /** A call without an answer for this many milliseconds counts as failed. */
 const PATIENCE = 20_000;
 
+/** There as long as the service API is. It costs the store nothing. */
+const PAGE_FILE = new URL("icon.svg", import.meta.url);
+
 /** What a header can hold of a token. */
 const TOKEN = /^[\x21-\x7e]+$/;
 
 /**
- * An answer. `status` is 0 without one, and `isOver` if nobody waits for it any more: the token was forgotten, or another
- * look-up has begun.
- * @typedef {{ status: number, json: any, retryAfter: number, isLate: boolean, isOver: boolean }} Answer
+ * An answer. `status` is 0 without one. `isOver`: nobody waits for it any more, as the token was forgotten or another look-up
+ * has begun. `isOff`: the whole service API is not there.
+ * @typedef {{ status: number, json: any, retryAfter: number, isLate: boolean, isOver: boolean, isOff: boolean }} Answer
  */
 
 let token = "";
@@ -75,20 +78,23 @@ export const beginReset = (id) => call("POST", `${user(id)}/reset`);
 /** @param {Answer} answer */
 export const succeeded = ({ status }) => status >= 200 && status < 300;
 
+/** Whether what was asked for is not there. @param {Answer} answer */
+export const isMissing = ({ status, isOff }) => status === 404 && !isOff;
+
 /**
  * Why a call did not succeed and what to do, for people.
  * @param {Answer} answer
  * @param {boolean} [isChange]  whether it was to change something
  */
-export function reason({ status, json, retryAfter, isLate }, isChange = false) {
+export function reason({ status, json, retryAfter, isLate, isOff }, isChange = false) {
   const unknown = isChange ? " Whether it was done is not known; to do it again does no harm." : "";
   const detail = typeof json?.detail === "string" ? json.detail : "";
   const sentence = detail && detail.replace(/^./u, upper).replace(/[^.!?]$/u, "$&.");
   if (isLate) return `No answer within ${PATIENCE / 1000} seconds.${unknown || " Try again."}`;
   if (status === 0) return `The Worker could not be reached. Check the connection, then try again.${unknown}`;
   if (status === 401) return "The token is not the one this deployment has (ADMIN_TOKEN). Nothing was done.";
-  if (status === 404 && !json)
-    return "There is nothing at this address any more. Is ADMIN_TOKEN still set there?";
+  if (isOff)
+    return "The service API is not there any more: ADMIN_TOKEN is not set, or it has moved. Nothing was done.";
   if (status === 429) {
     return `Too many requests. Nothing was done; try again in ${retryAfter} s. (${sentence})`;
   }
@@ -120,7 +126,7 @@ async function call(method, route, body, signal) {
   const late = AbortSignal.timeout(PATIENCE);
   const isOver = () => held.aborted || Boolean(signal?.aborted);
   /** @type {Answer} */
-  const answer = { status: 0, json: undefined, retryAfter: 1, isLate: false, isOver: false };
+  const answer = { status: 0, json: undefined, retryAfter: 1, isLate: false, isOver: false, isOff: false };
   try {
     const response = await fetch(new URL(`../${route}`, import.meta.url), {
       method,
@@ -140,8 +146,11 @@ async function call(method, route, body, signal) {
     answer.status = response.status;
     answer.json = parsed(text);
     answer.retryAfter = Number(response.headers.get("Retry-After")) || 1;
+    // Without an ADMIN_TOKEN there is no page either.
+    answer.isOff = answer.status === 404 && !(await fetch(PAGE_FILE, { cache: "no-store" })).ok;
     ahead = Date.parse(response.headers.get("Date") ?? "") - Date.now() || 0;
   } catch {
+    answer.status = 0;
     answer.isLate = late.aborted && !isOver();
   }
   answer.isOver = isOver();

@@ -68,8 +68,7 @@ async function act() {
   if (answer.isOver) return;
   const isOpen = question === asked;
   if (isOpen) setBusy(false);
-  const isGone = answer.status === 404 && answer.json;
-  if (api.succeeded(answer) || isGone) {
+  if (api.succeeded(answer) || api.isMissing(answer)) {
     if (isOpen) dialog.close();
     asked.done(answer);
   } else if (isOpen) {

@@ -77,7 +77,7 @@ function draw(report, now) {
     written(counts.at(-1) ?? 0),
     ...[7, DAYS].map((count) => overall(counts.slice(-count))),
   ]);
-  byId("totals").replaceChildren(table("Totals", ["", "Today", "7 days", `${DAYS} days`], rows));
+  byId("totals").replaceChildren(table("Totals", ["Counter", "Today", "7 days", `${DAYS} days`], rows));
   byId("charts").replaceChildren(
     ...series.map(({ title, counts, overall }) =>
       chart(title, `${overall(counts)}${title === NAMES[USERS] ? "" : ` in ${DAYS} days`}`, days, counts),

@@ -11,7 +11,7 @@ const MAX_DATA = 20_000;
 /** @param {Page} page @param {string} handle @param {AbortSignal} signal @returns {Promise<Found>} */
 export async function load(page, handle, signal) {
   const answer = await api.session(handle, signal);
-  if (answer.status === 404 && answer.json) {
+  if (api.isMissing(answer)) {
     return { answer, missing: ["There is no session with this handle: it has ended, or never was."] };
   }
   if (!api.succeeded(answer)) return { answer };

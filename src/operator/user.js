@@ -21,7 +21,7 @@ import { endSession } from "./session.js";
 /** @param {Page} page @param {string} name @param {AbortSignal} signal @returns {Promise<Found>} */
 export async function loadByName(page, name, signal) {
   const answer = await api.accountOf(name, signal);
-  if (answer.status === 404 && answer.json) {
+  if (api.isMissing(answer)) {
     return { answer, missing: ["There is no account named ", given(name), "."] };
   }
   if (!api.succeeded(answer)) return { answer };
@@ -35,7 +35,7 @@ export async function loadById(page, id, signal) {
   if (id === "." || id === "..") return { missing: ['No user has the id "." or "..".'] };
   const [account, list] = await Promise.all([api.account(id, signal), api.sessionsOf(id, signal)]);
   // 422: the sessions are another application's, and so are the users.
-  const hasNone = (account.status === 404 && account.json) || account.status === 422;
+  const hasNone = api.isMissing(account) || account.status === 422;
   if (!api.succeeded(account) && !hasNone) return { answer: account };
   return view(page, id, hasNone ? null : account.json, list);
 }
@@ -50,7 +50,7 @@ export async function loadById(page, id, signal) {
 function view(page, id, account, answer) {
   /** @type {Listed[] | null} */
   const sessions = answer.status === 200 ? answer.json.sessions : null;
-  if (!sessions && answer.status !== 422) return { answer };
+  if (!sessions && !(account && answer.status === 422)) return { answer };
   if (!account && !sessions?.length) {
     return {
       answer,

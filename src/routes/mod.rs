@@ -99,6 +99,7 @@ pub(crate) struct Found<'p, H: 'static> {
     routes: Vec<&'static Route<H>>,
     param: &'p str,
     base_path: &'p str,
+    switches: Switches,
 }
 
 /// Which routes a deployment has beside those that all have.
@@ -148,7 +149,7 @@ pub(crate) fn find<'p, H: Host>(
     let (routes, params): (Vec<_>, Vec<_>) =
         all().filter_map(|route| Some((route, matches(route.1, below)?))).unzip();
     match params.first() {
-        Some(param) => Ok(Found { routes, param, base_path }),
+        Some(param) => Ok(Found { routes, param, base_path, switches }),
         None => {
             let is_off = |pattern: &str| !is_admin(pattern) && matches(pattern, below).is_some();
             if let Some((_, pattern, _)) = all_routes().find(|route| is_off(route.1)) {
@@ -208,7 +209,7 @@ impl<'p, H: Host> Found<'p, H> {
     }
 
     fn method_not_allowed(&self, method: Method) -> Problem {
-        let hint = hints::for_method(method, self.pattern(), self.base_path);
+        let hint = hints::for_method(method, self.pattern(), self.base_path, self.switches);
         Problem::method_not_allowed(method.name(), self.allowed(), hint)
     }
 }
@@ -271,7 +272,14 @@ mod tests {
 
     #[test]
     fn without_an_admin_token_the_service_api_is_not_there() {
-        for path in ["/auth/admin/stats", "/auth/admin/stats/", "/admin/stats"] {
+        for path in [
+            "/auth/admin/stats",
+            "/auth/admin/stats/",
+            "/admin/stats",
+            "/auth/admin",
+            "/auth/admin/",
+            "/auth/admin/page/app.js",
+        ] {
             assert_eq!(
                 super::find::<Machine>(path, "/auth", Switches { has_admin: false, ..ALL }).err(),
                 Some(nothing_here()),
@@ -279,6 +287,24 @@ mod tests {
             );
         }
         assert!(find("/auth/admin/stats").is_ok());
+    }
+
+    #[test]
+    fn what_is_the_same_for_everybody_is_to_be_looked_at_alone() {
+        for (path, is_public) in [
+            ("/auth/jwks.json", true),
+            ("/auth/admin", true),
+            ("/auth/admin/", true),
+            ("/auth/admin/page/app.js", true),
+            ("/auth/admin/stats", false),
+            ("/auth/admin/users/page", false),
+            ("/auth/session", false),
+        ] {
+            let found = find(path).ok();
+            let answers =
+                |method| found.as_ref().is_some_and(|found: &Found<'_, Machine>| found.is_public(method));
+            assert_eq!([Get, Method::Head, Post].map(answers), [is_public, is_public, false], "{path}");
+        }
     }
 
     #[test]
@@ -403,6 +429,20 @@ mod tests {
             let problem = found.handler(method).err().map(Problem::into_details);
             let problem = problem.map(|details| (details.detail, details.header));
             assert_eq!(problem, Some((detail.into(), Some(("Allow", allowed.into())))));
+        }
+        // No hint leads to what this deployment has switched off.
+        let closed = Switches { has_registration: false, ..ALL };
+        let no_login = Switches { has_login: false, ..ALL };
+        for (method, path, switches, hint) in [
+            (Post, "/auth/account", closed, "POST /auth/register"),
+            (Get, "/auth/admin/users/u/reset", no_login, "POST /auth/reset"),
+        ] {
+            let details = |switches| {
+                let found = super::find::<Machine>(path, "/auth", switches).ok()?;
+                found.handler(method).err().map(|problem| problem.into_details().detail)
+            };
+            assert!(details(ALL).is_some_and(|detail| detail.contains(hint)), "{path}");
+            assert!(details(switches).is_some_and(|detail| !detail.contains(hint)), "{path}");
         }
     }
 }

@@ -61,3 +61,35 @@ fn file(media_type: &'static str, text: &'static str) -> Response {
         .header("Referrer-Policy", "no-referrer")
         .header("X-Frame-Options", "DENY")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_file_of_the_page_is_served_under_its_name() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/operator");
+        let entries = std::fs::read_dir(folder).expect("the folder");
+        let mut there: Vec<_> = entries
+            .map(|entry| entry.expect("an entry").file_name().into_string().expect("a name"))
+            .collect();
+        let mut served: Vec<_> = FILES.iter().map(|(name, ..)| (*name).to_owned()).collect();
+        served.push("index.html".to_owned());
+        there.sort();
+        served.sort();
+        assert_eq!(there, served);
+        for (name, _, text) in FILES {
+            let written = std::fs::read_to_string(format!("{folder}/{name}")).expect(name);
+            assert_eq!(written, *text, "{name}");
+        }
+    }
+
+    #[test]
+    fn the_policy_lets_nothing_in_but_the_page_s_own_files() {
+        assert!(!POLICY.contains("unsafe") && !POLICY.contains(':') && !POLICY.contains('*'));
+        let page = page().expect("a page");
+        assert!(page.headers.contains(&("Content-Security-Policy", POLICY.into())));
+        assert!(!page.is_cacheable(), "it leaves as all answers do: kept by no cache");
+        assert!(!PAGE.contains("style=") && !PAGE.contains("onclick") && !PAGE.contains("<style"));
+    }
+}
