@@ -204,6 +204,6 @@ test("a session that is dropped with changes says so in the log, once, and witho
     worker.logs.join(""),
     /a session was dropped with changes that were not written: .*Session::respond/,
   );
-  assert.equal(worker.logs.join("").match(/dropped/g)?.length, 1);
+  assert.equal(worker.logs.join("").match(/a session was dropped/g)?.length, 1);
   assert.deepEqual(await dataOf(visitor), { a: 1 });
 });
