@@ -182,7 +182,7 @@
 //!     async fn sign(&self, _: &host::SigningKey, _: &str) -> Result<Vec<u8>, host::Unsigned> {
 //!         Err(host::Unsigned) // a real host asks its cryptography
 //!     }
-//!     fn log(&self, line: &log::Line) {
+//!     fn log(&self, line: &cloakroom::log::Line) {
 //!         eprintln!("{line}");
 //!     }
 //! }
