@@ -150,10 +150,10 @@ describeInBrowser("the operators' page, when something fails", () => {
       settings: { cookie: { format: "express", name: "connect.sid", user_pointer: "/userId" } },
     });
     const page = await unlocked();
-    for (const kind of ["user id", "user name"]) {
-      await ask(page, kind, "1");
-      await hears(page, /\(422 unprocessable\)/);
-    }
+    await ask(page, "user id", "1");
+    await hears(page, /no list of a user's sessions\. \(422 unprocessable\)/);
+    await ask(page, "user name", "1");
+    await hears(page, "There is no account named 1.");
     await ask(page, "cookie", "s:abc.def");
     await page.locator("#found-title").filter({ hasText: "The cookie is dead" }).waitFor();
     await serve();

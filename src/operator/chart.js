@@ -13,17 +13,18 @@ export const dateText = (day) => dates.format(new Date(day));
 /**
  * @param {string} title
  * @param {string} total  what all days are together, in words
+ * @param {string} span  more words, for whoever does not see how many days there are
  * @param {string[]} days  the oldest first
  * @param {number[]} counts
  */
-export function chart(title, total, days, counts) {
+export function chart(title, total, span, days, counts) {
   const most = Math.max(0, ...counts);
   const peak = days[counts.indexOf(most)] ?? "";
   const drawing = element("svg", {
     viewBox: `0 0 ${days.length * STEP} ${HEIGHT + 1}`,
     preserveAspectRatio: "none",
     role: "img",
-    "aria-label": `${title}: ${total}${most ? `; most on ${dateText(peak)}: ${written(most)}` : ""}`,
+    "aria-label": `${title}: ${total}${span}${most ? `; most on ${dateText(peak)}: ${written(most)}` : ""}`,
   });
   drawing.append(
     ...counts.map((count, at) => {

@@ -80,7 +80,7 @@ function draw(report, now) {
   byId("totals").replaceChildren(table("Totals", ["Counter", "Today", "7 days", `${DAYS} days`], rows));
   byId("charts").replaceChildren(
     ...series.map(({ title, counts, overall }) =>
-      chart(title, `${overall(counts)}${title === NAMES[USERS] ? "" : ` in ${DAYS} days`}`, days, counts),
+      chart(title, overall(counts), title === NAMES[USERS] ? "" : ` in ${DAYS} days`, days, counts),
     ),
   );
   const daily = days.map((day, at) => [
