@@ -249,7 +249,7 @@ describe("refused at start, without a word of the value", () => {
       { SESSION_ENCRYPTION_KEY: OLD, SESSION_SECRET: OLD },
       /entry 1 of its list: is used in another secret/,
     ],
-    ['"none" without keys', {}, { SESSION_ENCRYPTION_KEY: "none" }, /is "none" alone: remove the secret/],
+    ['"none" without keys', {}, { SESSION_ENCRYPTION_KEY: "none" }, /is \\"none\\" alone: remove the secret/],
     [
       "an application's format",
       { cookie: { format: "express" } },
@@ -282,7 +282,7 @@ describe("refused at start, without a word of the value", () => {
 
 test("the log says when nothing is sealed although there are keys, and when the name may be misspelt", async () => {
   await prepared.visitor().look();
-  await until(() => /SESSION_ENCRYPTION_KEY begins with "none"/.test(prepared.logs.join("")));
+  await until(() => /SESSION_ENCRYPTION_KEY begins with \\"none\\"/.test(prepared.logs.join("")));
   const misspelt = await start({ secrets: { SESSION_ENCRYPTON_KEY: OLD } });
   assert.equal((await misspelt.visitor().look()).status, 200);
   await until(() =>
