@@ -187,6 +187,8 @@ export interface Client<T = Record<string, unknown>> {
   reauthenticate(password: string, options?: CallOptions): Promise<Session<T>>;
   /** Ends every other session of the user. */
   changePassword(passwords: { current: string; new: string }, options?: CallOptions): Promise<Session<T>>;
+  /** Another password by the token of a reset, which your service has sent: it is used up, and every other session of the user ends. */
+  resetPassword(reset: { token: string; new: string }, options?: CallOptions): Promise<Session<T>>;
   deleteAccount(password: string, options?: CallOptions): Promise<void>;
 
   devices(options?: CallOptions): Promise<Device[]>;

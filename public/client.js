@@ -227,7 +227,7 @@ function createClient({
 } = {}) {
   const isBearer = transport === "bearer";
   if (isBearer && globalThis.document && plainFetch === fetch)
-    throw new CloakroomError("unsupported", "browsers add Origin, which excludes bearer; use cookies");
+    throw new CloakroomError("unsupported", "browsers add Origin: use cookies");
   const base = baseUrl.replace(/\/+$/, "");
   const name = `cloakroom ${base}`;
   const send = isBearer ? withTickets(plainFetch, storage) : plainFetch;
@@ -326,7 +326,7 @@ function createClient({
   };
   const session = (options) => call("GET", "/session", REPEATS, options);
   const patch = (operations, options) => call("PATCH", "/session/data", BEGINS, options, void 0, operations, "json-patch+json");
-  const enter = (path, body, options) => call("POST", path, ALONE, options, void 0, body);
+  const enter = (path) => (body, options) => call("POST", path, ALONE, options, void 0, body);
   const end = (path, is, options, body) => call("DELETE", path, ALONE | is, options, null, body);
   return {
     get current() {
@@ -360,12 +360,13 @@ function createClient({
       }
     },
     rotate: (options) => call("POST", "/session/rotate", ALONE | REPEATS, options),
-    register: (body, options) => enter("/register", body, options),
-    login: (body, options) => enter("/login", body, options),
-    reauthenticate: (password, options) => enter("/reauthenticate", { password }, options),
-    changePassword: (body, options) => enter("/password", body, options),
-    logout: (options) => end("/session", REPEATS | ENDS, options),
+    register: enter("/register"),
+    login: enter("/login"),
+    changePassword: enter("/password"),
+    resetPassword: enter("/reset"),
+    reauthenticate: (password, options) => enter("/reauthenticate")({ password }, options),
     deleteAccount: (password, options) => end("/account", ENDS, options, { password }),
+    logout: (options) => end("/session", REPEATS | ENDS, options),
     devices: (options) => call("GET", "/sessions", REPEATS, options, "sessions"),
     endDevice: (handle, options) => end(`/sessions/${encodeURIComponent(handle)}`, current()?.handle === handle ? ENDS : 0, options),
     endDevices: ({ keepCurrent, ...options } = {}) => keepCurrent ? end("/sessions?keep=current", REPEATS, options) : end("/sessions", ENDS, options),

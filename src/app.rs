@@ -9,6 +9,7 @@ use crate::{
     http::{Method, Problem, Request, Response, cors, cross_site, path_of},
     isolate::Isolate,
     limit::{self, CountingStore},
+    log::{self, Line},
     routes::{self, Found},
     session::Sessions,
     stats,
@@ -36,7 +37,7 @@ impl<H: Host> App<H> {
     /// A new isolate. Writes to the log what the operator may not have meant: [`Config::notices`].
     pub fn new(config: Config, host: H) -> Self {
         for notice in &config.notices {
-            host.log(notice);
+            host.log(&Line::new(log::Event::SettingNoticed, notice));
         }
         let reserved = config.accounts.reserved_names.iter().filter_map(|name| Name::parse(name, &host).ok());
         let reserved_names = reserved.map(|name| name.folded).collect();
@@ -137,7 +138,9 @@ async fn handle<H: Host>(cx: &mut Context<'_, H>) -> Result<Response, Problem> {
     if let Ok(route) = &route
         && route.is_public(request.method)
     {
-        return route.handler(request.method)?.0(cx).await;
+        let (handler, param) = route.handler(request.method)?;
+        cx.param = param.to_owned();
+        return handler(cx).await;
     }
     // 2. Not from a page of another site: that counts for nobody's limit. (Nothing is added to the limiter yet.) What a
     // proxy passes on of its visitor's browser says nothing of the proxy. A back end that passes on its visitor's browser
@@ -175,9 +178,10 @@ fn options<H: Host>(cx: &Context<'_, H>, route: &Found<'_, H>) -> Response {
     let origin = request.from_origin();
     if !app.config.cors.allows(request) && app.isolate.is_new_refused_origin(origin) {
         let shown = cors::printable(origin);
-        app.host.log(&format_args!(
+        let message = format!(
             "a page of {shown} was not allowed to call: if it is yours, add its origin to cors.origins"
-        ));
+        );
+        app.host.log(&Line::new(log::Event::OriginRefused, message));
     }
     app.config.cors.preflight(request, route.allowed())
 }

@@ -6,12 +6,13 @@ use serde_json::{Map, Value};
 use crate::spelling;
 
 /// The bindings that are settings.
-const SETTINGS: [&str; 8] = [
+const SETTINGS: [&str; 9] = [
     TABLE,
     "SESSION_SECRET",
     "ADMIN_TOKEN",
     "FORMAT_SECRETS",
     "EVENTS_SECRET",
+    "SESSION_ENCRYPTION_KEY",
     "JWT_KEYS",
     "UPSTASH_REDIS_REST_URL",
     "UPSTASH_REDIS_REST_TOKEN",

@@ -12,7 +12,9 @@ use subtle::ConstantTimeEq;
 use crate::{
     account::{self, AccountSettings, BreachCheck, password::Params},
     bindings::{Defaults, misspelt},
-    document, events,
+    document,
+    encryption::EncryptionKeys,
+    events,
     fields::Table,
     foreign::{self, Application, Formats},
     gateway::{self, Gateway, jwt},
@@ -180,7 +182,8 @@ impl Config {
         let base_path = base_path(&mut table);
         let key_prefix = table.text("key_prefix", "");
         let (cookie, formats) = cookie(&mut table, &base_path, &environment, &signing, &mut faults);
-        let session = session(&mut table, key_prefix, formats);
+        let encryption = encryption(&environment, &signing, &formats, &mut faults);
+        let session = session(&mut table, key_prefix, formats, encryption);
         let limits = limits(&mut table);
         let (passwords, breach_check) = password(&mut table);
         let accounts = account::settings(&mut table, &environment, &mut faults);
@@ -221,9 +224,12 @@ impl Config {
         // 4. What may be misspelt, although it is not needed. Running on the defaults is worth a word, but no fault.
         let token = misspelt(&environment, "ADMIN_TOKEN");
         let token = token.map(|other| format!("ADMIN_TOKEN is not bound: there is no service API; {other}"));
+        let unsealed = misspelt(&environment, "SESSION_ENCRYPTION_KEY").map(|other| {
+            format!("SESSION_ENCRYPTION_KEY is not bound: what is stored is not encrypted; {other}")
+        });
         let defaults = Defaults::new(&environment, &known);
         let defaults = defaults.filter(|defaults| faults.is_empty() || defaults.has_hint());
-        let notices = token.into_iter().chain(defaults.map(|defaults| defaults.notice()));
+        let notices = token.into_iter().chain(unsealed).chain(defaults.map(|defaults| defaults.notice()));
         let mut notices: Vec<_> = notices.collect();
 
         // 5. All or nothing.
@@ -235,6 +241,12 @@ impl Config {
         if events_url.is_empty() && events_secret.is_some() {
             notices.push(
                 "EVENTS_SECRET is bound, but no events are sent: set events.url, or remove the secret"
+                    .to_owned(),
+            );
+        }
+        if !session.encryption.is_empty() && !session.encryption.seals() {
+            notices.push(
+                "SESSION_ENCRYPTION_KEY begins with \"none\": what is stored from now on is not encrypted"
                     .to_owned(),
             );
         }
@@ -348,6 +360,32 @@ fn store_url_fault(environment: &Value, url: &str) -> Option<String> {
     })
 }
 
+/// The keys that seal what is stored.
+fn encryption(
+    environment: &Value,
+    signing: &[&str],
+    formats: &Formats,
+    faults: &mut Faults,
+) -> EncryptionKeys {
+    const NAME: &str = "SESSION_ENCRYPTION_KEY";
+    if environment.get(NAME).is_none() {
+        return EncryptionKeys::default();
+    }
+    if formats.own().is_some() {
+        faults.push(format!(
+            "{NAME} does not go with cookie.format: the application could not read sessions that are encrypted. Remove the \
+             one or the other"
+        ));
+    }
+    let others = ["ADMIN_TOKEN", "EVENTS_SECRET", "UPSTASH_REDIS_REST_TOKEN"];
+    let taken = others.iter().map(|name| secret(environment, name)).chain(signing.iter().copied());
+    let taken: Vec<_> = taken.filter(|text| !text.is_empty()).collect();
+    EncryptionKeys::parse(secret(environment, NAME), &taken).unwrap_or_else(|wrong| {
+        faults.extend(wrong);
+        EncryptionKeys::default()
+    })
+}
+
 fn base_path(table: &mut Table<'_>) -> String {
     let path = table.text("base_path", "/auth");
     let is_rooted = path.starts_with('/') && !path.ends_with('/') && !path.contains("//");
@@ -397,7 +435,7 @@ fn cookie(
     (settings, formats)
 }
 
-fn session(table: &mut Table<'_>, key_prefix: String, formats: Formats) -> Rules {
+fn session(table: &mut Table<'_>, key_prefix: String, formats: Formats, encryption: EncryptionKeys) -> Rules {
     let mut inner = table.table("session");
     let lifetimes = Lifetimes {
         idle: inner.duration("idle", "30m"),
@@ -429,6 +467,7 @@ fn session(table: &mut Table<'_>, key_prefix: String, formats: Formats) -> Rules
         max_per_user,
         record_ip,
         key_prefix,
+        encryption,
         formats,
     }
 }
@@ -861,6 +900,39 @@ mod tests {
         }
         assert_eq!(faults_with("SESSION_SECRET", json!(format!("{good} , {good}x"))), Faults::new());
         assert_eq!(faults_with("SESSION_SECRET", Value::Null).len(), 1);
+    }
+
+    #[test]
+    fn keys_for_what_is_stored_are_looked_at_with_everything_else_and_never_repeated() {
+        const NAME: &str = "SESSION_ENCRYPTION_KEY";
+        let key = "gdgcUFfg/gicr0fPJsEBCcbA0T5bH5hxAAv0ho5V2JU=";
+        assert_eq!(faults_with(NAME, json!(key)), Faults::new());
+        let keyed = |table| {
+            let mut bindings = environment(table);
+            bindings[NAME] = json!(format!("none,{key}"));
+            Config::from_json(&bindings.to_string())
+        };
+        let notices = keyed(json!({})).expect("a configuration").notices;
+        assert!(notices.len() == 1 && notices[0].contains("not encrypted"), "{notices:?}");
+        // What an application writes it must be able to read; what is taken over from it becomes ours.
+        let accepting = json!({"cookie": {"accept": ["express"]}});
+        assert!(keyed(accepting).is_ok());
+        for format in ["express", "flask"] {
+            let faults = keyed(json!({"cookie": {"format": format}})).expect_err(format);
+            assert!(faults.len() == 1 && faults[0].contains("does not go with cookie.format"), "{faults:?}");
+        }
+        for wrong in [json!(""), json!(1), json!({}), Value::Null, json!(format!("{key},short"))] {
+            let faults = faults_with(NAME, wrong);
+            assert!(
+                faults.len() == 1 && faults[0].starts_with(NAME) && !faults[0].contains(key),
+                "{faults:?}"
+            );
+        }
+        // A secret for one thing alone.
+        let mut bindings = environment(json!({}));
+        (bindings["SESSION_SECRET"], bindings[NAME]) = (json!(key), json!(key));
+        let faults = Config::from_json(&bindings.to_string()).expect_err("a fault");
+        assert!(faults.len() == 1 && faults[0].contains("used in another secret"), "{faults:?}");
     }
 
     #[test]

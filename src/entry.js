@@ -103,10 +103,11 @@ function watched(context) {
 
 /** @param {unknown} error */
 function noticeFailure(error) {
-  const { name, message } = error instanceof Error ? error : { name: typeof error, message: "" };
-  if (STALE.test(message)) return;
-  // An error's text could hold data, its name cannot.
-  console.error(`cloakroom: the instance was replaced after a trap (${name})`);
+  const { name, message: text } = error instanceof Error ? error : { name: typeof error, message: "" };
+  if (STALE.test(text)) return;
+  // An error's text could hold data, its name cannot. The line is of the form that src/log.rs has.
+  const message = `the instance was replaced after a trap (${name})`;
+  console.error(JSON.stringify({ event: "instance_replaced", level: "error", message }));
   replaceInstance();
   const lost = waiting;
   waiting = new Set();

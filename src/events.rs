@@ -17,6 +17,7 @@ use crate::{
     id::{Handle, Nonce},
     isolate::Isolate,
     json,
+    log::{self, Line},
     session::{Device, User},
     time::{Time, as_rfc3339},
 };
@@ -196,7 +197,8 @@ pub fn tell(host: &impl Host, isolate: &Isolate, user: Option<&User>, event: &Ev
     let user = user.map(|User { id, name, .. }| Who { id, name });
     let body = json::to_string(&Body { id, r#type: name, at: now, user, event });
     if let Err(dropped) = isolate.events.add(Message { id, name, body }, now) {
-        host.log(&format_args!("{dropped} was dropped: {MAX_UNDER_WAY} are under way, is events.url slow?"));
+        let message = format!("{dropped} was dropped: {MAX_UNDER_WAY} are under way, is events.url slow?");
+        host.log(&Line { r#type: Some(name), ..Line::new(log::Event::EventDropped, message) });
         isolate.count(LOST, now);
     }
 }
@@ -236,10 +238,10 @@ impl Receiver {
                     || format!("no answer within {} seconds", TIMEOUT.as_secs()),
                     |status| format!("status {status}"),
                 );
-                host.log(&format_args!(
-                    "{message} was not delivered: {} tries, the last with {last}",
-                    PAUSES.len() + 1
-                ));
+                let text =
+                    format!("{message} was not delivered: {} tries, the last with {last}", PAUSES.len() + 1);
+                let line = Line::new(log::Event::EventNotDelivered, text);
+                host.log(&Line { r#type: Some(message.name), ..line });
                 isolate.count(LOST, host.now());
                 break;
             };

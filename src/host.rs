@@ -1,12 +1,9 @@
 //! What the core asks of the machine it runs on: time, randomness, Unicode's tables, one way to the store and one to
 //! other services, the platform's own rate limit, signatures, a log.
 
-use std::{
-    fmt::{self, Display},
-    time::Duration,
-};
+use std::{fmt, time::Duration};
 
-use crate::time::Time;
+use crate::{log::Line, time::Time};
 
 /// The machine. The Worker has one ([`crate::app`] sees nothing else of JavaScript); a program that embeds the core
 /// brings its own.
@@ -60,8 +57,8 @@ pub trait Host: 'static {
         std::future::ready(false)
     }
 
-    /// Writes a line for the operator. It never holds a secret, an id or session data.
-    fn log(&self, line: &dyn Display);
+    /// Writes a line for the operator: its `Display` is JSON on one line, its level says how much it matters.
+    fn log(&self, line: &Line);
 }
 
 /// One HTTP call to the store: `POST`, with a JSON body.
@@ -227,6 +224,6 @@ pub(crate) mod tests {
         async fn sign(&self, _: &SigningKey, _: &str) -> Result<Vec<u8>, Unsigned> {
             Err(Unsigned)
         }
-        fn log(&self, _: &dyn Display) {}
+        fn log(&self, _: &Line) {}
     }
 }

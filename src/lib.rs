@@ -182,7 +182,7 @@
 //!     async fn sign(&self, _: &host::SigningKey, _: &str) -> Result<Vec<u8>, host::Unsigned> {
 //!         Err(host::Unsigned) // a real host asks its cryptography
 //!     }
-//!     fn log(&self, line: &dyn std::fmt::Display) {
+//!     fn log(&self, line: &cloakroom::log::Line) {
 //!         eprintln!("{line}");
 //!     }
 //! }
@@ -219,6 +219,7 @@ pub mod cache;
 pub mod config;
 pub mod context;
 mod document;
+pub mod encryption;
 pub mod events;
 mod fields;
 pub mod foreign;
@@ -230,6 +231,7 @@ pub mod isolate;
 mod json;
 mod library;
 pub mod limit;
+pub mod log;
 pub mod platform;
 mod provider;
 mod routes;

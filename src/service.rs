@@ -3,9 +3,15 @@
 
 use std::{cell::Cell, panic};
 
-use worker::{Context, Env, console_error, event};
+use worker::{Context, Env, event};
 
-use crate::{Sessions, app::misconfigured, library::into_platform};
+use crate::{
+    Sessions,
+    app::misconfigured,
+    library::into_platform,
+    log::{self, Line},
+    platform::write_log,
+};
 
 thread_local! {
     static HAS_PANIC_HOOK: Cell<bool> = const { Cell::new(false) };
@@ -17,9 +23,9 @@ async fn fetch(request: web_sys::Request, env: Env, context: Context) -> worker:
     // `worker`'s own hook writes the panic's text to the log. This one is set later, whatever the order in which start
     // functions run.
     if !HAS_PANIC_HOOK.replace(true) {
-        panic::set_hook(Box::new(|panic| match panic.location() {
-            Some(at) => console_error!("cloakroom: a panic at {}:{}", at.file(), at.line()),
-            None => console_error!("cloakroom: a panic"),
+        panic::set_hook(Box::new(|panic| {
+            let place = panic.location().map(|at| format!(" at {}:{}", at.file(), at.line()));
+            write_log(&Line::new(log::Event::Panicked, ["a panic", &place.unwrap_or_default()].concat()));
         }));
     }
     Ok(match Sessions::from_env(&env) {

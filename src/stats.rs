@@ -14,6 +14,8 @@ use crate::{
     http::Response,
     isolate::Isolate,
     limit::CountingStore,
+    log::{self, Line},
+    session::Lifetimes,
     store::{Batch, Failure, Store},
     ticket::{Keyring, Verified},
     time::Time,
@@ -29,11 +31,12 @@ const TTL: Duration = Duration::from_secs(36 * 86_400);
 const KEY: &str = "key:";
 
 /// The answer: the fingerprints of `SESSION_SECRET`, in its order, and the days with any counts, the newest first. A
-/// secret whose key does not occur any more can be dropped.
+/// secret whose key has not occurred for as long as the longest session lasts can be dropped.
 #[derive(Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct Report {
     signing_keys: Vec<String>,
+    longest_session_seconds: u64,
     days: Vec<Day>,
 }
 
@@ -79,7 +82,8 @@ pub async fn write<H: Host>(host: &H, isolate: &Isolate, timeout: Duration, key_
     }
     batch = batch.expire(&key, TTL).atomic();
     if let Err(failure) = Store::new(host, timeout, String::new()).run_all(batch).await {
-        host.log(&format_args!("the counters of the day could not be written: {failure}"));
+        let message = format!("the counters of the day could not be written: {failure}");
+        host.log(&Line::new(log::Event::StatsNotWritten, message));
         users.into_iter().for_each(|user| isolate.count_user(user));
         // An answer that was lost counts as a failure: a counter may be a little high, as it may be a little low.
         isolate.restore_counts(&counts, now);
@@ -91,6 +95,7 @@ pub async fn report<H: Host>(
     now: Time,
     store: &CountingStore<'_, H>,
     keyring: &Keyring,
+    lifetimes: &Lifetimes,
     key_prefix: &str,
 ) -> Result<Response, Failure> {
     let days: Vec<Time> = (0..DAYS).map(|back| now - DAY * back).collect();
@@ -98,7 +103,9 @@ pub async fn report<H: Host>(
         batch.hash(counts_key(key_prefix, *day)).distinct(users_key(key_prefix, *day))
     });
     let mut replies = store.run_all(batch).await?.into_iter();
-    let mut report = Report { signing_keys: keyring.fingerprints(), days: Vec::new() };
+    let longest_session_seconds = lifetimes.absolute.max(lifetimes.remember).as_secs();
+    let mut report =
+        Report { signing_keys: keyring.fingerprints(), longest_session_seconds, days: Vec::new() };
     for day in days {
         let (Some(counts), Some(users)) = (replies.next(), replies.next()) else {
             return Err(Failure::Garbled);

@@ -149,7 +149,7 @@ for (const { what, when } of [
       const { status, text, setCookies } = await visitor.send("GET", "/");
       assert.deepEqual({ status, text, setCookies }, { status: 500, text: "", setCookies: [] });
       const log = () => workers[0].logs.slice(logged).join("");
-      await until(() => /cloakroom: the store failed: /.test(log()), log);
+      await until(() => /"message":"the store failed: /.test(log()), log);
       assert.doesNotMatch(log(), new RegExp(`${cookie}|visits`));
       store.faults.clear();
       // `cut` executes what it does not answer.

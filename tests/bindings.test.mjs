@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { after, test } from "node:test";
 import { startLocalStore } from "../tools/local-store/index.mjs";
+import { messagesOf } from "./support/log.mjs";
 import { startWorker, until } from "./support/worker.mjs";
 
 const store = await startLocalStore();
@@ -18,10 +19,10 @@ async function firstLog(options) {
   workers.push(worker);
   const answers = [await worker.visitor().look(), await worker.visitor().look()];
   await until(
-    () => /is not bound|is missing/.test(worker.logs.join("")),
-    () => worker.logs.join(""),
+    () => /is not bound|is missing/.test(messagesOf(worker)),
+    () => messagesOf(worker),
   );
-  return { worker, answers, log: worker.logs.join("") };
+  return { worker, answers, log: messagesOf(worker) };
 }
 
 const NO_TABLE = /CLOAKROOM is not bound: every setting has its default.*\[vars\.CLOAKROOM\]/;

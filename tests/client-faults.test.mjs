@@ -46,6 +46,7 @@ const ONCE = [
   ["login", ({ credentials }) => page(proxy.url).login(credentials), /POST .*login$/],
   ["reauthenticate", ({ client }) => client.reauthenticate(PASSWORD), /POST/],
   ["changePassword", ({ client }) => client.changePassword({ current: PASSWORD, new: NEW }), /POST/],
+  ["resetPassword", ({ client }) => client.resetPassword({ token: "x", new: NEW }), /POST .*reset$/],
   ["deleteAccount", ({ client }) => client.deleteAccount(PASSWORD), /DELETE/],
   ["endDevices", ({ client }) => client.endDevices(), /DELETE/],
   ["endDevice of another", async ({ client, other }) => client.endDevice(await handle(other)), /DELETE/],

@@ -4,8 +4,10 @@ import { describe, test } from "node:test";
 import { gzipSync } from "node:zlib";
 import { CloakroomError } from "../client/src/index.js";
 import { bundle, cookieJar, failure, page, startBehindProxy } from "./support/client.mjs";
+import { FAST_HASH, randomSecret } from "./support/worker.mjs";
 
-const { proxy } = await startBehindProxy();
+const ADMIN_TOKEN = randomSecret();
+const { proxy } = await startBehindProxy({ settings: { password: FAST_HASH }, secrets: { ADMIN_TOKEN } });
 
 const PASSWORD = "correct horse";
 let number = 0;
@@ -166,6 +168,22 @@ describe("an account", () => {
     assert.equal(client.current, null);
     assert.equal(await client.session(), null);
     assert.equal(proxy.took().length, 11, "a request for each");
+  });
+
+  test("gets another password by the token of a reset, once", async () => {
+    const { client, credentials } = await loggedIn();
+    const id = (await client.session())?.user?.id;
+    const answer = await fetch(`${proxy.url}/auth/admin/users/${id}/reset`, {
+      method: "POST",
+      headers: { Authorization: `Bearer ${ADMIN_TOKEN}` },
+    });
+    const { token } = await answer.json();
+    const other = page(proxy.url);
+    const session = await other.resetPassword({ token, new: "battery staple" });
+    assert.equal(session.user?.name, credentials.username);
+    assert.equal(await client.session(), null, "every other session has ended");
+    const again = await failure(other.resetPassword({ token, new: "battery staple" }));
+    assert.deepEqual([again.code, (await other.session())?.user?.id], ["invalid_credentials", id]);
   });
 
   test("has devices, which are listed and ended", async () => {

@@ -1,5 +1,6 @@
 /** The crate: which cookies are a session, how one begins, is exchanged and ends, and what the visitor's browser is told. */
 import assert from "node:assert/strict";
+import { createHash } from "node:crypto";
 import { after, before, beforeEach, describe, test } from "node:test";
 import { dataOf, operate, startCrateWorkers } from "./support/crate.mjs";
 import { randomSecret, until } from "./support/worker.mjs";
@@ -172,10 +173,10 @@ describe("a login", () => {
     assert.equal((await visitor.send("GET", "/through-helpers")).text, "ADA");
   });
 
-  test("is one call, with the changes before it, and with the request's own two", async () => {
+  test("is two calls, with the look at the account and the changes before it, and with the request's own three", async () => {
     for (const [user, calls] of /** @type {const} */ ([
-      [worker.visitor(), 1],
-      [visitor, 2],
+      [worker.visitor(), 2],
+      [visitor, 3],
     ])) {
       crate.store.counters.reset();
       const operations = [{ do: "remove", key: "a" }, insert("b", 2), { do: "log_in", user: "dee" }];
@@ -183,7 +184,7 @@ describe("a login", () => {
       // After the answer the old record is deleted.
       const sent = crate.store.counters.log.filter(([name]) => name !== "DEL");
       assert.equal(sent.length, calls, JSON.stringify(sent));
-      assert.ok(sent.flat().length <= 9, JSON.stringify(sent));
+      assert.ok(sent.flat().length <= 10, JSON.stringify(sent));
       assert.deepEqual(await dataOf(user), { b: 2 });
     }
   });
@@ -259,6 +260,31 @@ describe("a login", () => {
       assert.deepEqual([status, json.code, setCookies], [422, "unprocessable", []]);
     }
     assert.deepEqual(await dataOf(visitor), { a: 1 });
+  });
+
+  test("of a user whose account of the service's is disabled is refused, and leaves everything as it is", async () => {
+    const tag = createHash("sha256").update("cloakroom user tag v1 eve").digest().subarray(0, 16);
+    const account = {
+      v: 1,
+      rev: "AQEBAQEBAQEBAQEB",
+      id: "eve",
+      name: "Eve",
+      hash: "",
+      created_at: 0,
+      profile: {},
+    };
+    const set = (/** @type {object} */ more) =>
+      crate.store.redis.mSet({
+        "account:eve": JSON.stringify({ ...account, ...more }),
+        [`user:${tag.toString("base64url")}:account`]: "eve",
+      });
+    await set({ disabled: true });
+    const { status, json, setCookies } = await operate(visitor, [{ do: "log_in", user: "eve" }]);
+    assert.deepEqual([status, json.code, setCookies], [409, "conflict", []]);
+    assert.match(json.detail, /the account of this user is disabled/);
+    assert.deepEqual(await dataOf(visitor), { a: 1 });
+    await set({});
+    assert.equal((await operate(visitor, [{ do: "log_in", user: "eve" }])).status, 200);
   });
 
   test("is in the user's list, from which every other one can be ended", async () => {

@@ -7,7 +7,8 @@ import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { parseEnv, promisify } from "node:util";
-import { startBoth } from "./support/worker.mjs";
+import { eventsIn } from "./support/log.mjs";
+import { startBoth, until } from "./support/worker.mjs";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
 const read = (/** @type {string} */ name) => readFile(join(root, name), "utf8");
@@ -40,7 +41,12 @@ test("who accepts the values that it proposes has a Worker that refuses to start
   try {
     const answer = await worker.visitor().send("GET", "/auth/health");
     assert.deepEqual([answer.status, answer.json.code], [500, "misconfigured"]);
-    for (const name of NEEDED) assert.match(worker.logs.join(""), new RegExp(`- ${name} `), name);
+    for (const name of NEEDED) {
+      await until(
+        () => eventsIn(worker, "misconfigured").some(({ message }) => message.startsWith(`${name} `)),
+        () => `${name} in ${worker.logs.join("")}`,
+      );
+    }
   } finally {
     await stop();
   }

@@ -12,6 +12,7 @@ import {
   store,
   Watched,
 } from "./support/errors.mjs";
+import { messagesOf } from "./support/log.mjs";
 import { randomSecret, until } from "./support/worker.mjs";
 
 describe("500", () => {
@@ -87,7 +88,7 @@ describe("500", () => {
       });
       assert.equal(calls, 0);
       assert.deepEqual(await contents(), before);
-      await until(() => faults.every((fault) => fault.test(broken.logs.join(""))));
+      await until(() => faults.every((fault) => fault.test(messagesOf(broken))));
     });
   }
 });

@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { after, beforeEach, test } from "node:test";
 import { freePort } from "../tools/port.mjs";
+import { messagesOf } from "./support/log.mjs";
 import { broken, silence, startReceiver, status } from "./support/receiver.mjs";
 import { FAST_HASH, randomSecret, startDeployment, until } from "./support/worker.mjs";
 
@@ -192,7 +193,7 @@ test("a receiver without a good secret, or out of reach of TLS, is a fault of th
   ])) {
     const wrong = await start({ settings: { events: { url } }, secrets: { EVENTS_SECRET: secret } });
     assert.equal((await wrong.visitor().look()).json.code, "misconfigured");
-    await until(() => fault.test(wrong.logs.join("")));
+    await until(() => fault.test(messagesOf(wrong)));
     assert.ok(!secret || !wrong.logs.join("").includes(secret));
   }
 });

@@ -350,6 +350,10 @@ describe("what the Worker says and refuses in this format", () => {
     ["GET", "/admin/users/ann/sessions"],
     ["DELETE", "/admin/users/ann/sessions"],
     ["PUT", "/admin/users/ann/roles", { roles: ["admin"] }],
+    ["PATCH", "/admin/users/ann", { disabled: true }],
+    ["DELETE", "/admin/users/ann"],
+    ["POST", "/admin/users/ann/reset"],
+    ["POST", "/reset", { token: "x", new: "another horse" }],
   ])) {
     test(`${method} ${path}: the format cannot, and nothing is done`, async () => {
       const { atExpress, atWorker } = both.someone();

@@ -193,6 +193,28 @@ describe("the end", () => {
     assert.equal(await at(other, before.atWorker).session(), null);
   });
 
+  test("with the account of the user, which is disabled: also when the mark of that has expired", async () => {
+    const { user } = await ok(
+      both.someone().atWorker.register(`Barred ${crypto.randomUUID()}`, PASSWORD),
+      201,
+    );
+    const operate = (/** @type {string} */ method, /** @type {string} */ path, /** @type {unknown} */ body) =>
+      ok(both.worker.visitor().tell(method, `/admin${path}`, body, admin));
+    const who = both.someone();
+    await ok(who.atExpress.send("POST", "/login", json({ name: user.id })));
+    const cookie = `${NAME}=${who.atWorker.cookies.get(NAME)}`;
+    await operate("PATCH", `/users/${user.id}`, { disabled: true });
+    for (const when of ["before", "after"]) {
+      assert.equal(await copyOf(who).atWorker.session(), null, when);
+      await refused(copyOf(who).atWorker.send("GET", "/auth/verify"), 401, "unauthenticated");
+      const { alive, reason } = await operate("POST", "/inspect", { cookie });
+      assert.deepEqual([alive, reason], [false, "revoked"], when);
+      for (const key of await both.store.redis.keys("user:*:standing")) await both.store.redis.del(key);
+    }
+    await operate("PATCH", `/users/${user.id}`, { disabled: false });
+    assert.equal((await ok(copyOf(who).atWorker.look())).user.id, user.id);
+  });
+
   test("by a logout at Express before anything was taken over: there is nothing to take", async () => {
     const who = await loggedIn();
     const before = copyOf(who);

@@ -16,6 +16,12 @@ const ORIGIN = {
   ),
   "/shared": answer("Cache-Control: public, max-age=60"),
   "/own": answer("Cache-Control: no-store"),
+  "/hop": answer(
+    "Proxy-Authenticate: Basic",
+    "Proxy-Connection: close",
+    "Keep-Alive: timeout=5",
+    "Trailer: Mine",
+  ),
   "/101": "HTTP/1.1 101 Switching Protocols\r\nUpgrade: foo\r\nConnection: Upgrade\r\n\r\n",
   "/999": "HTTP/1.1 999 Odd\r\nContent-Length: 2\r\n\r\nok",
   "/nonsense": "nonsense\r\n\r\n",
@@ -300,6 +306,12 @@ describe("an origin", () => {
 
   test("sets no cookie of our names, not one without a name either", async () => {
     assert.deepEqual(setCookies((await send("/toss")).text), ["mine=1; Path=/"]);
+  });
+
+  test("tells the visitor nothing of its own connection", async () => {
+    const { text } = await send("/hop");
+    assert.match(text, /^HTTP\/1.1 200 /);
+    assert.doesNotMatch(text, /^(proxy-|keep-alive:|trailer:)/im);
   });
 
   test("makes no answer with a ticket one that caches share", async () => {

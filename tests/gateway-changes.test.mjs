@@ -4,6 +4,7 @@ import { once } from "node:events";
 import { createServer } from "node:http";
 import { after, before, describe, test } from "node:test";
 import { WebSocket, WebSocketServer } from "ws";
+import { eventsIn } from "./support/log.mjs";
 import { NO_LIMITS, moveClocks, startDeployment, until } from "./support/worker.mjs";
 
 const PASSWORD = "correct horse battery";
@@ -72,14 +73,6 @@ async function begin(worker, more = {}) {
   assert.equal(status, 201);
   return /** @type {string[]} */ (json.set_cookie);
 }
-
-/** The events of this name in the log. @param {{ logs: string[] }} worker @param {string} event */
-const events = ({ logs }, event) =>
-  logs
-    .join("")
-    .split("\n")
-    .filter((line) => line.includes(`"event":"${event}"`))
-    .map((line) => JSON.parse(line.slice(line.indexOf("{"))));
 
 /** @param {import("./support/visitor.mjs").Visitor} visitor @param {string} [path] @param {object} [options] */
 function ask(visitor, path = "/page", options) {
@@ -202,7 +195,7 @@ describe("an origin that changes the session", () => {
     beforeAnswer = async () => {};
     assert.deepEqual([status, json.code, setCookies], [503, "store_unavailable", []]);
     assert.deepEqual((await visitor.session()).data, { a: 0 });
-    const [first, second] = events(worker, "session_change_failed").slice(-2);
+    const [first, second] = eventsIn(worker, "session_change_failed").slice(-2);
     assert.deepEqual(
       [first.code, first.headers, second.status, second.handle],
       ["too_large", [PATCH], 503, (await visitor.session()).handle],
@@ -232,7 +225,7 @@ describe("an origin that changes the session", () => {
     ])) {
       const seen = await ask(visitor, path, options);
       assert.deepEqual([seen.status, seen.headers.get(PATCH), seen.setCookies], [200, null, []]);
-      assert.match(events(worker, "session_change_ignored").at(-1).why, why);
+      assert.match(eventsIn(worker, "session_change_ignored").at(-1)?.message ?? "", why);
     }
     assert.deepEqual((await visitor.session()).data, { a: 0 });
     assert.doesNotMatch(worker.logs.join(""), /secret/);
@@ -250,7 +243,7 @@ describe("an origin that changes the session", () => {
     assert.equal(String((await once(socket, "message"))[0]), "hello");
     socket.close();
     await once(socket, "close");
-    assert.match(events(worker, "session_change_ignored").at(-1).why, /WebSocket/);
+    assert.match(eventsIn(worker, "session_change_ignored").at(-1)?.message ?? "", /WebSocket/);
   });
 
   test("a change comes also with an answer that has no body", async () => {

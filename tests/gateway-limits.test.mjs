@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { createServer } from "node:http";
 import { after, before, describe, test } from "node:test";
+import { eventsIn } from "./support/log.mjs";
 import { NO_LIMITS, moveToWindow, startDeployment, until } from "./support/worker.mjs";
 
 const PASSWORD = "correct horse battery";
@@ -55,12 +56,7 @@ async function statuses(ask, count) {
 }
 
 /** The refusals in the log. @param {{ logs: string[] }} worker */
-const refusals = ({ logs }) =>
-  logs
-    .join("")
-    .split("\n")
-    .filter((line) => line.includes('"event":"gateway_refused"'))
-    .map((line) => JSON.parse(line.slice(line.indexOf("{"))));
+const refusals = (worker) => eventsIn(worker, "gateway_refused");
 
 describe("200 parallel requests against a limit of 100", () => {
   for (const by of ["session", "user", "ip"]) {
@@ -219,9 +215,10 @@ test("each refusal is one line with the rule, the limit and the handle, and is c
       await visitor.send("GET", path);
     }
     await worker.visitor().send("POST", "/rule/secret-5");
-    await until(() => refusals(worker).length === 4);
-    const lines = refusals(worker).map(({ event, ...line }) => line);
-    const none = { rule: null, require: null, limit: null, handle: null, method: "GET" };
+    await worker.visitor().send("PURGE", "/rule/secret-6");
+    await until(() => refusals(worker).length === 5);
+    const lines = refusals(worker).map(({ event, level, message, ...line }) => line);
+    const none = { method: "GET" };
     assert.deepEqual(lines, [
       {
         ...none,
@@ -234,6 +231,7 @@ test("each refusal is one line with the rule, the limit and the handle, and is c
       { ...none, status: 403, code: "forbidden", rule: "/admin/*", require: "role:admin", handle },
       { ...none, status: 400, code: "bad_request" },
       { ...none, status: 401, code: "unauthenticated", rule: "/rule*", require: "user", method: "POST" },
+      { ...none, status: 401, code: "unauthenticated", rule: "/rule*", require: "user", method: "other" },
     ]);
     const logs = worker.logs.join("");
     for (const secret of ["secret-", user.id, String(visitor.cookies.get("sid"))]) {
@@ -242,7 +240,7 @@ test("each refusal is one line with the rule, the limit and the handle, and is c
     await worker.moveClock(61_000);
     const headers = { Authorization: `Bearer ${ADMIN}` };
     const stats = await worker.visitor().send("GET", "/auth/admin/stats", { headers });
-    assert.equal(stats.json.days[0].gateway_refused, 4);
+    assert.equal(stats.json.days[0].gateway_refused, 5);
   } finally {
     await both.stop();
   }

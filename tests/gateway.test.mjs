@@ -253,3 +253,21 @@ test("an origin that does not answer in time is 504, one that is not there 502; 
     await gone.stop();
   }
 });
+
+test("a preflight is the origin's to answer, also under a rule, and says nobody asks", async () => {
+  const deployment = await start({ rules: [{ path: "/members*", require: "user" }] });
+  try {
+    const preflight = { Origin: "https://www.example.com", "Access-Control-Request-Method": "PUT" };
+    const headers = { ...preflight, Cookie: "sid=x; theme=dark", "X-Session-User": "forged" };
+    for (const more of [{}, { "Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "cors" }]) {
+      const init = { method: "OPTIONS", headers: { ...headers, ...more } };
+      const answer = await ask(deployment.workers[0], "/members/1", init);
+      assert.deepEqual([answer.status, answer.text], [200, "OPTIONS /members/1"]);
+      assert.equal(seen[0]?.headers["x-session-user"], undefined);
+    }
+    const bare = await ask(deployment.workers[0], "/members/1", { method: "OPTIONS" });
+    assert.deepEqual([bare.status, seen.length], [401, 0], "what is no preflight is under the rule");
+  } finally {
+    await deployment.stop();
+  }
+});

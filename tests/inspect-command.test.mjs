@@ -115,6 +115,9 @@ describe("cookie:", () => {
       `Cookie: theme=dark; ${NAME}=${ticket}`,
       `set-cookie: ${NAME}=${ticket}; Path=/; HttpOnly`,
       `Authorization: Bearer ${ticket}`,
+      // What `curl -i` prints, and what `curl -c` writes.
+      `HTTP/1.1 200 OK\r\nVary: Cookie\r\nSet-Cookie: ${NAME}-sync=x; Path=/\r\nSet-Cookie: ${NAME}=${ticket}; Path=/\r\n\r\n{}`,
+      `# Netscape HTTP Cookie File\n\n#HttpOnly_localhost\tFALSE\t/\tTRUE\t0\t${NAME}-device\tx\n#HttpOnly_localhost\tFALSE\t/\tTRUE\t0\t${NAME}\t${ticket}\n`,
     ]) {
       const { code, out } = await run(["cookie:-"], { input });
       assert.equal(code, 0, out);

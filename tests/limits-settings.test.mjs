@@ -20,6 +20,7 @@ import {
   startTwo,
   store,
 } from "./support/limits.mjs";
+import { eventsIn, messagesOf } from "./support/log.mjs";
 import { startWorker, until } from "./support/worker.mjs";
 
 /** @typedef {import("./support/limits.mjs").Visitor} Visitor */
@@ -88,8 +89,8 @@ test("invalid limits are refused at start, and the log names each of them", asyn
     assert.equal(answer.status, 500);
     assert.equal(answer.json.code, "misconfigured");
     assert.ok(!answer.text.includes("planet") && !answer.text.includes("limits"));
-    await until(() => worker.logs.length > 0);
-    const log = worker.logs.join("");
+    await until(() => eventsIn(worker, "misconfigured").length > 10);
+    const log = messagesOf(worker);
     const fields = [
       "path",
       "path",

@@ -38,8 +38,9 @@ const isTally = (/** @type {{ commands: string[][] }} */ { commands }) => comman
 const seen = async (key) => (await report()).days[0]?.tickets_by_key[key] ?? 0;
 
 test("the report lists the keys in their order, and counts the valid tickets under each", async () => {
-  const { signing_keys, days } = await report();
+  const { signing_keys, longest_session_seconds, days } = await report();
   assert.equal(signing_keys.length, 2);
+  assert.equal(longest_session_seconds, 30 * 24 * 3600, "session.remember, by default");
   assert.ok(signing_keys.every((/** @type {string} */ key) => /^[0-9a-f]{8}$/.test(key)));
   assert.deepEqual(days, []);
   const [now, then] = signing_keys;

@@ -38,7 +38,11 @@ function assertLost(answer) {
 function assertLogged({ traps = 1, panics = 0 } = {}) {
   const log = both.worker.logs.join("");
   assert.equal(log.split("the instance was replaced after a trap (RuntimeError)").length - 1, traps, log);
-  assert.equal(log.match(/cloakroom: a panic at \S+\.rs:\d+/g)?.length ?? 0, panics, log);
+  assert.equal(
+    log.match(/"panicked","level":"error","message":"a panic at \S+\.rs:\d+"/g)?.length ?? 0,
+    panics,
+    log,
+  );
   // A text, a stack, or what workerd says of what nobody has caught, or of what never ends.
   assert.doesNotMatch(log, /wasm-function|unreachable|Uncaught|hang|could hold data|Critical|previous/i);
   for (const secret of [both.worker.secret, both.store.token]) assert.ok(!log.includes(secret), log);

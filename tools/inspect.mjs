@@ -27,6 +27,9 @@ Exit codes: 0 found (a cookie: alive), 1 not, 2 wrong usage, 3 not reached or re
 const MAX_INPUT = 256 * 1024;
 const MAX_DATA = 2000;
 
+/** What stands before a cookie or a ticket in a line of headers. */
+const HEADER = /^((set-)?cookie:|(authorization: *)?bearer )\s*/i;
+
 /** @type {[unit: string, seconds: number][]} */
 const UNITS = [
   ["d", 86_400],
@@ -153,7 +156,7 @@ async function cookie(deployment) {
   return { isFound: alive, json, text };
 }
 
-/** The cookie, also from a line of headers as browsers and curl show it. */
+/** The cookie, also from headers as browsers and curl show them, and from a file of curl's cookies (`-c`). */
 async function readCookie() {
   if (process.stdin.isTTY) console.error("Paste the cookie, press Enter, and then Ctrl-D:");
   let text = "";
@@ -161,9 +164,19 @@ async function readCookie() {
     text += chunk;
     if (text.length > MAX_INPUT) throw usage("There is more on standard input than a cookie.");
   }
-  const value = text.trim().replace(/^((set-)?cookie:|(authorization: *)?bearer )\s*/i, "");
+  const all = text.split(/\r?\n/).map((line) => line.trim());
+  const headers = all.filter((line) => HEADER.test(line));
+  // Among headers only these matter; in a file of cookies no comment does.
+  const lines = headers.length ? headers : all.filter((line) => line && !/^#( |$)/.test(line));
+  const value = lines.map((line) => named(line.replace(HEADER, ""))).join("; ");
   if (!value) throw usage("There is no cookie on standard input.");
   return value;
+}
+
+/** NAME=VALUE of a line of a file of cookies; another line as it is. @param {string} line */
+function named(line) {
+  const fields = line.split("\t");
+  return fields.length === 7 ? `${fields[5]}=${fields[6]}` : line;
 }
 
 /** @param {Deployment} deployment @param {string} id @returns {Promise<Found>} */

@@ -13,7 +13,7 @@ import { createInterface } from "node:readline";
 import { setTimeout as sleep } from "node:timers/promises";
 import { stripVTControlCharacters } from "node:util";
 import { Log, LogLevel, Miniflare } from "miniflare";
-import { collapsed } from "./log.mjs";
+import { collapsed, told } from "./log.mjs";
 import { basePath, tellPage } from "./page.mjs";
 import { say, sentence } from "./say.mjs";
 
@@ -148,7 +148,7 @@ function messageOf(line) {
   try {
     message = /** @type {Entry} */ (JSON.parse(line)).message ?? line;
   } catch {} // not yet
-  return message
+  return told(message)
     .split("\n")
     .map((part) => part.replace(/;? ?\b(stack: |sentryErrorContext = ).*/, ""))
     .map((part) => part.replace(/^.*\bkj\/\S+:\d+: failed: /, "workerd: "))

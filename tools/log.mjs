@@ -1,4 +1,7 @@
-/** A log for a terminal: what is said again and again is counted and not repeated. Needs Node alone. */
+/**
+ * The Worker's log, for a terminal: its lines of JSON as sentences, and what is said again and again counted and not
+ * repeated. Needs Node alone.
+ */
 
 /** After so long without it, a line is news again. */
 const QUIET_MS = 30_000;
@@ -27,4 +30,27 @@ export function collapsed(print, now = Date.now) {
     if (count === 1) print(line);
     else if (/^10+$/.test(String(count))) print(`${line} (${count} times by now)`);
   };
+}
+
+/**
+ * A line of the Worker's log: JSON, in the form that docs/operations.md describes.
+ *
+ * @typedef {{ event: string, level: "error" | "warn" | "info", message: string, [field: string]: unknown }} Line
+ */
+
+/** Nothing if it is none, such as what the platform says. @param {string} text @returns {Line | undefined} */
+export function lineOf(text) {
+  try {
+    const line = JSON.parse(text);
+    const isOne = ["event", "level", "message"].every((field) => typeof line?.[field] === "string");
+    return isOne ? line : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/** A line as a sentence, whatever is none as it is. @param {string} text */
+export function told(text) {
+  const line = lineOf(text);
+  return line ? `cloakroom: ${line.message}` : text;
 }

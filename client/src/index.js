@@ -43,7 +43,7 @@ export function createClient({
 } = {}) {
   const isBearer = transport === "bearer";
   if (isBearer && globalThis.document && plainFetch === fetch)
-    throw new CloakroomError("unsupported", "browsers add Origin, which excludes bearer; use cookies");
+    throw new CloakroomError("unsupported", "browsers add Origin: use cookies");
   const base = baseUrl.replace(/\/+$/, "");
   const name = `cloakroom ${base}`;
   const send = isBearer ? withTickets(plainFetch, storage) : plainFetch;
@@ -176,8 +176,9 @@ export function createClient({
   const patch = (operations, options) =>
     call("PATCH", "/session/data", BEGINS, options, undefined, operations, "json-patch+json");
 
-  /** A call that brings another ticket. @param {string} path @param {unknown} body @param {CallOptions} [options] */
-  const enter = (path, body, options) => call("POST", path, ALONE, options, undefined, body);
+  /** A call that brings another ticket. @param {string} path */
+  const enter = (path) => (/** @type {unknown} */ body, /** @type {CallOptions=} */ options) =>
+    call("POST", path, ALONE, options, undefined, body);
 
   /** @param {string} path @param {number} is @param {CallOptions} [options] @param {unknown} [body] */
   const end = (path, is, options, body) => call("DELETE", path, ALONE | is, options, null, body);
@@ -217,12 +218,13 @@ export function createClient({
       }
     },
     rotate: (options) => call("POST", "/session/rotate", ALONE | REPEATS, options),
-    register: (body, options) => enter("/register", body, options),
-    login: (body, options) => enter("/login", body, options),
-    reauthenticate: (password, options) => enter("/reauthenticate", { password }, options),
-    changePassword: (body, options) => enter("/password", body, options),
-    logout: (options) => end("/session", REPEATS | ENDS, options),
+    register: enter("/register"),
+    login: enter("/login"),
+    changePassword: enter("/password"),
+    resetPassword: enter("/reset"),
+    reauthenticate: (password, options) => enter("/reauthenticate")({ password }, options),
     deleteAccount: (password, options) => end("/account", ENDS, options, { password }),
+    logout: (options) => end("/session", REPEATS | ENDS, options),
     devices: (options) => call("GET", "/sessions", REPEATS, options, "sessions"),
     endDevice: (handle, options) =>
       end(`/sessions/${encodeURIComponent(handle)}`, current()?.handle === handle ? ENDS : 0, options),

@@ -9,10 +9,11 @@ use super::{
 };
 use crate::{
     base64url,
+    encryption::Unopened,
     events::{self, Event},
     host::{Host, random},
     id::Nonce,
-    session::{Error, Retry, Sessions, Task, User, UserState, Versioned, update},
+    session::{Error, Retry, Sessions, Task, UNREADABLE, User, UserState, Versioned, update},
     store::Batch,
     ticket::UserTag,
 };
@@ -34,15 +35,6 @@ pub struct StoredAccount {
     pub account: Account,
     /// The same to the letter.
     stored: String,
-}
-
-impl StoredAccount {
-    /// From what is stored under a key, if anything is. Errors: it cannot be read.
-    pub fn parse(key: String, stored: Option<String>) -> Result<Option<Self>, Error> {
-        let Some(stored) = stored else { return Ok(None) };
-        let account = Account::parse(&stored).ok_or(Error::UnreadableAccount)?;
-        Ok(Some(Self { key, account, stored }))
-    }
 }
 
 impl Versioned for StoredAccount {
@@ -70,6 +62,23 @@ impl<H: Host> Accounts<'_, H> {
         [&self.sessions.rules.key_prefix, "user:", &base64url::encode(user), ":account"].concat()
     }
 
+    /// From what is stored under a key, if anything is. Errors: it cannot be read.
+    pub fn open(&self, key: String, stored: Option<String>) -> Result<Option<StoredAccount>, Error> {
+        let Some(stored) = stored else { return Ok(None) };
+        let json = self.sessions.rules.encryption.open(&key, &stored);
+        let json = json.map_err(|Unopened(why)| Error::UnreadableAccount(why))?;
+        let account = Account::parse(&json).ok_or(Error::UnreadableAccount(UNREADABLE))?;
+        if !self.sessions.rules.encryption.is_current(&stored) {
+            self.sessions.isolate.defer(Task::Reseal(key.clone()));
+        }
+        Ok(Some(StoredAccount { key, account, stored }))
+    }
+
+    /// What is to be stored of an account.
+    fn seal(&self, key: &str, account: &Account) -> String {
+        self.sessions.rules.encryption.seal(key, account.to_json(), self.sessions.host)
+    }
+
     /// Makes an account, unless the name is taken. Without a password it can only be entered through a reset. One call.
     pub async fn create(
         &self,
@@ -82,7 +91,7 @@ impl<H: Host> Accounts<'_, H> {
         let (revision, now) = (self.sessions.nonce(), self.sessions.host.now());
         let account = Account::new(revision, id, name.shown.clone(), hash, roles, now);
         let (key, name_key) = (self.key(name), self.name_key(&account.user().tag()));
-        let (stored, mut retry) = (account.to_json(), Retry::default());
+        let (stored, mut retry) = (self.seal(&key, &account), Retry::default());
         loop {
             let pairs = [(&*key, &*stored), (&*name_key, &*name.folded)];
             match self.sessions.store.run(Batch::default().create_all(pairs)).await {
@@ -101,7 +110,7 @@ impl<H: Host> Accounts<'_, H> {
     /// The account under this key, as the primary has it.
     pub async fn read(&self, key: &str) -> Result<Option<StoredAccount>, Error> {
         let [values] = self.sessions.store.run(Batch::default().get([key]).at_primary(key)).await?;
-        StoredAccount::parse(key.to_owned(), values.values(1)?.pop().flatten())
+        self.open(key.to_owned(), values.values(1)?.pop().flatten())
     }
 
     /// The account of this user, by name and id: the name may belong to somebody else by now.
@@ -136,6 +145,15 @@ impl<H: Host> Accounts<'_, H> {
         Ok(stored.filter(|stored| stored.account.user().tag() == *user))
     }
 
+    /// Whether this user has an account here that is disabled: then no session may begin, whoever has authenticated them. One
+    /// call; one more if there is an account.
+    pub async fn is_disabled(&self, user: &UserTag) -> Result<bool, Error> {
+        let name_key = self.name_key(user);
+        let [name] = self.sessions.store.run(Batch::default().get_from_primary(&name_key)).await?;
+        let stored = self.by_stored_name(name.value()?, user).await?;
+        Ok(stored.is_some_and(|stored| stored.account.disabled))
+    }
+
     /// Changes an account: `change` is applied to its newest state.
     pub async fn update(
         &self,
@@ -146,11 +164,12 @@ impl<H: Host> Accounts<'_, H> {
         let make = |current: &StoredAccount| {
             let mut account = current.account.clone();
             change(&mut account)?;
-            if account.to_json() == current.stored {
+            let is_same = account.to_json() == current.account.to_json();
+            if is_same && self.sessions.rules.encryption.is_current(&current.stored) {
                 return Ok(None);
             }
             let account = account.with_revision(self.sessions.nonce());
-            Ok(Some(StoredAccount { key: key.clone(), stored: account.to_json(), account }))
+            Ok(Some(StoredAccount { key: key.clone(), stored: self.seal(&key, &account), account }))
         };
         let write = async |read: &StoredAccount, next: &StoredAccount| {
             let batch = Batch::default().replace(&key, &read.stored, &next.stored, None);

@@ -9,6 +9,7 @@ use crate::{
     host::{Document, Host, Query},
     http::cors::is_safe_origin,
     isolate::Isolate,
+    log::{self, Line},
 };
 
 /// How long a visitor waits for the service.
@@ -66,9 +67,9 @@ impl BreachCheck {
         };
         let fault = outcome.as_ref().err();
         if let (true, Some(fault)) = (isolate.breach_check_fails(fault.is_some()), fault) {
-            host.log(&format_args!(
-                "password.breach_check: {fault}; until it works, passwords are accepted without it"
-            ));
+            let message =
+                format!("password.breach_check: {fault}; until it works, passwords are accepted without it");
+            host.log(&Line::new(log::Event::BreachCheckFailed, message));
         }
         outcome.unwrap_or(false)
     }

@@ -8,7 +8,7 @@
 //! token of its own there, and writes its value only if what stands there is still that. So a computation that began before
 //! [`Cache::forget`] writes nothing, and so does one that has been given up for dead.
 
-use std::{fmt::Display, time::Duration};
+use std::{borrow::Cow, fmt::Display, time::Duration};
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::value::{RawValue, to_raw_value};
@@ -16,9 +16,11 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     base64url,
+    encryption::EncryptionKeys,
     host::{Host, random},
     isolate::Isolate,
     json::{self, Version},
+    log::{self, Line},
     store::{Batch, Failure, KnownError, Reply, Store},
     time::Time,
 };
@@ -39,7 +41,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(10);
 ///
 /// Everything that a value depends on belongs into its key. **If it belongs to one user, the key must name that user**, by
 /// the id and not by what a visitor may choose: with the key `"cart"` everybody gets the cart of whoever came first.
-/// Values are stored as plain JSON, under `cache:<key>` behind `key_prefix`; keys of over 200 bytes by their hash.
+/// Values are stored as JSON, sealed if `SESSION_ENCRYPTION_KEY` is set, under `cache:<key>` behind `key_prefix`; keys stay
+/// readable, those of over 200 bytes are stored by their hash.
 ///
 /// ```
 /// # use std::time::Duration;
@@ -58,6 +61,7 @@ pub struct Cache<'a, H> {
     isolate: &'a Isolate,
     store: Store<'a, H>,
     key_prefix: &'a str,
+    encryption: Option<&'a EncryptionKeys>,
     stale_for: Option<Duration>,
     negative_ttl: Option<Duration>,
     wait: Duration,
@@ -128,11 +132,17 @@ impl<'a, H: Host> Cache<'a, H> {
             isolate,
             store: Store::new(host, timeout, String::new()),
             key_prefix,
+            encryption: None,
             stale_for: None,
             negative_ttl: None,
             wait: Duration::from_secs(5),
             compute_timeout: Duration::from_secs(30),
         }
+    }
+
+    /// What values are sealed with before they are stored, and opened. By default nothing.
+    pub fn encryption(self, keys: &'a EncryptionKeys) -> Self {
+        Self { encryption: Some(keys), ..self }
     }
 
     /// How long a value that is no longer fresh is given to others while one computes the next. By default as long as it
@@ -221,7 +231,7 @@ impl<'a, H: Host> Cache<'a, H> {
         let mut stored = self.read(key).await?;
         loop {
             let now = self.host.now();
-            let Entry { value, computing, .. } = Entry::parse(stored.as_deref());
+            let Entry { value, computing, .. } = self.open(key, stored.as_deref());
             let is_computing = computing.is_some_and(|lock| now < lock.until);
             // 1. A value that can be given. What cannot be read is as good as none.
             let value = value.filter(|value| now < value.stale_until && read(value.json.get()));
@@ -274,7 +284,7 @@ impl<'a, H: Host> Cache<'a, H> {
         let ttl = left.max(self.compute_timeout);
         let lock = Lock { token, until: now + self.compute_timeout };
         let entry = Entry { v: Version, value: stale, computing: Some(lock) };
-        let text = json::to_string(&entry);
+        let text = self.seal(key, &entry);
         let batch = match stored {
             None => Batch::default().create(key, &text, ttl),
             Some(old) => Batch::default().replace(key, old, &text, Some(ttl)),
@@ -315,7 +325,7 @@ impl<'a, H: Host> Cache<'a, H> {
         let fresh_until = self.host.now() + fresh_for;
         let stale_for = self.stale_for.unwrap_or(fresh_for);
         let value = Value { json, fresh_until, stale_until: fresh_until + stale_for };
-        let text = json::to_string(&Entry { value: Some(value), ..Entry::default() });
+        let text = self.seal(key, &Entry { value: Some(value), ..Entry::default() });
         let ttl = fresh_for.saturating_add(stale_for);
         let batch = Batch::default().replace(key, &held.text, &text, Some(ttl));
         let stored = self.store.run_all(batch).await;
@@ -334,7 +344,7 @@ impl<'a, H: Host> Cache<'a, H> {
         let now = self.host.now();
         let stale = stale.filter(|value| now < value.stale_until);
         let left = stale.as_ref().map(|value| value.stale_until - now);
-        let old = json::to_string(&Entry { value: stale, ..Entry::default() });
+        let old = self.seal(key, &Entry { value: stale, ..Entry::default() });
         let batch = match left {
             Some(left) => Batch::default().replace(key, &text, &old, Some(left)),
             None => Batch::default().delete_if(key, &text),
@@ -362,18 +372,29 @@ impl<'a, H: Host> Cache<'a, H> {
         [self.key_prefix, "cache-sha256:", &base64url::encode(&Sha256::digest(key))].concat()
     }
 
+    /// The stored form of an entry.
+    fn seal(&self, key: &str, entry: &Entry) -> String {
+        let text = json::to_string(entry);
+        match self.encryption {
+            Some(keys) => keys.seal(key, text, self.host),
+            None => text,
+        }
+    }
+
+    /// What cannot be read is as good as nothing: a cache may lose anything.
+    fn open(&self, key: &str, stored: Option<&str>) -> Entry {
+        let json = stored.and_then(|stored| match self.encryption {
+            Some(keys) => keys.open(key, stored).ok(),
+            None => Some(Cow::Borrowed(stored)),
+        });
+        json.and_then(|json| serde_json::from_str(&json).ok()).unwrap_or_default()
+    }
+
     /// Tells the operator, now and then.
     fn tell(&self, line: &dyn Display) {
         if self.isolate.is_cache_log_due(self.host.now()) {
-            self.host.log(&format_args!("cache: {line}"));
+            self.host.log(&Line::new(log::Event::CacheFailed, format!("cache: {line}")));
         }
-    }
-}
-
-impl Entry {
-    /// What cannot be read is as good as nothing: a cache may lose anything.
-    fn parse(stored: Option<&str>) -> Self {
-        stored.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
     }
 }
 

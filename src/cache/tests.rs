@@ -78,6 +78,36 @@ fn a_value_is_computed_in_three_calls_and_read_in_one() {
     assert!(stage.network.log.borrow().is_empty());
 }
 
+/// Made with `openssl rand -base64 32`.
+const KEYS: [&str; 2] =
+    ["q4LT/Ib+31SPZv0CVhgyLYe05/ii2Fof6T+KQai7Lic=", "gdgcUFfg/gicr0fPJsEBCcbA0T5bH5hxAAv0ho5V2JU="];
+
+#[test]
+fn with_keys_a_value_is_sealed_and_under_an_unknown_key_it_is_as_good_as_none() {
+    let stage = Stage::new(1);
+    let [old, new] = KEYS.map(|key| EncryptionKeys::parse(key, &[]).expect("a key"));
+    let both = EncryptionKeys::parse(&KEYS.join(","), &[]).expect("two keys");
+    assert_eq!(
+        stage.get(&stage.cache().encryption(&old), Ok("4111".to_owned())),
+        (Ok("4111".to_owned()), true)
+    );
+    assert_eq!(stage.costs().0, 3);
+    let stored = stage.network.get(KEY).expect("an entry");
+    assert!(!stored.contains("4111") && !stored.contains("value"), "{stored}");
+    // Every key opens, for one call.
+    assert_eq!(
+        stage.get(&stage.cache_of(1).encryption(&both), Ok("b".to_owned())),
+        (Ok("4111".to_owned()), false)
+    );
+    assert_eq!(stage.costs().0, 1);
+    // Another key's, a moved one, and with no keys: computed again.
+    assert_eq!(stage.get(&stage.cache().encryption(&new), Ok("c".to_owned())), (Ok("c".to_owned()), true));
+    assert_eq!(stage.get(&stage.cache(), Ok("d".to_owned())), (Ok("d".to_owned()), true));
+    // What was stored without keys is read with them.
+    assert_eq!(stage.get(&stage.cache().encryption(&new), Ok("e".to_owned())), (Ok("d".to_owned()), false));
+    assert!(stage.network.log.borrow().is_empty());
+}
+
 #[test]
 fn while_one_computes_others_get_the_old_value_or_wait_for_the_new_one() {
     for has_old in [true, false] {

@@ -5,6 +5,8 @@ use crate::{
     app::App,
     host::Host,
     http::{Code, Problem, Response},
+    log::{self, Line},
+    routes,
 };
 
 /// The header that holds the ticket of a client without a cookie jar; empty when it has none any more.
@@ -31,7 +33,12 @@ impl<H: Host> Context<'_, H> {
         self.report_uncounted();
         if let Err(problem) = &outcome {
             if let Some(line) = &problem.log {
-                host.log(line);
+                let code = problem.code;
+                host.log(&Line {
+                    status: Some(code.status().0),
+                    code: Some(code),
+                    ..self.with_route(Line::clone(line))
+                });
             }
             if problem.code == Code::RateLimited {
                 isolate.count("rate_limited", now);
@@ -52,9 +59,17 @@ impl<H: Host> Context<'_, H> {
     pub(crate) fn report_uncounted(&self) {
         let App { host, isolate, .. } = self.app;
         if let Some(failure) = self.store.uncounted() {
-            host.log(&format_args!("a request passed without being counted (store.on_failure): {failure}"));
+            let message = format!("a request passed without being counted (store.on_failure): {failure}");
+            host.log(&self.with_route(Line::new(log::Event::RequestUncounted, message)));
             isolate.count("passed_uncounted", host.now());
         }
+    }
+
+    /// The line with the request's method and the pattern of its route; the path is the visitor's.
+    fn with_route(&self, line: Line) -> Line {
+        let (config, request) = (&self.app.config, &self.request);
+        let route = routes::find::<H>(request.path(), &config.base_path, config.switches());
+        Line { method: Some(request.method.name()), route: route.ok().map(|found| found.pattern()), ..line }
     }
 
     /// Sets or removes the ticket's cookie and, after a write, the one for read-your-writes. Never with forward-auth: the

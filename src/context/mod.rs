@@ -8,6 +8,7 @@ mod tickets;
 use std::{
     cell::{Cell, RefCell},
     pin::Pin,
+    time::Duration,
 };
 
 use self::tickets::{Tickets, find_tickets};
@@ -31,6 +32,9 @@ use crate::{
     time::Time,
 };
 
+/// After this time an answer may reach the visitor behind that to a login or logout which was sent later.
+const LATE: Duration = Duration::from_secs(1);
+
 /// A request on its way through its handler.
 pub struct Context<'a, H> {
     /// The deployment.
@@ -51,6 +55,8 @@ pub struct Context<'a, H> {
     handed_sync: RefCell<Option<String>>,
     /// Whether the visitor has logged out in this request.
     has_logged_out: Cell<bool>,
+    /// Whether the visitor may have got another cookie since: see [`Context::reconsider_cookie`].
+    is_late: Cell<bool>,
     /// Whether the limits that depend on the user were added, after the session was read.
     has_user_limits: Cell<bool>,
     /// When what is under way began: the request, or a later operation of an application's handler.
@@ -99,6 +105,7 @@ impl<'a, H: Host> Context<'a, H> {
             cookie_change: RefCell::new(CookieChange::Unchanged),
             handed_sync: RefCell::default(),
             has_logged_out: Cell::new(false),
+            is_late: Cell::new(false),
             has_user_limits: Cell::new(false),
             began: Cell::new(now),
         }
@@ -137,6 +144,9 @@ impl<'a, H: Host> Context<'a, H> {
     /// Whether the answer may remove the cookie: that to a safe request may arrive after the one that has set a newer, unless
     /// it was a logout. One under an unknown key may be good at another isolate, where a new secret is known already.
     pub(crate) fn may_remove_cookie(&self) -> bool {
+        if self.is_late.get() {
+            return false;
+        }
         // The cookie is the application's, too: a session that has ended here may have been moved by a request beside this one.
         if self.app.config.session.formats.own().is_some() {
             return self.has_logged_out.get() && self.has_own_ticket() && !self.tickets.has_unknown_key;
@@ -144,6 +154,23 @@ impl<'a, H: Host> Context<'a, H> {
         let is_useless = !self.tickets.has_unknown_key && !self.has_unread_tickets();
         let is_change = self.has_logged_out.get() || !self.request.method.is_safe();
         self.has_own_ticket() && is_useless && is_change
+    }
+
+    /// Somebody else has answered, and may have taken long. Then the visitor may have logged out or in meanwhile: the answer
+    /// removes no cookie, and sets one only if its ticket is still the newest of a session that lives. One call if there is such
+    /// a ticket; in doubt the visitor keeps the old one, which leads to the same session.
+    pub(crate) async fn reconsider_cookie(&self) {
+        if self.app.host.now() < self.began.get() + LATE {
+            return;
+        }
+        self.is_late.set(true);
+        if let CookieChange::Set(ticket) = self.take_cookie_change() {
+            let fate = boxed(self.sessions().inspect(&ticket)).await;
+            let is_newest = fate.is_ok_and(|fate| fate.reason.is_none() && fate.handle == ticket.id.handle());
+            if is_newest {
+                self.cookie_change.replace(CookieChange::Set(ticket));
+            }
+        }
     }
 
     /// Another operation of an application's handler begins: time has passed.
@@ -223,7 +250,11 @@ impl<'a, H: Host> Context<'a, H> {
     /// The session of a cookie of the application that is being replaced, if one came along.
     async fn take_over(&self) -> Result<Option<Session>, Error> {
         for old in self.old_cookies() {
-            if let Some(session) = boxed(self.sessions().take_over(old, &self.app.config.keyring)).await? {
+            let is_disabled = async |user: &UserTag| self.is_disabled(user).await;
+            let sessions = self.sessions();
+            if let Some(session) =
+                boxed(sessions.take_over(old, &self.app.config.keyring, is_disabled)).await?
+            {
                 self.apply_user_limits(&session);
                 self.issue_ticket(&session);
                 return Ok(Some(session));
@@ -294,6 +325,14 @@ impl<'a, H: Host> Context<'a, H> {
         let (session, user) = self.require_user().await?;
         self.sessions().check_fresh(&session)?;
         Ok((session, user))
+    }
+
+    /// Whether the account of a user is disabled, before a session begins for who was authenticated elsewhere. One call; one more
+    /// if there is an account.
+    pub(crate) async fn is_disabled(&self, user: &UserTag) -> Result<bool, Error> {
+        // Not in another application's format: not all its sessions could be ended.
+        let is_native = self.app.config.session.formats.own().is_none();
+        Ok(is_native && self.accounts().is_disabled(user).await?)
     }
 
     /// What holds for all sessions of a user, before one begins who was authenticated elsewhere. One call; one more if the user

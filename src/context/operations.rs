@@ -116,7 +116,7 @@ impl<H: Host> Context<'_, H> {
             };
             let session = sessions.new_session(Some(user.clone()), data, remember, client.clone(), marks);
             Ok(match &provider {
-                Some((provider, at)) => session.proved(*at, provider),
+                Some((provider, at)) => sessions.proved(session, *at, provider),
                 None => session,
             })
         };

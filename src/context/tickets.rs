@@ -8,6 +8,7 @@ use crate::{
     foreign::Accepted,
     host::Host,
     http::Request,
+    log::{self, Line},
     session::OldCookie,
     ticket::{Rejected, Ticket, Verified},
     time::Time,
@@ -122,10 +123,11 @@ pub(super) fn find_tickets<'a, H: Host>(
     if (tickets.has_unknown_key || tickets.has_unknown_old) && app.isolate.is_first_unknown_key() {
         let is_foreign = tickets.has_unknown_old || app.config.session.formats.own().is_some();
         let secrets = if is_foreign { "FORMAT_SECRETS" } else { "SESSION_SECRET" };
-        app.host.log(&format_args!(
+        let message = format!(
             "a ticket is signed with a secret that {secrets} does not hold: if one is being replaced, add the new one behind \
              the old one in every isolate first, and only then put it in front"
-        ));
+        );
+        app.host.log(&Line::new(log::Event::UnknownSecret, message));
     }
     tickets
 }

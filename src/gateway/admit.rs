@@ -11,9 +11,10 @@ use crate::{
     app::App,
     context::{Context, no_user},
     host::Host,
-    http::{Code, Method, Problem, Request, Response, cross_site},
+    http::{Code, Method, Problem, Request, Response, cors, cross_site},
     id::Handle,
     limit::By,
+    log::{self, Line},
 };
 
 /// Why nothing is changed about the session.
@@ -64,9 +65,11 @@ impl<H: Host> App<H> {
         if is_public && counts_by.is_none() {
             return Admission::Pass(pass, Visitor::Other(IS_PUBLIC));
         }
-        let rule = entry.and_then(Entry::rule);
+        // Browsers send preflights without a cookie, and how they are answered is the origin's business.
+        let is_preflight = cors::is_preflight(&request);
+        let rule = entry.and_then(Entry::rule).filter(|_| !is_preflight);
         let demands = rule.is_some_and(|rule| rule.require != Require::Nothing);
-        let is_personal = !is_public && (demands || gateway.has_identity());
+        let is_personal = !is_public && !is_preflight && (demands || gateway.has_identity());
         let has_tickets = is_personal || counts_by.is_some_and(|by| by != By::Ip);
         // 3. Another site's page asks for nobody, and uses up nobody's limit.
         let is_foreign = cross_site::is_foreign(&request, &self.config.cors, is_upgrade);
@@ -132,17 +135,16 @@ impl<H: Host> App<H> {
             Require::Fresh => "fresh".to_owned(),
             Require::Role(role) => format!("role:{role}"),
         });
-        let line = serde_json::json!({
-            "event": "gateway_refused",
-            "status": status,
-            "code": problem.code,
-            "rule": entry.map(|entry| entry.pattern.name()),
-            "require": require,
-            "limit": refused.limit,
-            "handle": refused.handle.map(|handle| handle.to_string()),
-            "method": method.name(),
+        self.host.log(&Line {
+            status: Some(status),
+            code: Some(problem.code),
+            rule: entry.map(|entry| entry.pattern.name().to_owned()),
+            require,
+            limit: refused.limit,
+            handle: refused.handle.map(|handle| handle.to_string()),
+            method: Some(if method == Method::Other { "other" } else { method.name() }),
+            ..Line::new(log::Event::GatewayRefused, "a request was answered here and not passed on")
         });
-        self.host.log(&line);
     }
 }
 

@@ -13,6 +13,7 @@ use crate::{
     host::Host,
     http::{Preconditions, Problem, Response},
     id::Handle,
+    log::{self, Line},
     session::{Error, Session, Source, change::Change},
     ticket::{Ticket, cookie::LONGEST, sync},
     time::Time,
@@ -106,6 +107,7 @@ impl<H: Host> App<H> {
             Visitor::Known(_) => return self.ignore(&changes, "the connection becomes a WebSocket"),
             Visitor::Other(why) => return self.ignore(&changes, why),
         };
+        known.cx.reconsider_cookie().await;
         if changes.is_empty() {
             return Ok(added(known.cx.answer(Ok(Response::new(200)), false)));
         }
@@ -116,14 +118,15 @@ impl<H: Host> App<H> {
         match cx.settle(outcome.map(|()| Response::new(200))).await {
             Ok(response) => Ok(added(cx.answer(Ok(response), false))),
             Err(problem) => {
-                let line = serde_json::json!({
-                    "event": "session_change_failed",
-                    "status": problem.code.status().0,
-                    "code": problem.code,
-                    "headers": changes.names(),
-                    "handle": handle.map(|handle| handle.to_string()),
+                let message =
+                    "what the origin's answer asks of the session was not done: its visitor gets the error";
+                self.host.log(&Line {
+                    status: Some(problem.code.status().0),
+                    code: Some(problem.code),
+                    headers: changes.names(),
+                    handle: handle.map(|handle| handle.to_string()),
+                    ..Line::new(log::Event::SessionChangeFailed, message)
                 });
-                self.host.log(&line);
                 Err(cx.answer(Err(problem), false).uncacheable())
             }
         }
@@ -131,10 +134,9 @@ impl<H: Host> App<H> {
 
     fn ignore(&self, changes: &Changes, why: &str) -> Result<Added, Response> {
         if !changes.is_empty() {
-            let headers = changes.names();
-            let line =
-                serde_json::json!({ "event": "session_change_ignored", "headers": headers, "why": why });
-            self.host.log(&line);
+            let message = format!("what the origin's answer asks of the session was not done: {why}");
+            let line = Line::new(log::Event::SessionChangeIgnored, message);
+            self.host.log(&Line { headers: changes.names(), ..line });
         }
         Ok(Vec::new())
     }
@@ -262,5 +264,6 @@ fn with_lifetime(ticket: Ticket, attributes: &str, now: Time) -> Ticket {
 
 /// 502: a header of the origin's is something else than `what`. The value goes nowhere.
 fn bad(header: &str, what: &str) -> Problem {
-    Problem::bad_answer().logged(format!("{header} of the origin's answer must be {what}"))
+    let message = format!("{header} of the origin's answer must be {what}");
+    Problem::bad_answer().logged(Line::new(log::Event::GatewayAnswerBad, message))
 }

@@ -19,9 +19,9 @@ pub struct Pass {
     pub vary: Option<&'static str>,
 }
 
-/// Headers that only the Worker may say, and that concern one connection alone (RFC 9110 section 7.6.1): the visitor's never reach
-/// the origin. Beside them all whose names begin with one of [`BEGINNINGS`], in any spelling: see [`is_ours`].
-const NOT_PASSED: [&str; 21] = [
+/// Headers that concern one connection alone (RFC 9110 section 7.6.1), in requests and answers. `Upgrade`, which a WebSocket
+/// needs, is the platform's to say.
+const OF_CONNECTION: [&str; 8] = [
     "connection",
     "keep-alive",
     "proxy-authenticate",
@@ -30,6 +30,11 @@ const NOT_PASSED: [&str; 21] = [
     "te",
     "trailer",
     "transfer-encoding",
+];
+
+/// Headers that only the Worker may say: the visitor's never reach the origin. Beside them all whose names begin with one of
+/// [`BEGINNINGS`], in any spelling: see [`is_ours`].
+const NOT_PASSED: [&str; 13] = [
     "forwarded",
     "forwarded-for",
     "x-real-ip",
@@ -52,7 +57,14 @@ const BEGINNINGS: [&str; 3] = ["x-session-", "x-forwarded", "x-original-"];
 /// Whether the visitor's header of this name, in lower case, is kept from the origin. Some origins read `_` as `-`.
 pub fn is_ours(name: &str) -> bool {
     let name = name.replace('_', "-");
-    BEGINNINGS.iter().any(|beginning| name.starts_with(beginning)) || NOT_PASSED.contains(&name.as_str())
+    BEGINNINGS.iter().any(|beginning| name.starts_with(beginning))
+        || NOT_PASSED.contains(&name.as_str())
+        || is_of_connection(&name)
+}
+
+/// Whether the header of this name, in lower case, concerns one connection alone: neither side is told the other's.
+pub fn is_of_connection(name: &str) -> bool {
+    OF_CONNECTION.contains(&name)
 }
 
 /// Whether the header of this name, in lower case, is between the origin and us alone.

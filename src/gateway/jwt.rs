@@ -14,6 +14,7 @@ use crate::{
     http::Problem,
     id::Handle,
     json,
+    log::{self, Line},
     session::{Session, User},
     time::Time,
 };
@@ -153,11 +154,12 @@ impl<H: Host> App<H> {
             // Another request may have been as far at the same time.
             if known.replace(Some(bad.is_empty())).is_none() {
                 for index in &bad {
-                    self.host.log(&format_args!(
+                    let message = format!(
                         "JWT_KEYS[{index}] cannot be used: its public half (x and, of P-256, y) does not belong to its \
                          private half (d). Copy the key as a whole, or make another; requests that need it are answered \
                          500 misconfigured"
-                    ));
+                    );
+                    self.host.log(&Line::new(log::Event::JwtKeyUnusable, message));
                 }
             }
         }
@@ -167,7 +169,10 @@ impl<H: Host> App<H> {
 
 fn cannot_sign() -> Problem {
     Problem::internal("who asks could not be signed for the application behind this address; try again")
-        .logged("a key of JWT_KEYS that was good has not signed: the request was not passed on".to_owned())
+        .logged(Line::new(
+            log::Event::SigningFailed,
+            "a key of JWT_KEYS that was good has not signed: the request was not passed on",
+        ))
 }
 
 /// The keys of `JWT_KEYS`, if it is bound; and what is wrong with it, which never repeats a value.

@@ -17,7 +17,7 @@ pub(crate) use self::settings::settings;
 pub use self::{
     admit::Admission,
     changes::{Added, Changes, Visitor},
-    headers::{Pass, is_ours, is_session_header},
+    headers::{Pass, is_of_connection, is_ours, is_session_header},
 };
 use crate::{http::Method, limit::Pattern};
 

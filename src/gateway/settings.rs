@@ -1,5 +1,7 @@
 //! The settings of `[vars.CLOAKROOM.gateway]`.
 
+use std::time::Duration;
+
 use super::{Entry, Gateway, Identity, Kind, Origin, Require, Rule, path};
 use crate::{
     fields::Table,
@@ -7,6 +9,9 @@ use crate::{
     limit::Pattern,
     session::user,
 };
+
+/// The longest time that an origin may be given. The platform's timers end at 24 days, and are over at once beyond.
+const LONGEST_TIMEOUT: Duration = Duration::from_secs(3600);
 
 /// Reads the table. `None` without an origin: then there is no gateway. `has_binding`: whether `ORIGIN` is bound.
 pub(crate) fn settings(table: &mut Table<'_>, base_path: &str, has_binding: bool) -> Option<Gateway> {
@@ -41,6 +46,9 @@ pub(crate) fn settings(table: &mut Table<'_>, base_path: &str, has_binding: bool
     let identity = inner.choice("identity", &identity, Identity::Headers);
     let audience = inner.text("audience", "");
     let timeout = inner.duration("timeout", "30s");
+    if timeout > LONGEST_TIMEOUT {
+        inner.fault("timeout", "at most \"1h\": a visitor is waiting");
+    }
     let origin = match origin.as_str() {
         "" => None,
         "binding" => Some(Origin::Binding),
@@ -278,6 +286,17 @@ mod tests {
                 )
             });
             assert_eq!(faults, Vec::from_iter(expected), "{rules} {public:?}");
+        }
+    }
+
+    #[test]
+    fn the_origins_time_is_one_that_can_be_kept() {
+        for (timeout, is_good) in [("1h", true), ("30s", true), ("61m", false), ("30d", false)] {
+            let gateway = json!({"gateway": {"origin": "https://a.example", "timeout": timeout}});
+            let mut table = Table::new("CLOAKROOM", Some(&gateway));
+            settings(&mut table, "/auth", false);
+            let fault = "CLOAKROOM.gateway.timeout: at most \"1h\": a visitor is waiting".to_owned();
+            assert_eq!(table.finish(), Vec::from_iter((!is_good).then_some(fault)), "{timeout}");
         }
     }
 

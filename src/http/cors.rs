@@ -147,7 +147,11 @@ pub fn is_origin(text: &str) -> bool {
     };
     let is_host_byte =
         |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-._:[]".contains(&byte);
-    !host.is_empty() && !host.ends_with(usual_port) && host.bytes().all(is_host_byte)
+    let behind_address = host.rsplit_once(']').map_or(host, |(_, rest)| rest);
+    let has_good_port = behind_address
+        .split_once(':')
+        .is_none_or(|(_, port)| !port.starts_with(['0', '+']) && port.parse::<u16>().is_ok());
+    !host.is_empty() && !host.ends_with(usual_port) && host.bytes().all(is_host_byte) && has_good_port
 }
 
 /// Whether what is nobody else's business, such as secrets and who a visitor is, may be sent to this origin: over TLS, or to
@@ -178,6 +182,25 @@ fn is_shared(domain: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_origins_port_is_one_that_there_is() {
+        for origin in ["https://a.example", "https://a.example:8443", "http://[::1]", "http://[::1]:65535"] {
+            assert!(is_origin(origin), "{origin}");
+        }
+        for origin in [
+            "https://a.example:",
+            "https://a.example:0",
+            "https://a.example:08443",
+            "https://a.example:65536",
+            "https://a.example:99999",
+            "https://a.example:x",
+            "https://a.example:1:2",
+            "http://[::1]:",
+        ] {
+            assert!(!is_origin(origin), "{origin}");
+        }
+    }
 
     fn fault(text: &str) -> &'static str {
         AllowedOrigin::parse(text).expect_err(text)

@@ -5,6 +5,7 @@ use std::{borrow::Cow, ops::Deref};
 use serde::{Deserialize, Serialize};
 
 use super::{Failed, Response};
+use crate::log::{self, Line};
 
 /// The codes of docs/api.md.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
@@ -74,7 +75,7 @@ pub struct ProblemDetails {
     /// A header that goes with it.
     pub header: Option<(&'static str, Cow<'static, str>)>,
     /// A line for the operator.
-    pub log: Option<String>,
+    pub log: Option<Box<Line>>,
     /// Whether the session that the request came with is known to have ended.
     pub session_ended: bool,
 }
@@ -94,8 +95,8 @@ impl Problem {
     }
 
     /// The same with a line for the operator's log.
-    pub fn logged(mut self, line: String) -> Self {
-        self.0.log = Some(line);
+    pub fn logged(mut self, line: Line) -> Self {
+        self.0.log = Some(Box::new(line));
         self
     }
 
@@ -232,7 +233,7 @@ impl Problem {
     pub fn store_unavailable(failure: impl std::fmt::Display) -> Self {
         Self::new(Code::StoreUnavailable, "the session store did not answer as expected; try again")
             .with_header("Retry-After", "1")
-            .logged(format!("the store failed: {failure}"))
+            .logged(Line::new(log::Event::StoreFailed, format!("the store failed: {failure}")))
     }
 }
 

@@ -9,7 +9,9 @@ use super::ResponseHead;
 use crate::{
     app::misconfigured,
     http::{Code, Problem, ProblemDetails, Response},
-    json, session,
+    json,
+    log::{self, Line},
+    session,
     store::Failure,
 };
 
@@ -41,7 +43,9 @@ impl Error {
 
     /// 500: the client learns nothing of a mistake in the handler, the log does.
     pub(super) fn mistake(what: impl Into<String>) -> Self {
-        Problem::internal("something went wrong here").logged(what.into()).into()
+        Problem::internal("something went wrong here")
+            .logged(Line::new(log::Event::HandlerMistaken, what))
+            .into()
     }
 
     pub(super) fn answered(problem: Problem, response: Response) -> Self {
@@ -129,8 +133,16 @@ struct PassedOn {
     code: Code,
     detail: String,
     header: Option<(String, String)>,
-    log: Option<String>,
+    log: Option<PassedOnLine>,
     session_ended: bool,
+}
+
+/// A line that is logged when the problem is answered: what is known of it before.
+#[derive(Serialize, Deserialize)]
+struct PassedOnLine {
+    event: log::Event,
+    message: String,
+    handle: Option<String>,
 }
 
 /// The headers that a problem of a handler's may have.
@@ -156,7 +168,12 @@ impl From<worker::Error> for Error {
         let problem = match code {
             // Its faults are for the operator.
             Code::Misconfigured => Problem::misconfigured(),
-            _ => ProblemDetails { code, detail: detail.into(), header, log, session_ended }.into(),
+            _ => {
+                let log = log.map(|PassedOnLine { event, message, handle }| {
+                    Box::new(Line { handle, ..Line::new(event, message) })
+                });
+                ProblemDetails { code, detail: detail.into(), header, log, session_ended }.into()
+            }
         };
         problem.into()
     }
@@ -176,6 +193,10 @@ impl From<Error> for worker::Error {
         };
         let ProblemDetails { code, detail, header, log, session_ended } = problem.into_details();
         let header = header.map(|(name, value)| (name.to_owned(), value.into_owned()));
+        let log = log.map(|line| {
+            let Line { event, message, handle, .. } = *line;
+            PassedOnLine { event, message, handle }
+        });
         let passed_on = PassedOn { code, detail: detail.into(), header, log, session_ended };
         let error = js_sys::Error::new(&text);
         // A new object refuses no property.

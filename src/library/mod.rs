@@ -10,7 +10,7 @@ mod session;
 
 use std::cell::OnceCell;
 
-use worker::{Context, Env, console_error, web_sys};
+use worker::{Context, Env, web_sys};
 
 pub use self::{
     border::{RequestHead, ResponseHead},
@@ -26,7 +26,8 @@ use crate::{
     host::Host,
     http::{Body, Problem, Request, Response, cross_site, path_of},
     limit::CountingStore,
-    platform::{Platform, RequestHeaders, environment_json, write_response},
+    log::{self, Line},
+    platform::{Platform, RequestHeaders, environment_json, write_log, write_response},
     session::{ListedSession, User},
 };
 
@@ -185,6 +186,7 @@ impl Sessions {
         let App { config, host, isolate, .. } = self.app;
         host.refresh_clock();
         Cache::new(host, isolate, config.store_timeout, &config.session.key_prefix)
+            .encryption(&config.session.encryption)
     }
 
     /// The sessions of any user, the oldest first: for an operator's page. Two calls, more for many or large sessions.
@@ -224,8 +226,9 @@ fn start(env: &Env) -> Result<&'static App<Platform>, Faults> {
     match app {
         Ok(app) => Ok(Box::leak(Box::new(app))),
         Err(faults) => {
-            let list = faults.iter().map(|fault| format!("\n  - {fault}")).collect::<String>();
-            console_error!("cloakroom: every request is answered 500 misconfigured, because of{list}");
+            for fault in &faults {
+                write_log(&Line::new(log::Event::Misconfigured, fault));
+            }
             Err(faults)
         }
     }
@@ -245,7 +248,7 @@ fn run_background(app: &'static App<Platform>, context: &Context) {
 pub(crate) fn into_platform(response: &Response) -> web_sys::Response {
     write_response(response).unwrap_or_else(|_| {
         // A header that the platform refuses is a mistake of ours. Its text is not for the log.
-        console_error!("cloakroom: the response was refused by the platform");
+        write_log(&Line::new(log::Event::ResponseRefused, "the response was refused by the platform"));
         let detail = "something went wrong here; the request may or may not have been carried out";
         let internal = Response::from(Problem::internal(detail)).uncacheable();
         write_response(&internal).expect("a response of constants")

@@ -8,6 +8,7 @@ use std::{
 
 use crate::{
     host::Host,
+    log::{self, Line},
     store::{Batch, Failure, Replies, Store},
     time::Time,
 };
@@ -214,17 +215,19 @@ pub async fn apply_corrections<H: Host>(host: &H, memory: &Memory, timeout: Dura
     let store = Store::new(host, timeout, String::new());
     let corrections = memory.corrections.take();
     if corrections.dropped > 0 {
-        host.log(&format_args!(
+        let message = format!(
             "{} corrections of rate-limit counters were dropped: more than {MAX_CORRECTIONS} waited for the store",
             corrections.dropped
-        ));
+        );
+        host.log(&Line::new(log::Event::LimitCorrectionsDropped, message));
     }
     let corrections = corrections.into_ordered();
     let mut calls = corrections.chunks(CORRECTIONS_PER_CALL);
     while let Some(call) = calls.next() {
         let outcome = store.send(&batch(call), store.deadline()).await;
         let Some((failure, left)) = unmade(call, outcome) else { continue };
-        host.log(&format_args!("rate-limit counters could not be corrected: {failure}"));
+        let message = format!("rate-limit counters could not be corrected: {failure}");
+        host.log(&Line::new(log::Event::LimitCorrectionFailed, message));
         memory.not_before.set(host.now() + RETRY_AFTER);
         let mut waiting = memory.corrections.borrow_mut();
         left.into_iter()

@@ -1,15 +1,20 @@
 //! Passing a request on to an origin, and its answer back. Bodies are streams of the platform's, which never come into wasm.
 
+use std::pin::pin;
+
 use futures_util::future::{Either, select};
 use js_sys::{Array, Function, Promise, Reflect};
 use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::JsFuture;
-use web_sys::{AbortController, RequestCache, RequestInit, RequestRedirect, ResponseInit};
+use web_sys::{
+    AbortController, ReadableStream, RequestCache, RequestInit, RequestRedirect, ResponseInit,
+    TransformStream,
+};
 use worker::Delay;
 
 use super::Platform;
 use crate::{
-    gateway::{Added, Changes, Gateway, Origin, Pass, is_ours, is_session_header},
+    gateway::{Added, Changes, Gateway, Origin, Pass, is_of_connection, is_ours, is_session_header},
     http::Problem,
 };
 
@@ -32,9 +37,17 @@ impl Platform {
         }
         let unreachable = |_| Problem::bad_gateway();
         let stop = AbortController::new().map_err(unreachable)?;
-        let sent = self.ask(request, gateway, pass, &stop).map_err(unreachable)?;
+        let Sent { answer, upload } = self.ask(request, gateway, pass, &stop).map_err(unreachable)?;
+        // The origin's time begins when it has got the whole of a large body, which may take the visitor as long as it takes. An
+        // origin that wants none of it may have answered by then.
+        let too_long = pin!(async {
+            if let Some(upload) = upload {
+                drop(upload.await);
+            }
+            Delay::from(gateway.timeout).await;
+        });
         // The signal ends the wait for the answer, not the answer itself.
-        let answer = match select(JsFuture::from(sent), Delay::from(gateway.timeout)).await {
+        let answer = match select(JsFuture::from(answer), too_long).await {
             Either::Left((answer, _)) => Some(answer),
             Either::Right(_) => None,
         };
@@ -64,7 +77,7 @@ impl Platform {
         gateway: &Gateway,
         pass: &Pass,
         stop: &AbortController,
-    ) -> Result<Promise, JsValue> {
+    ) -> Result<Sent, JsValue> {
         // 1. The visitor's headers, without those that only the Worker may say.
         let headers = web_sys::Headers::new_with_headers(&request.headers())?;
         let connection = headers.get("connection")?.unwrap_or_default().to_ascii_lowercase();
@@ -98,23 +111,59 @@ impl Platform {
             // Cloudflare's cache knows nothing of who asks.
             init.set_cache(RequestCache::NoStore);
         }
+        let mut upload = None;
         if let Some(body) = request.body().filter(|_| !is_bodiless(&request.method())) {
-            init.set_body(&body);
+            let length = headers.get("content-length")?.and_then(|length| length.parse().ok());
+            match length {
+                Some(length) if length <= SMALL_BODY => init.set_body(&body),
+                _ => {
+                    let (body, sent) = self.watch(&body, length)?;
+                    init.set_body(&body);
+                    upload = Some(JsFuture::from(sent));
+                }
+            }
         }
         // 3. To the origin.
-        match &gateway.origin {
+        let answer = match &gateway.origin {
             Origin::Url(origin) => {
                 let url = request.url();
                 let target = crate::http::target_of(&url);
-                Ok(self.global.fetch_with_str_and_init(&[origin, target].concat(), &init))
+                self.global.fetch_with_str_and_init(&[origin, target].concat(), &init)
             }
             Origin::Binding => {
                 let binding = self.origin.as_ref().ok_or(JsValue::UNDEFINED)?;
                 let fetch: Function = Reflect::get(binding, &"fetch".into())?.dyn_into()?;
-                fetch.call2(binding, &request.url().into(), &init)?.dyn_into()
+                fetch.call2(binding, &request.url().into(), &init)?.dyn_into()?
             }
-        }
+        };
+        Ok(Sent { answer, upload })
     }
+
+    /// The same body, and when all of it is sent. The platform still moves it by itself; the length is kept, so that the origin
+    /// is told it.
+    fn watch(
+        &self,
+        body: &ReadableStream,
+        length: Option<f64>,
+    ) -> Result<(ReadableStream, Promise), JsValue> {
+        let (name, arguments) = match length {
+            Some(length) => ("FixedLengthStream", Array::of1(&length.into())),
+            None => ("IdentityTransformStream", Array::new()),
+        };
+        let class: Function = Reflect::get(&self.global, &name.into())?.dyn_into()?;
+        let stream: TransformStream = Reflect::construct(&class, &arguments)?.unchecked_into();
+        Ok((stream.readable(), body.pipe_to(&stream.writable())))
+    }
+}
+
+/// The longest body, in bytes, whose sending takes none of the time that an origin has.
+const SMALL_BODY: f64 = 65_536.0;
+
+/// A request that is on its way to the origin.
+struct Sent {
+    answer: Promise,
+    /// When a large body is sent, or will not be.
+    upload: Option<JsFuture>,
 }
 
 /// What the origin has answered; the visitor has got none of it yet.
@@ -159,7 +208,7 @@ impl OriginAnswer {
         // 2. Without what is ours to say, or was said to us.
         for name in headers.keys() {
             let Some(name) = name?.as_string() else { continue };
-            if is_session_header(&name) {
+            if is_session_header(&name) || is_of_connection(&name) {
                 headers.delete(&name)?;
             }
         }

@@ -8,7 +8,6 @@ mod signature;
 
 use std::{
     cell::{Cell, RefCell},
-    fmt::Display,
     time::Duration,
 };
 
@@ -19,12 +18,13 @@ use wasm_bindgen_futures::JsFuture;
 use web_sys::{
     AbortController, AbortSignal, CryptoKey, RequestInit, RequestRedirect, ResponseInit, WorkerGlobalScope,
 };
-use worker::{Delay, Env, RateLimiter, console_error};
+use worker::{Delay, Env, RateLimiter, console_error, console_log, console_warn};
 
 use crate::{
     bindings,
     host::{Answer, Call, Document, Host, Post, Query, SigningKey, Unreachable, Unsigned, VerifyingKey},
     http::{Headers, Response},
+    log::{self, Level, Line},
     time::{Time, milliseconds},
 };
 
@@ -196,7 +196,8 @@ impl Host for Platform {
         match outcome {
             Ok(outcome) => !outcome.success,
             Err(error) => {
-                self.log(&format_args!("{RATE_LIMITER} failed ({})", name(&error)));
+                let message = format!("{RATE_LIMITER} failed ({})", name(&error));
+                self.log(&Line::new(log::Event::PlatformLimitFailed, message));
                 false
             }
         }
@@ -210,8 +211,17 @@ impl Host for Platform {
         self.has_signed(key, message, signature).await.unwrap_or(false)
     }
 
-    fn log(&self, line: &dyn Display) {
-        console_error!("cloakroom: {line}");
+    fn log(&self, line: &Line) {
+        write_log(line);
+    }
+}
+
+/// Writes a line into the Worker's log, at its level. For what is said where there is no [`Platform`].
+pub fn write_log(line: &Line) {
+    match line.level {
+        Level::Error => console_error!("{line}"),
+        Level::Warn => console_warn!("{line}"),
+        Level::Info => console_log!("{line}"),
     }
 }
 
@@ -277,7 +287,8 @@ fn rate_limiter(env: &Env) -> Option<RateLimiter> {
     binding(env, RATE_LIMITER)?;
     let rate_limiter = env.rate_limiter(RATE_LIMITER);
     if rate_limiter.is_err() {
-        console_error!("cloakroom: {RATE_LIMITER} is ignored: it is no rate limit binding");
+        let message = format!("{RATE_LIMITER} is ignored: it is no rate limit binding");
+        write_log(&Line::new(log::Event::PlatformLimitIgnored, message));
     }
     rate_limiter.ok()
 }

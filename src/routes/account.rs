@@ -200,7 +200,7 @@ async fn load_with_account<H: Host>(
     let loaded = cx.load_with(&key).await;
     let outcome = async {
         let (session, stored) = loaded?;
-        let stored = StoredAccount::parse(key, stored)?;
+        let stored = cx.accounts().open(key, stored)?;
         let account = stored.as_ref().map(|stored| &stored.account);
         let device = cx.confirm_device(device, account).await?;
         Ok((session, stored, device))
@@ -220,7 +220,7 @@ async fn begin_session<H: Host>(
         // All sessions were ended not long ago: perhaps by a change of the password, or with the account.
         let accounts = cx.accounts();
         let current = match accounts.read(&accounts.key(name)).await {
-            Err(Error::UnreadableAccount) => None,
+            Err(Error::UnreadableAccount(_)) => None,
             current => current?,
         };
         Ok(current.is_some_and(|current| current.account.hash == account.hash && !current.account.disabled))

@@ -92,7 +92,8 @@ pub(super) async fn end_session<H: Host>(cx: &Context<'_, H>) -> Result<Response
 /// `GET /auth/admin/stats`
 pub(super) async fn stats<H: Host>(cx: &Context<'_, H>) -> Result<Response, Problem> {
     let config = &cx.app.config;
-    let report = stats::report(cx.app.host.now(), &cx.store, &config.keyring, &config.session.key_prefix);
+    let (rules, now) = (&config.session, cx.app.host.now());
+    let report = stats::report(now, &cx.store, &config.keyring, &rules.lifetimes, &rules.key_prefix);
     Ok(report.await.map_err(Error::Store)?)
 }
 

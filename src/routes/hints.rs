@@ -1,5 +1,6 @@
 //! What a 404 or 405 adds for somebody who was nearly right. It shows paths of the table, and nothing of the request's.
 
+use super::Switches;
 use crate::http::Method::{self, Delete, Get, Head, Patch, Post, Put};
 
 /// Longer paths are not looked at.
@@ -38,10 +39,16 @@ const INSTEAD: &[(&str, &[Method], &str, &str)] = &[
     ("/account", &[Get, Head, Patch], "the user's own data is at ", "/profile"),
 ];
 
-/// What to do instead of a method that the path with this pattern does not have.
-pub(super) fn for_method(method: Method, pattern: &str, base_path: &str) -> Option<String> {
-    let (.., what, path) =
-        INSTEAD.iter().find(|(own, methods, ..)| *own == pattern && methods.contains(&method))?;
+/// What to do instead of a method that the path with this pattern does not have, at a path that this deployment has.
+pub(super) fn for_method(
+    method: Method,
+    pattern: &str,
+    base_path: &str,
+    switches: Switches,
+) -> Option<String> {
+    let (.., what, path) = INSTEAD.iter().find(|(own, methods, _, path)| {
+        *own == pattern && methods.contains(&method) && switches.is_on(path)
+    })?;
     Some([what, base_path, path].concat())
 }
 

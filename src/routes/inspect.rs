@@ -11,7 +11,7 @@ use crate::{
     id::Handle,
     session::{Fate, Reason},
     ticket::{
-        Rejected, Ticket, Verified,
+        Rejected, Ticket, UserTag, Verified,
         cookie::{Cookie, unquoted},
     },
     time::Time,
@@ -83,7 +83,8 @@ pub(super) async fn inspect<H: Host>(cx: &Context<'_, H>) -> Result<Response, Pr
         // What has the form of a ticket is one, unless it is said to be something else.
         let values = old.values.into_iter().filter(|value| old.are_named || !Ticket::has_form(value));
         for old in values.filter_map(|value| open_old(accepted, value, now)).take(MAX_DEAD_TICKETS) {
-            let inspected = Inspected::from(sessions.inspect_old(&old, &config.keyring).await?);
+            let is_disabled = async |user: &UserTag| cx.is_disabled(user).await;
+            let inspected = Inspected::from(sessions.inspect_old(&old, &config.keyring, is_disabled).await?);
             if inspected.alive {
                 return Ok(Response::json(&inspected));
             }

@@ -8,6 +8,7 @@ mod hints;
 mod inspect;
 mod jwks;
 mod openapi;
+mod operator;
 mod profile;
 mod provider;
 mod session;
@@ -42,6 +43,9 @@ const VERIFY: &str = "/verify";
 
 /// Where the keys are published with which origins verify who asks.
 const PUBLIC_KEYS: &str = "/jwks.json";
+
+/// The operators' page, and its files.
+const PAGE: [&str; 3] = ["/admin", "/admin/", "/admin/page/*"];
 
 /// In the table: any method, also those that no other route knows.
 const ANY: Method = Method::Other;
@@ -85,6 +89,9 @@ impl<H: Host> Routes<H> {
         (Get, "/providers", |cx| Box::pin(provider::list(cx))),
         (Get, "/login/*", |cx| Box::pin(provider::log_in(cx))),
         (Get, "/callback/*", |cx| Box::pin(provider::come_back(cx))),
+        (Get, PAGE[0], |_| Box::pin(std::future::ready(operator::to_page()))),
+        (Get, PAGE[1], |_| Box::pin(std::future::ready(operator::page()))),
+        (Get, PAGE[2], |cx| Box::pin(std::future::ready(operator::part(cx)))),
         (Get, "/health", |cx| Box::pin(health::check(cx))),
         (Get, PUBLIC_KEYS, |cx| Box::pin(jwks::show(cx))),
         (Get, "/openapi.json", |cx| Box::pin(std::future::ready(openapi::show(cx)))),
@@ -96,6 +103,7 @@ pub(crate) struct Found<'p, H: 'static> {
     routes: Vec<&'static Route<H>>,
     param: &'p str,
     base_path: &'p str,
+    switches: Switches,
 }
 
 /// Which routes a deployment has beside those that all have.
@@ -149,7 +157,7 @@ pub(crate) fn find<'p, H: Host>(
     let (routes, params): (Vec<_>, Vec<_>) =
         all().filter_map(|route| Some((route, matches(route.1, below)?))).unzip();
     match params.first() {
-        Some(param) => Ok(Found { routes, param, base_path }),
+        Some(param) => Ok(Found { routes, param, base_path, switches }),
         None => {
             let is_off = |pattern: &str| !is_admin(pattern) && matches(pattern, below).is_some();
             if let Some((_, pattern, _)) = all_routes().find(|route| is_off(route.1)) {
@@ -185,7 +193,8 @@ impl<'p, H: Host> Found<'p, H> {
 
     /// Whether what is answered to a safe method is the same for everybody: nobody's session or limits matter.
     pub(crate) fn is_public(&self, method: Method) -> bool {
-        method.is_safe() && self.routes.iter().any(|(_, pattern, _)| *pattern == PUBLIC_KEYS)
+        let is_public = |pattern| pattern == PUBLIC_KEYS || PAGE.contains(&pattern);
+        method.is_safe() && self.routes.iter().any(|(_, pattern, _)| is_public(*pattern))
     }
 
     /// The methods of this path, as in `Allow`.
@@ -202,15 +211,19 @@ impl<'p, H: Host> Found<'p, H> {
         Response::no_content().header("Allow", self.allowed())
     }
 
+    /// What the path matches, below the base path.
+    pub(crate) fn pattern(&self) -> &'static str {
+        self.routes.first().map_or("", |route| route.1)
+    }
+
     fn method_not_allowed(&self, method: Method) -> Problem {
-        let pattern = self.routes.first().map_or("", |route| route.1);
-        let hint = hints::for_method(method, pattern, self.base_path);
+        let hint = hints::for_method(method, self.pattern(), self.base_path, self.switches);
         Problem::method_not_allowed(method.name(), self.allowed(), hint)
     }
 }
 
 fn is_admin(pattern: &str) -> bool {
-    pattern.starts_with("/admin/")
+    pattern == PAGE[0] || pattern.starts_with("/admin/")
 }
 
 /// The parameter of a path that a route's pattern matches; empty if the pattern has none.
@@ -272,7 +285,14 @@ mod tests {
 
     #[test]
     fn without_an_admin_token_the_service_api_is_not_there() {
-        for path in ["/auth/admin/stats", "/auth/admin/stats/", "/admin/stats"] {
+        for path in [
+            "/auth/admin/stats",
+            "/auth/admin/stats/",
+            "/admin/stats",
+            "/auth/admin",
+            "/auth/admin/",
+            "/auth/admin/page/app.js",
+        ] {
             assert_eq!(
                 super::find::<Machine>(path, "/auth", Switches { has_admin: false, ..ALL }).err(),
                 Some(nothing_here()),
@@ -280,6 +300,24 @@ mod tests {
             );
         }
         assert!(find("/auth/admin/stats").is_ok());
+    }
+
+    #[test]
+    fn what_is_the_same_for_everybody_is_to_be_looked_at_alone() {
+        for (path, is_public) in [
+            ("/auth/jwks.json", true),
+            ("/auth/admin", true),
+            ("/auth/admin/", true),
+            ("/auth/admin/page/app.js", true),
+            ("/auth/admin/stats", false),
+            ("/auth/admin/users/page", false),
+            ("/auth/session", false),
+        ] {
+            let found = find(path).ok();
+            let answers =
+                |method| found.as_ref().is_some_and(|found: &Found<'_, Machine>| found.is_public(method));
+            assert_eq!([Get, Method::Head, Post].map(answers), [is_public, is_public, false], "{path}");
+        }
     }
 
     #[test]
@@ -404,6 +442,20 @@ mod tests {
             let problem = found.handler(method).err().map(Problem::into_details);
             let problem = problem.map(|details| (details.detail, details.header));
             assert_eq!(problem, Some((detail.into(), Some(("Allow", allowed.into())))));
+        }
+        // No hint leads to what this deployment has switched off.
+        let closed = Switches { has_registration: false, ..ALL };
+        let no_login = Switches { has_login: false, ..ALL };
+        for (method, path, switches, hint) in [
+            (Post, "/auth/account", closed, "POST /auth/register"),
+            (Get, "/auth/admin/users/u/reset", no_login, "POST /auth/reset"),
+        ] {
+            let details = |switches| {
+                let found = super::find::<Machine>(path, "/auth", switches).ok()?;
+                found.handler(method).err().map(|problem| problem.into_details().detail)
+            };
+            assert!(details(ALL).is_some_and(|detail| detail.contains(hint)), "{path}");
+            assert!(details(switches).is_some_and(|detail| !detail.contains(hint)), "{path}");
         }
     }
 }

@@ -8,6 +8,7 @@ use crate::{
     host::{Host, random},
     http::{Method, Problem, Response, unknown_query},
     limit::LOGIN_LIMITS,
+    log::{Event, Line},
     provider::{
         Client, Failure, Identity, LIFETIME, Params, Pending, Provider, append_param, check_return_to,
     },
@@ -219,7 +220,8 @@ fn redirect(location: String) -> Response {
 /// Sends the visitor back without a login, and tells the operator if there is something to do.
 fn refuse<H: Host>(cx: &Context<'_, H>, provider: &Provider, failure: Failure, return_to: &str) -> Response {
     if let Some(why) = failure.why() {
-        cx.app.host.log(&format_args!("provider {}: {why}", provider.id));
+        let message = format!("provider {}: {why}", provider.id);
+        cx.app.host.log(&Line::new(Event::ProviderFailed, message));
     }
     redirect(append_param(return_to, "login_error", failure.code()))
 }

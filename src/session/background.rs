@@ -24,6 +24,8 @@ pub enum Task {
     NotePresented(Ticket),
     /// Notes what only redirects knew: how older ids lead to the newest, which this ticket has.
     NoteRotations(Ticket, Vec<Rotation>),
+    /// Seals an account as everything is sealed today: it has no end at which an older key could be dropped.
+    Reseal(String),
     /// Extends the time to live of a record in another application's format, and of what stands beside it.
     TouchForeign(Box<Touch>),
 }
@@ -41,6 +43,7 @@ impl<H: Host> Sessions<'_, H> {
                 Task::ShortenRedirect(key) => redirects.push(key),
                 Task::NotePresented(ticket) => presented.push(ticket),
                 Task::TouchForeign(touch) => touches.push(*touch),
+                Task::Reseal(key) => drop(self.reseal(&key).await),
                 Task::NoteRotations(newest, rotations) => {
                     let change = |head: Option<&FamilyHead>| {
                         FamilyHead::with_rotations(head, &newest, &rotations, self.host.now())
@@ -63,6 +66,17 @@ impl<H: Host> Sessions<'_, H> {
                 self.isolate.forget_noted(&ticket.id.handle());
             }
         }
+    }
+
+    /// If it has changed meanwhile, it was sealed with that.
+    async fn reseal(&self, key: &str) -> Result<(), Failure> {
+        let keys = &self.rules.encryption;
+        let [stored] = self.store.run(Batch::default().get_from_primary(key)).await?;
+        let Some(stored) = stored.value()?.filter(|stored| !keys.is_current(stored)) else { return Ok(()) };
+        let Ok(text) = keys.open(key, &stored) else { return Ok(()) };
+        let sealed = keys.seal(key, text.into_owned(), self.host);
+        let [replaced] = self.store.run(Batch::default().replace(key, &stored, &sealed, None)).await?;
+        replaced.is_ok().map(drop)
     }
 
     /// From now on the grace of the id before this one runs out.

@@ -1,10 +1,8 @@
 //! Ending a session: logout, and by its handle.
 
-use super::{
-    Entry, Error, FamilyHead, Record, Retry, Session, Sessions, User, UserState, error::UNREADABLE,
-    load::MAX_READS,
-};
+use super::{Entry, Error, FamilyHead, Record, Retry, Session, Sessions, User, UserState, load::MAX_READS};
 use crate::{
+    encryption::Unopened,
     foreign::Sid,
     host::Host,
     id::{Family, Handle, next_generation},
@@ -105,10 +103,10 @@ impl<H: Host> Sessions<'_, H> {
                 }
             }
             let Some(stored) = stored else { break };
-            match Entry::parse(&stored) {
-                Some(Entry::Redirect(redirect)) => (handle, family) = (redirect.to, family.or(redirect.from)),
-                Some(Entry::Replaced(_)) => break,
-                Some(Entry::Session(record)) => {
+            match self.open(&key, &stored) {
+                Ok(Entry::Redirect(redirect)) => (handle, family) = (redirect.to, family.or(redirect.from)),
+                Ok(Entry::Replaced(_)) => break,
+                Ok(Entry::Session(record)) => {
                     let state = match &record.user {
                         None => UserState::default(),
                         Some(user) => self.user_state(&user.tag()).await?,
@@ -126,7 +124,7 @@ impl<H: Host> Sessions<'_, H> {
                     }
                     break;
                 }
-                None => return Err(Error::unreadable(handle, UNREADABLE)),
+                Err(Unopened(why)) => return Err(Error::unreadable(handle, why)),
             }
         }
         Err(Error::NotFound)

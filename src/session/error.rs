@@ -8,6 +8,7 @@ use crate::{
     http::{Failed, Problem},
     id::Handle,
     limit::CountingStore,
+    log::{self, Line},
     store::Failure,
 };
 
@@ -23,8 +24,8 @@ pub enum Error {
     Unknown,
     /// What is stored under this session's key cannot be read. It is left as it is.
     Unreadable(Box<UnreadableSession>),
-    /// An account cannot be read. It is left as it is.
-    UnreadableAccount,
+    /// An account cannot be read. It is left as it is. Why: a sentence's end that names no data.
+    UnreadableAccount(&'static str),
     /// Others kept changing the same thing until the deadline.
     Conflict,
     /// The username is taken.
@@ -104,9 +105,9 @@ impl From<Error> for Problem {
             ),
             Error::Unreadable(session) => {
                 let UnreadableSession { handle, why } = *session;
-                unreadable(&format!("session {handle}"), why)
+                unreadable(&format!("session {handle}"), Some(handle), why)
             }
-            Error::UnreadableAccount => unreadable("an account", UNREADABLE),
+            Error::UnreadableAccount(why) => unreadable("an account", None, why),
             Error::Conflict => Self::conflict(
                 "others kept changing this until the deadline, or it ended in the meantime; try again",
             ),
@@ -118,7 +119,7 @@ impl From<Error> for Problem {
             Error::NotApplicable(error) => match *error {
                 ApplyError::Unprocessable(detail) => Self::unprocessable(detail),
                 ApplyError::TooLarge(detail) => Self::too_large(detail),
-                ApplyError::Unreadable => unreadable("the data of a session or a profile", UNREADABLE),
+                ApplyError::Unreadable => unreadable("the data of a session or a profile", None, UNREADABLE),
             },
             Error::NotFound => Self::not_found("there is no session with this handle"),
             Error::Refused(problem) => problem,
@@ -127,11 +128,14 @@ impl From<Error> for Problem {
 }
 
 /// Why what this Worker itself has written cannot be read.
-pub(super) const UNREADABLE: &str = "it is not JSON of this version";
+pub(crate) const UNREADABLE: &str = "it is not JSON of this version";
 
-fn unreadable(what: &str, why: &str) -> Problem {
+fn unreadable(what: &str, handle: Option<Handle>, why: &str) -> Problem {
+    let message = format!("{what} cannot be read: {why}; it was left as it is");
+    let line = Line::new(log::Event::RecordUnreadable, message);
+    let handle = handle.map(|handle| handle.to_string());
     Problem::internal("what is stored here cannot be read; it was left as it is")
-        .logged(format!("{what} cannot be read: {why}; it was left as it is"))
+        .logged(Line { handle, ..line })
 }
 
 /// How often an operation may lose the answer to a write: as long as it is not known what came of it, nobody can be told.

@@ -10,7 +10,7 @@ use crate::{
     host::Host,
     id::Handle,
     session::User,
-    ticket::{Keyring, Ticket},
+    ticket::{Keyring, Ticket, UserTag},
     time::Time,
 };
 
@@ -81,8 +81,13 @@ impl<H: Host> Sessions<'_, H> {
     }
 
     /// The same for a cookie of the application that is being replaced: of the session that was taken over or, if none was, of
-    /// its record. One call, and one more for a record that holds a user.
-    pub async fn inspect_old(&self, old: &OldCookie<'_>, keyring: &Keyring) -> Result<Fate, Error> {
+    /// its record. One call, and more for a record that holds a user. `is_barred`: as in [`Self::take_over`].
+    pub async fn inspect_old(
+        &self,
+        old: &OldCookie<'_>,
+        keyring: &Keyring,
+        is_barred: impl AsyncFn(&UserTag) -> Result<bool, Error>,
+    ) -> Result<Fate, Error> {
         let handle = old.name.id.handle();
         let (taken, stored) = self.read_old(old).await?;
         let reason = match (taken, stored) {
@@ -95,8 +100,10 @@ impl<H: Host> Sessions<'_, H> {
             (None, Some(stored)) => {
                 let record = self.read_record(old.format, &stored);
                 let record = record.map_err(|why| Error::unreadable(handle, why))?;
-                let is_revoked = match old.format.user_of(&record) {
-                    Some(user) => self.user_state(&user.tag()).await?.revocation_mark.is_some(),
+                let is_revoked = match old.format.user_of(&record).map(|user| user.tag()) {
+                    Some(user) => {
+                        self.user_state(&user).await?.revocation_mark.is_some() || is_barred(&user).await?
+                    }
                     None => false,
                 };
                 is_revoked.then_some(Reason::Revoked)

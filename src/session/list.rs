@@ -102,9 +102,9 @@ impl<H: Host> Sessions<'_, H> {
             if replies.len() != handles.len() {
                 return Err(Failure::Garbled.into());
             }
-            for ((handle, value), ttl) in handles.iter().zip(values).zip(replies) {
+            for (((handle, key), value), ttl) in handles.iter().zip(&keys).zip(values).zip(replies) {
                 let ttl_ms = u64::try_from(ttl.integer()?).unwrap_or(0);
-                match (value.as_deref().and_then(Entry::parse), value) {
+                match (value.as_deref().and_then(|stored| self.open(key, stored).ok()), value) {
                     (Some(Entry::Session(mut record)), _) if self.is_alive(&record, user, &state) => {
                         record.data = empty_data();
                         alive

@@ -1,12 +1,13 @@
 //! From a ticket to the session behind it, in one call to the store.
 
 use super::{
-    Entry, Error, FamilyHead, Position, Session, Sessions, Task, User, UserState,
-    error::{UNREADABLE, UnreadableSession},
+    Entry, Error, FamilyHead, Position, Session, Sessions, Task, User, UserState, error::UnreadableSession,
 };
 use crate::{
+    encryption::Unopened,
     events::{self, Event},
     host::Host,
+    log::{self, Line},
     store::{Batch, Failure},
     ticket::Ticket,
     time::Time,
@@ -29,8 +30,10 @@ pub enum Source {
 pub(super) struct Loaded {
     /// The stored text.
     stored: Option<String>,
-    /// The same, parsed; `None` also if it cannot be read.
+    /// The same, opened and parsed; `None` also if it cannot be read.
     pub(super) entry: Option<Entry>,
+    /// Why it cannot be read, if it cannot.
+    fault: Option<Unopened>,
     /// What holds for all sessions of the user.
     pub(super) state: UserState,
     /// The head of the ticket's family, as stored.
@@ -80,8 +83,10 @@ impl Loaded {
             Some(Entry::Session(_)) => return Ok(Step::Here),
             Some(Entry::Redirect(redirect)) => Some(redirect),
             Some(Entry::Replaced(_)) => None,
-            None if self.stored.is_some() => return Err(Error::unreadable(ticket.id.handle(), UNREADABLE)),
-            None => None,
+            None => match self.fault {
+                Some(Unopened(why)) => return Err(Error::unreadable(ticket.id.handle(), why)),
+                None => None,
+            },
         };
         let head = self.head();
         match head.as_ref().map_or(Position::Newest, |head| head.position(ticket, now)) {
@@ -137,7 +142,8 @@ impl<H: Host> Sessions<'_, H> {
         match session {
             Err(Error::Unreadable(session)) => {
                 let UnreadableSession { handle, why } = *session;
-                self.host.log(&format_args!("session {handle} cannot be read: {why}; it is left as it is"));
+                let message = format!("session {handle} cannot be read: {why}; it is left as it is");
+                self.host.log(&Line::new(log::Event::RecordUnreadable, message).about(handle));
                 Ok(None)
             }
             outcome => outcome,
@@ -283,7 +289,7 @@ impl<H: Host> Sessions<'_, H> {
         let is_primary = source == Source::Primary || (is_counting && self.store.uncounted().is_none());
         let values = replies.into_iter().next().ok_or(Failure::Garbled)?;
         let mut values = values.values(keys.len() + usize::from(other_key.is_some()))?.into_iter();
-        let loaded = Loaded { is_touched: is_touch_due, ..loaded(&mut values, ticket, is_primary) };
+        let loaded = Loaded { is_touched: is_touch_due, ..self.loaded(key, &mut values, ticket, is_primary) };
         if self.store.check().is_err() {
             // A dead ticket is over nobody's limit.
             if loaded.is_dead() {
@@ -299,7 +305,22 @@ impl<H: Host> Sessions<'_, H> {
         let keys = self.keys_behind(ticket);
         let key = keys.first().map(String::as_str).unwrap_or_default();
         let [values] = self.store.run(Batch::default().get(&keys).at_primary(key)).await?;
-        Ok(loaded(&mut values.values(keys.len())?.into_iter(), ticket, true))
+        Ok(self.loaded(key, &mut values.values(keys.len())?.into_iter(), ticket, true))
+    }
+
+    /// What was read of [`Self::keys_behind`]. `key`: the session's.
+    fn loaded(
+        &self,
+        key: &str,
+        values: &mut impl Iterator<Item = Option<String>>,
+        ticket: &Ticket,
+        is_primary: bool,
+    ) -> Loaded {
+        let (stored, head) = (values.next().flatten(), values.next().flatten());
+        let state = UserState::parse(ticket.user.and_then(|_| values.next().flatten()).as_deref());
+        let opened = stored.as_deref().map(|stored| self.open(key, stored)).transpose();
+        let (entry, fault) = opened.map_or_else(|fault| (None, Some(fault)), |entry| (entry, None));
+        Loaded { stored, entry, fault, state, head, is_primary, is_touched: false }
     }
 
     /// The keys that a ticket is read with: the session's, its family's, its user's.
@@ -320,18 +341,10 @@ impl<H: Host> Sessions<'_, H> {
         };
         let (handle, user) = (stored.handle, stored.record.user.clone());
         self.end_found(stored).await?;
-        self.host.log(&format_args!(
-            "session {handle} was ended: an old id of it was used after its grace (reuse detected)"
-        ));
+        let message =
+            format!("session {handle} was ended: an old id of it was used after its grace (reuse detected)");
+        self.host.log(&Line::new(log::Event::ReuseDetected, message).about(handle));
         events::tell(self.host, self.isolate, user.as_ref(), &Event::ReuseDetected { handle });
         Ok(None)
     }
-}
-
-/// What was read of [`Sessions::keys_behind`].
-fn loaded(values: &mut impl Iterator<Item = Option<String>>, ticket: &Ticket, is_primary: bool) -> Loaded {
-    let (stored, head) = (values.next().flatten(), values.next().flatten());
-    let state = ticket.user.and_then(|_| values.next().flatten());
-    let entry = stored.as_deref().and_then(Entry::parse);
-    Loaded { stored, entry, state: UserState::parse(state.as_deref()), head, is_primary, is_touched: false }
 }

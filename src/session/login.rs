@@ -13,6 +13,7 @@ use crate::{
 impl<H: Host> Sessions<'_, H> {
     /// Begins a session for a user who was authenticated elsewhere. `state`: what holds for all their sessions, as the
     /// primary had it ([`Self::user_state_with`]). One call; more if the user has too many sessions: then the oldest ends.
+    /// Error: Conflict if all their sessions were ended meanwhile.
     pub async fn create_for_user(
         &self,
         user: User,
@@ -34,12 +35,16 @@ impl<H: Host> Sessions<'_, H> {
             // All sessions were ended while this login was on its way: it counts as before that.
             return Err(Error::Conflict);
         }
-        // 2. The session. It does not know a mark that is set in between, and so is revoked by it.
+        // 2. The session. It does not know a mark that is set in between, and so is revoked by it: nobody is to get it.
         let make = || {
             let marks = mark.into_iter().collect();
             self.new_session(Some(user.clone()), data.clone(), remember, device.clone(), marks)
         };
-        let Created { session, listed, .. } = self.insert(&make).await?;
+        let Created { session, listed, state } = self.insert(&make).await?;
+        if !session.record.survives(&state) {
+            drop(self.discard(&session, &tag).await);
+            return Err(Error::Conflict);
+        }
         // 3. Room for it.
         self.enforce_max_per_user(&tag, listed).await?;
         Ok(session)
@@ -105,7 +110,7 @@ impl<H: Host> Sessions<'_, H> {
                 ..(*old.record).clone()
             };
             let record = record.with_revision(self.nonce());
-            Ok(Session::begin(Id::from_bytes(random(self.host)), record, now))
+            Ok(self.begin(Id::from_bytes(random(self.host)), record, now))
         };
         let Created { session, state, .. } = self.swap(Some(session), &make).await?;
         if session.record.survives(&state) {
@@ -128,7 +133,7 @@ impl<H: Host> Sessions<'_, H> {
     async fn add_mark(&self, session: Session, mark: Nonce) -> Result<Session, Error> {
         let marks = std::iter::once(mark).chain(session.record.marks.iter().copied()).collect();
         let record = Record { marks, ..(*session.record).clone() };
-        let next = session.with_record(record);
+        let next = self.with_record(session, record);
         let (key, mut retry) = (self.key(&next.ticket.id.handle()), Retry::default());
         loop {
             match self.store.run(Batch::default().overwrite(&key, &next.stored, None)).await {

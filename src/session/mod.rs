@@ -49,11 +49,13 @@ pub use self::{
     view::no_session,
 };
 pub(crate) use self::{
+    error::UNREADABLE,
     record::revision,
     update::{Versioned, update},
 };
 use crate::{
     base64url,
+    encryption::{EncryptionKeys, Unopened},
     foreign::Formats,
     host::{Host, random},
     id::{Family, Handle, Id, Nonce},
@@ -83,6 +85,8 @@ pub struct Rules {
     pub max_bytes: usize,
     /// Prepended to every key.
     pub key_prefix: String,
+    /// The keys that records are sealed with, and opened.
+    pub encryption: EncryptionKeys,
     /// The formats of other applications that are in use.
     pub formats: Formats,
 }
@@ -156,9 +160,9 @@ pub struct Session {
     foreign: Option<Box<foreign::Foreign>>,
 }
 
-impl Session {
+impl<H: Host> Sessions<'_, H> {
     /// A session under a new id: its time to live begins anew.
-    fn begin(id: Id, record: Record, now: Time) -> Self {
+    fn begin(&self, id: Id, record: Record, now: Time) -> Session {
         let ticket = Ticket {
             id,
             issued: now,
@@ -169,27 +173,44 @@ impl Session {
             generation: record.generation,
             foreign: None,
         };
-        let stored = record.to_json();
-        Self { ticket, record: Box::new(record), stored, head: None, foreign: None }
+        let stored = self.seal(&ticket.id.handle(), &record);
+        Session { ticket, record: Box::new(record), stored, head: None, foreign: None }
     }
 
     /// The same session, not written yet, whose user has proved who they are at this time, and to this provider. One of another
     /// application's format has no place for either.
-    pub(crate) fn proved(self, at: Option<Time>, provider: &str) -> Self {
-        if self.ticket.foreign.is_some() {
-            return self;
+    pub(crate) fn proved(&self, session: Session, at: Option<Time>, provider: &str) -> Session {
+        if session.ticket.foreign.is_some() {
+            return session;
         }
-        let mut record = (*self.record).clone();
+        let mut record = (*session.record).clone();
         record.authenticated_at = at.or(record.authenticated_at);
         record.device.provider = Some(provider.to_owned());
-        self.with_record(record)
+        self.with_record(session, record)
     }
 
     /// The same session with another record.
-    fn with_record(self, record: Record) -> Self {
-        Self { stored: record.to_json(), record: Box::new(record), ..self }
+    fn with_record(&self, session: Session, record: Record) -> Session {
+        Session {
+            stored: self.seal(&session.ticket.id.handle(), &record),
+            record: Box::new(record),
+            ..session
+        }
     }
 
+    /// The stored form of a record: sealed, if there are keys for it. No two are the same.
+    fn seal(&self, handle: &Handle, record: &Record) -> String {
+        self.rules.encryption.seal(&self.key(handle), record.to_json(), self.host)
+    }
+
+    /// What is stored under a session's key. Error: it cannot be read.
+    fn open(&self, key: &str, stored: &str) -> Result<Entry, Unopened> {
+        let json = self.rules.encryption.open(key, stored)?;
+        Entry::parse(&json).ok_or(Unopened(UNREADABLE))
+    }
+}
+
+impl Session {
     /// The strong entity tag: another one whenever user, data or login time change. Roles are part of it although a
     /// change of them is not written here.
     pub fn etag(&self) -> String {

@@ -216,13 +216,12 @@ impl<H: Host> Sessions<'_, H> {
         if keys.is_empty() {
             return Ok(0);
         }
-        let count = keys.len();
-        let [values] = self.store.run(Batch::default().get(keys).at_primary(self.state_key(user))).await?;
+        let [values] = self.store.run(Batch::default().get(&keys).at_primary(self.state_key(user))).await?;
         let after = UserState { revocation_mark: Some(mark), ..UserState::default() };
         // By families: a rotation under way has written its session twice.
         let mut ended: Vec<Family> = Vec::new();
-        for value in values.values(count)? {
-            if let Some(Entry::Session(record)) = value.as_deref().and_then(Entry::parse)
+        for (key, value) in keys.iter().zip(values.values(keys.len())?) {
+            if let Some(Ok(Entry::Session(record))) = value.map(|stored| self.open(key, &stored))
                 && self.is_alive(&record, user, before)
                 && !record.survives(&after)
                 && !ended.contains(&record.family)
@@ -261,7 +260,7 @@ impl<H: Host> Sessions<'_, H> {
         while !session.record.marks.contains(mark) {
             let marks = std::iter::once(mark).chain(&session.record.marks).take(KEPT).copied().collect();
             let record = Record { marks, ..(*session.record).clone() };
-            let stored = record.to_json();
+            let stored = self.seal(&session.ticket.id.handle(), &record);
             match self.compare_and_set(&session, &stored, None).await {
                 Ok(true) => return Ok(Session { record: Box::new(record), stored, ..session }),
                 Ok(false) => {}

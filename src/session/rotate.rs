@@ -6,6 +6,7 @@ use super::{Error, FamilyHead, Record, Redirect, Retry, Session, Sessions, Task}
 use crate::{
     host::Host,
     id::{Id, next_generation},
+    log::{self, Line},
     time::Time,
 };
 
@@ -26,16 +27,15 @@ impl Session {
         limiting.map_or(Duration::ZERO, |at| (*at + MINUTE) - now)
     }
 
-    /// The same session under the id to which `redirect` leads.
-    fn rotated(&self, redirect: &Redirect, now: Time) -> Self {
+    /// Its record under its next id.
+    fn rotated(&self, now: Time) -> Record {
         let recent = self.record.rotations.iter().filter(|at| now < **at + MINUTE).copied();
-        let record = Record {
+        Record {
             rotated_at: now,
             rotations: recent.chain([now]).collect(),
             generation: next_generation(self.record.generation),
             ..(*self.record).clone()
-        };
-        Self::begin(self.ticket.id.successor(&redirect.nonce), record, now)
+        }
     }
 }
 
@@ -57,7 +57,7 @@ impl<H: Host> Sessions<'_, H> {
                 return Err(Error::too_many_rotations(wait));
             }
             let redirect = Redirect::new(self.nonce(), &session.ticket, now);
-            let next = session.rotated(&redirect, now);
+            let next = self.begin(session.ticket.id.successor(&redirect.nonce), session.rotated(now), now);
             // 2. The copy first. Only when it is there the redirect, if the state is still what was copied.
             match self.write_successor(&next).await {
                 Ok(true) => {}
@@ -118,10 +118,11 @@ impl<H: Host> Sessions<'_, H> {
                 self.isolate.defer(Task::ShortenRedirect(self.key(&from)));
             }
             Ok(_) => {}
-            Err(_) => self.host.log(&format_args!(
-                "session {}: the head of its family could not be written",
-                newest.id.handle()
-            )),
+            Err(_) => {
+                let handle = newest.id.handle();
+                let message = format!("session {handle}: the head of its family could not be written");
+                self.host.log(&Line::new(log::Event::FamilyNotWritten, message).about(handle));
+            }
         }
     }
 }

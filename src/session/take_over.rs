@@ -19,6 +19,7 @@ use crate::{
     host::Host,
     id::{Family, Id},
     json::{self, Version},
+    log::{self, Line},
     store::{Batch, Failure, Reply},
     ticket::{Keyring, Ticket, UserTag, cookie},
     time::{Time, milliseconds},
@@ -78,9 +79,15 @@ pub struct OldCookie<'a> {
 }
 
 impl<H: Host> Sessions<'_, H> {
-    /// The session of an old cookie, which begins now if it never has. `None` if there is none, if it has ended, or if it
-    /// cannot be read. Two calls to begin it, and two to find it again.
-    pub async fn take_over(&self, old: &OldCookie<'_>, keyring: &Keyring) -> Result<Option<Session>, Error> {
+    /// The session of an old cookie, which begins now if it never has. `None` if there is none, if it has ended, if it cannot
+    /// be read, or if its user is barred: whoever bars one ends all their sessions after that. Two calls to begin it, and two
+    /// to find it again.
+    pub async fn take_over(
+        &self,
+        old: &OldCookie<'_>,
+        keyring: &Keyring,
+        is_barred: impl AsyncFn(&UserTag) -> Result<bool, Error>,
+    ) -> Result<Option<Session>, Error> {
         let OldCookie { format, sid, name } = old;
         let taken_key = self.taken_key(name);
         let record_key = format.record_key(&self.rules.key_prefix, sid);
@@ -96,14 +103,19 @@ impl<H: Host> Sessions<'_, H> {
                 Ok(record) => record,
                 Err(why) => {
                     let handle = name.id.handle();
-                    self.host.log(&format_args!(
-                        "session {handle} cannot be taken over: {why}; it was left as it is"
-                    ));
+                    let message =
+                        format!("session {handle} cannot be taken over: {why}; it was left as it is");
+                    self.host.log(&Line::new(log::Event::RecordUnreadable, message).about(handle));
                     return Ok(None);
                 }
             };
             // 2. The session, unless another request has begun it meanwhile.
             let (session, taken) = self.session_to_take(old, record, keyring);
+            if let Some(user) = &session.ticket.user
+                && is_barred(user).await?
+            {
+                return Ok(None);
+            }
             match self.write_taken([&taken_key, &record_key], &taken, &session).await {
                 Ok(Reply::Integer(1)) => {
                     self.isolate.count("sessions_created", self.host.now());
@@ -224,7 +236,7 @@ impl<H: Host> Sessions<'_, H> {
             remember: ticket.remember,
             user: tag.map(|tag| base64url::encode(&tag)),
         };
-        let stored = record.to_json();
+        let stored = self.seal(&ticket.id.handle(), &record);
         (Session { ticket, record: Box::new(record), stored, head: None, foreign: None }, taken)
     }
 

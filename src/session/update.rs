@@ -55,7 +55,7 @@ impl<H: Host> Sessions<'_, H> {
             family: Family(random(self.host)),
             generation: 0,
         };
-        Session::begin(Id::from_bytes(random(self.host)), record, now)
+        self.begin(Id::from_bytes(random(self.host)), record, now)
     }
 
     /// Changes the session's data: `apply` makes the new data from the newest, for which it may run again. One call if nobody
@@ -78,7 +78,7 @@ impl<H: Host> Sessions<'_, H> {
                 return Ok(None);
             }
             let record = Record { data, ..(*session.record).clone() }.with_revision(self.nonce());
-            Ok(Some(session.clone().with_record(record)))
+            Ok(Some(self.with_record(session.clone(), record)))
         };
         let write =
             async |read: &Session, next: &Session| self.compare_and_set(read, &next.stored, None).await;

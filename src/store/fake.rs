@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 
 use crate::{
     host::{Answer, Call, Host, Post, Unreachable},
+    log::Line,
     time::Time,
 };
 
@@ -291,8 +292,8 @@ impl Host for FakeHost {
     async fn sign(&self, _: &crate::host::SigningKey, _: &str) -> Result<Vec<u8>, crate::host::Unsigned> {
         Err(crate::host::Unsigned)
     }
-    fn log(&self, line: &dyn Display) {
-        self.0.log.borrow_mut().push(line.to_string());
+    fn log(&self, line: &Line) {
+        self.0.log.borrow_mut().push(line.message.clone());
     }
 }
 

@@ -14,7 +14,9 @@ use tower_sessions_core::{
 use crate::{
     app::App,
     base64url,
+    encryption::Unopened,
     host::Host,
+    log::{self, Line},
     store::{self, Batch, Failure, Reply},
     time::Time,
 };
@@ -36,13 +38,14 @@ pub(super) async fn create<H: Host>(app: &App<H>, record: &mut Record) -> Result
     let (json, ttl) = (encode(app, record)?, time_left(app, record));
     for _ in 0..MAX_ATTEMPTS {
         let key = key(app, &record.id);
-        let reply = run(app, Batch::default().create(&key, &json, ttl)).await?;
+        let stored = app.config.session.encryption.seal(&key, json.clone(), &app.host);
+        let reply = run(app, Batch::default().create(&key, &stored, ttl)).await?;
         if reply.is_ok().map_err(|failure| backend(app, failure))? {
             return Ok(());
         }
         record.id = Id::default();
     }
-    Err(logged(app, Error::Backend, "random session ids repeat themselves"))
+    Err(logged(app, log::Event::StoreFailed, Error::Backend, "random session ids repeat themselves"))
 }
 
 /// Overwrites a record that exists. That there is none, because it was deleted or has expired, is no error, as in
@@ -50,17 +53,23 @@ pub(super) async fn create<H: Host>(app: &App<H>, record: &mut Record) -> Result
 pub(super) async fn save<H: Host>(app: &App<H>, record: &Record) -> Result<()> {
     let (json, ttl) = (encode(app, record)?, time_left(app, record));
     let key = key(app, &record.id);
-    let reply = run(app, Batch::default().overwrite(&key, &json, Some(ttl))).await?;
+    let stored = app.config.session.encryption.seal(&key, json, &app.host);
+    let reply = run(app, Batch::default().overwrite(&key, &stored, Some(ttl))).await?;
     reply.is_ok().map(drop).map_err(|failure| backend(app, failure))
 }
 
 /// The record; `None` if there is none or if it has expired.
 pub(super) async fn load<H: Host>(app: &App<H>, id: &Id) -> Result<Option<Record>> {
-    let reply = run(app, Batch::default().get_from_primary(&key(app, id))).await?;
-    let Some(json) = reply.value().map_err(|failure| backend(app, failure))? else { return Ok(None) };
-    let record = decode(*id, &json).ok_or_else(|| {
-        logged(app, Error::Decode, "a record of tower-sessions in the store cannot be read")
-    })?;
+    let key = key(app, id);
+    let reply = run(app, Batch::default().get_from_primary(&key)).await?;
+    let Some(stored) = reply.value().map_err(|failure| backend(app, failure))? else { return Ok(None) };
+    let unreadable = |why: &str| {
+        let text = format!("a record of tower-sessions in the store cannot be read{why}");
+        logged(app, log::Event::RecordUnreadable, Error::Decode, &text)
+    };
+    let json = app.config.session.encryption.open(&key, &stored);
+    let json = json.map_err(|Unopened(why)| unreadable(&format!(": {why}")))?;
+    let record = decode(*id, &json).ok_or_else(|| unreadable(""))?;
     Ok((to_time(record.expiry_date) > app.host.now()).then_some(record))
 }
 
@@ -79,8 +88,14 @@ fn key<H>(app: &App<H>, Id(id): &Id) -> String {
 
 fn encode<H: Host>(app: &App<H>, Record { data, expiry_date, .. }: &Record) -> Result<String> {
     let expires = (expiry_date.unix_timestamp(), expiry_date.nanosecond());
-    let json = serde_json::to_string(&Stored { expires, data })
-        .map_err(|_| logged(app, Error::Encode, "a record of tower-sessions cannot be written as JSON"))?;
+    let json = serde_json::to_string(&Stored { expires, data }).map_err(|_| {
+        logged(
+            app,
+            log::Event::HandlerMistaken,
+            Error::Encode,
+            "a record of tower-sessions cannot be written as JSON",
+        )
+    })?;
     let max_bytes = app.config.session.max_bytes;
     if json.len() <= max_bytes {
         return Ok(json);
@@ -89,7 +104,7 @@ fn encode<H: Host>(app: &App<H>, Record { data, expiry_date, .. }: &Record) -> R
         "a record of tower-sessions has {} bytes of JSON; the limit is {max_bytes} (session.max_bytes)",
         json.len()
     );
-    Err(logged(app, Error::Encode, &text))
+    Err(logged(app, log::Event::HandlerMistaken, Error::Encode, &text))
 }
 
 fn decode(id: Id, json: &str) -> Option<Record> {
@@ -118,12 +133,12 @@ async fn run<H: Host>(app: &App<H>, batch: Batch<'_>) -> Result<Reply> {
 }
 
 fn backend<H: Host>(app: &App<H>, failure: Failure) -> Error {
-    logged(app, Error::Backend, &format!("the store failed: {failure}"))
+    logged(app, log::Event::StoreFailed, Error::Backend, &format!("the store failed: {failure}"))
 }
 
 /// Middleware swallows errors: the operator learns of each from the log.
-fn logged<H: Host>(app: &App<H>, kind: fn(String) -> Error, text: &str) -> Error {
-    app.host.log(&text);
+fn logged<H: Host>(app: &App<H>, event: log::Event, kind: fn(String) -> Error, text: &str) -> Error {
+    app.host.log(&Line::new(event, text));
     kind(text.to_owned())
 }
 
@@ -131,7 +146,6 @@ fn logged<H: Host>(app: &App<H>, kind: fn(String) -> Error, text: &str) -> Error
 mod tests {
     use std::{
         cell::RefCell,
-        fmt::Display,
         pin::pin,
         task::{Context, Poll, Waker},
         time::Duration,
@@ -196,8 +210,8 @@ mod tests {
         ) -> std::result::Result<Vec<u8>, crate::host::Unsigned> {
             Err(crate::host::Unsigned)
         }
-        fn log(&self, line: &dyn Display) {
-            self.log.borrow_mut().push_str(&line.to_string());
+        fn log(&self, line: &Line) {
+            self.log.borrow_mut().push_str(&line.message);
         }
     }
 
@@ -205,12 +219,20 @@ mod tests {
     const OK: &str = r#"[{"result":"OK"}]"#;
 
     fn app(answers: &[&'static str]) -> App<Scripted> {
-        let config = json!({
+        app_with(answers, json!({}))
+    }
+
+    /// With more of the environment.
+    fn app_with(answers: &[&'static str], more: Value) -> App<Scripted> {
+        let mut config = json!({
             "SESSION_SECRET": "pP3cVQ8m1dRk7ZtYw5sXbN2hJf6gLa9e",
             "UPSTASH_REDIS_REST_URL": "https://store.example",
             "UPSTASH_REDIS_REST_TOKEN": "token",
             "CLOAKROOM": {"key_prefix": "shop:", "session": {"max_bytes": 1000}},
         });
+        if let Value::Object(more) = more {
+            config.as_object_mut().expect("an object").extend(more);
+        }
         let config = Config::from_json(&config.to_string()).expect("a configuration");
         let answers = RefCell::new(answers.to_vec());
         let app = App::new(config, Scripted { answers, calls: RefCell::default(), log: RefCell::default() });
@@ -307,6 +329,41 @@ mod tests {
             assert!(command[1].starts_with("shop:tower:"), "{command:?}");
             assert!(!command.concat().contains(&record.id.to_string()), "{command:?}");
         }
+    }
+
+    #[test]
+    fn with_keys_records_are_sealed_and_read_again_by_who_has_the_key_alone() {
+        let keyed = |key: &str, answer| app_with(&[answer], json!({"SESSION_ENCRYPTION_KEY": key}));
+        let (old, new) =
+            ("q4LT/Ib+31SPZv0CVhgyLYe05/ii2Fof6T+KQai7Lic=", "gdgcUFfg/gicr0fPJsEBCcbA0T5bH5hxAAv0ho5V2JU=");
+        let app = keyed(old, OK);
+        let mut record = record(60);
+        block_on(create(&app, &mut record)).expect("created");
+        block_on(save(&app, &record)).expect("saved");
+        for command in commands(&app) {
+            let stored = &command[2];
+            assert!(!stored.contains("4111") && !stored.contains("card"), "{stored}");
+            let reply: &str = json!([{ "result": stored }]).to_string().leak();
+            assert_eq!(
+                block_on(load(&keyed(old, reply), &record.id)).expect("an answer"),
+                Some(record.clone())
+            );
+            let both = keyed(&[new, old].join(","), reply);
+            assert_eq!(block_on(load(&both, &record.id)).expect("an answer"), Some(record.clone()));
+            for (app, id) in [
+                (keyed(new, reply), record.id),
+                (keyed(old, reply), Id(8)),
+                (app_with(&[reply], json!({})), record.id),
+            ] {
+                let error = block_on(load(&app, &id)).expect_err("unreadable").to_string();
+                assert!(error.contains("cannot be read: it is sealed"), "{error}");
+                assert!(app.host.log.take().contains("cannot be read: it is sealed"));
+            }
+        }
+        // What was stored without keys.
+        let unsealed = json!({"expires": [Machine.now().0 / 1000 + 60, 0], "data": {}}).to_string();
+        let reply: &str = json!([{ "result": unsealed }]).to_string().leak();
+        assert!(block_on(load(&keyed(old, reply), &Id(7))).expect("an answer").is_some());
     }
 
     #[test]

@@ -7,6 +7,7 @@ import { randomBytes } from "node:crypto";
 import { basename, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { parseEnv } from "node:util";
+import { lineOf } from "../log.mjs";
 import { ROOT } from "../say.mjs";
 import { expect, Finding } from "./finding.mjs";
 import { checked } from "./rows.mjs";
@@ -248,19 +249,11 @@ async function askWorker({ vars, secrets, services, table }) {
   }
 }
 
-/**
- * What the Worker has logged: faults as a list, notices as lines of their own. Lines may be JSON.
- *
- * @param {string} log
- */
+/** What the Worker has logged of its settings. @param {string} log */
 function linesOf(log) {
-  /** @type {{ faults: string[], notices: string[] }} */
-  const found = { faults: [], notices: [] };
-  for (const line of log.split("\n")) {
-    const fault = /^\s+- (.*)$/.exec(line)?.[1];
-    const notice = /^cloakroom: (?!every request is answered 500)(.*)$/.exec(line)?.[1];
-    if (fault) found.faults.push(fault);
-    else if (notice) found.notices.push(notice);
-  }
-  return found;
+  const lines = log.split("\n").flatMap((text) => lineOf(text) ?? []);
+  const [faults = [], notices = []] = ["misconfigured", "setting_noticed"].map((event) =>
+    lines.filter((line) => line.event === event).map(({ message }) => message),
+  );
+  return { faults, notices };
 }

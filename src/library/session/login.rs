@@ -48,17 +48,22 @@ impl Session {
 
     /// Begins a session for a user whom the handler has authenticated, in exchange for the present one, whose id is dead at
     /// once. What an anonymous session holds is carried over, and what one of the same user holds. `remember`: it lasts
-    /// `session.remember`, and its cookie outlives the browser. What makes the user theirs (a password, an account that is not
-    /// disabled) must hold when this is called: it begins after all that ended sessions before. Subject to
-    /// `session.max_per_user`. Changes that are not written are made to what is carried over, in the same moment. One call;
-    /// more if sessions of this user were ended lately, or have to make room.
+    /// `session.remember`, and its cookie outlives the browser. What makes the user theirs (a password, a row of yours that is not
+    /// locked) must hold when this is called: it begins after all that ended sessions before. Subject to
+    /// `session.max_per_user`. Changes that are not written are made to what is carried over, in the same moment. Two calls;
+    /// more if the user has an account of the service's, if sessions of theirs were ended lately, or have to make room.
     ///
-    /// Errors: 409 `conflict` if all sessions of the user were ended meanwhile; 422 if the user cannot be (an empty id, a role
+    /// Errors: 409 `conflict` if all sessions of the user were ended meanwhile, or if their account of the service's is
+    /// disabled, in which case the session that there is lives on; 422 if the user cannot be (an empty id, a role
     /// with a comma); 413, 422 if the changes do not fit the newest data any more; 503.
     pub async fn log_in(&mut self, user: impl Into<User>, remember: bool) -> Result<(), Error> {
         let user = user.into();
         user.check("user").map_err(Problem::unprocessable)?;
         self.begin();
+        let is_disabled = self.cx.is_disabled(&user.tag()).await;
+        if is_disabled.map_err(|error| self.problem(error))? {
+            return Err(Problem::conflict("the account of this user is disabled").into());
+        }
         let apply = |newest: &RawValue| self.data.apply_to(newest);
         let session = self.cx.log_in(self.loaded.clone(), user, remember, &apply, async || Ok(true)).await;
         if matches!(session, Err(session::Error::Conflict)) {

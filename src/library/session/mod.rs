@@ -15,6 +15,7 @@ use crate::{
     host::Host,
     http::{Problem, Request},
     limit::{OwnName, Quota, Subject},
+    log::{self, Line},
     platform::Platform,
     session,
 };
@@ -166,9 +167,10 @@ impl Drop for Session {
             (false, true) => "with a new id that its visitor does not learn",
             (false, false) => return,
         };
-        self.cx.app.host.log(&format_args!(
+        let message = format!(
             "a session was dropped {lost}: a handler must return Session::respond, or save or discard the changes"
-        ));
+        );
+        self.cx.app.host.log(&Line::new(log::Event::SessionDropped, message));
     }
 }
 

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::{
-    super::{ANY, Routes},
+    super::{ANY, PAGE, Routes},
     answers, operations, packing, schemas,
 };
 use crate::{host::tests::Machine, http::Method};
@@ -71,7 +71,8 @@ fn parameters() -> Value {
 /// From the table of the routes. Fails if one has no description.
 fn paths() -> Map<String, Value> {
     let mut paths = Map::new();
-    for (method, pattern, _) in Routes::<Machine>::ALL {
+    // A page is for people.
+    for (method, pattern, _) in Routes::<Machine>::ALL.iter().filter(|route| !PAGE.contains(&route.1)) {
         let operation = operations::of(*method, pattern);
         let Some(operation) = operation else {
             panic!("{} {pattern} has no description in src/routes/openapi/operations.rs", method.name())

@@ -6,6 +6,7 @@ use crate::{
     host::Host,
     id::Handle,
     json::Version,
+    log::{self, Line},
     session::{Error, Reason, StoredSession, Task, change::ApplyError},
     store::{Batch, Failure, Reply},
     ticket::Ticket,
@@ -144,10 +145,11 @@ impl<H: Host> Sessions<'_, H> {
         let max_bytes = self.rules.max_bytes;
         let too_large = || {
             let (handle, bytes) = (ticket.id.handle(), stored.len());
-            self.host.log(&format_args!(
+            let message = format!(
                 "session {handle} has a record of {bytes} bytes, more than session.max_bytes ({max_bytes}) allows: it was left \
                  as it is; raise session.max_bytes, or keep less in it"
-            ));
+            );
+            self.host.log(&Line::new(log::Event::RecordTooLarge, message).about(handle));
             ApplyError::Unprocessable(format!(
                 "the session's record is larger than session.max_bytes ({max_bytes}): it is left as it is"
             ))

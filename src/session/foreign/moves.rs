@@ -4,6 +4,7 @@ use super::{Companion, Ended, Foreign, Login, MARGIN, Session, Sessions, beside,
 use crate::{
     foreign::Format,
     host::{Host, random},
+    log::{self, Line},
     session::{
         Error, Retry,
         change::{ApplyError, empty_data},
@@ -145,9 +146,10 @@ impl<H: Host> Sessions<'_, H> {
             // Nobody is kept from logging in by what is stored under the old id.
             Err(Error::NotApplicable(error)) if *error == ApplyError::Unreadable => {
                 let handle = session.ticket.id.handle();
-                self.host.log(&format_args!(
+                let message = format!(
                     "session {handle} began without the data of the one before it, which cannot be changed"
-                ));
+                );
+                self.host.log(&Line::new(log::Event::DataLeftBehind, message).about(handle));
                 self.encoded(format, session, &format.with_user(&empty_data(), user)?, None)
             }
             outcome => outcome,
