@@ -1,6 +1,6 @@
 //! What a route of ours and a handler of an application's own both do: count the request, begin a session, log in, log out.
 
-use std::cell::Cell;
+use std::{cell::Cell, pin::Pin};
 
 use serde_json::value::RawValue;
 
@@ -14,6 +14,9 @@ use crate::{
     stats,
     time::Time,
 };
+
+/// Whether a proof still holds, when it is asked.
+type Validity<'v> = Pin<Box<dyn Future<Output = Result<bool, Error>> + 'v>>;
 
 /// Who has just proved who they are.
 pub(crate) struct Proof {
@@ -95,7 +98,20 @@ impl<H: Host> Context<'_, H> {
         apply: &dyn Fn(&RawValue) -> Result<Box<RawValue>, Error>,
         is_valid: impl AsyncFnOnce() -> Result<bool, Error>,
     ) -> Result<Session, Error> {
-        let Proof { user, provider } = proof.into();
+        // One function for all callers: each would have a copy of some KB.
+        let is_valid: Validity<'_> = Box::pin(async move { is_valid().await });
+        self.log_in_as(old, proof.into(), remember, apply, is_valid).await
+    }
+
+    async fn log_in_as(
+        &self,
+        old: Option<Session>,
+        proof: Proof,
+        remember: bool,
+        apply: &dyn Fn(&RawValue) -> Result<Box<RawValue>, Error>,
+        is_valid: Validity<'_>,
+    ) -> Result<Session, Error> {
+        let Proof { user, provider } = proof;
         let (sessions, client, tag) = (self.sessions(), self.device(), user.tag());
         let was_anonymous = Cell::new(false);
         let owner = old.as_ref().and_then(|old| old.record.user.as_ref());
@@ -124,7 +140,7 @@ impl<H: Host> Context<'_, H> {
         self.forget_old_cookies(false).await?;
         let (session, mut counts) = sessions.log_in(old, &self.dead_tickets(), &make).await?;
         if counts && !session.record.marks.is_empty() {
-            counts = is_valid().await?;
+            counts = is_valid.await?;
         }
         if !counts {
             // The visitor keeps what an anonymous session held, and nothing of a user's.
