@@ -12,7 +12,7 @@ use crate::{
 
 impl<H: Host> Sessions<'_, H> {
     /// Begins a session for a user who was authenticated elsewhere. `state`: what holds for all their sessions, as the
-    /// primary had it ([`Self::user_state_with`]). One call; more if the user has too many sessions: then the oldest ends.
+    /// primary had it (`user_state_with`). One call; more if the user has too many sessions: then the oldest ends.
     /// Error: Conflict if all their sessions were ended meanwhile.
     pub async fn create_for_user(
         &self,
