@@ -131,6 +131,7 @@ async fn handle<H: Host>(cx: &mut Context<'_, H>) -> Result<Response, Problem> {
     // 1. The route. OPTIONS is answered by it alone, unless a proxy asks about its visitor's. Neither that nor what is the same
     // for everybody is counted.
     let route = routes::find(request.path(), &config.base_path, config.switches());
+    cx.route.set(route.as_ref().ok().map(Found::pattern));
     let is_forward_auth = cx.is_forward_auth();
     if request.method == Method::Options && !is_forward_auth {
         return Ok(options(cx, &route?));

@@ -1,7 +1,7 @@
 //! Events: what a back end of the operator's is told of users and sessions, so that it can send mail. Signed, after the
 //! response, at least once or not at all.
 //!
-//! An isolate has at most [`MAX_UNDER_WAY`] of them under way. Further ones are dropped, which is logged and counted, so that
+//! An isolate has at most `MAX_UNDER_WAY` of them under way. Further ones are dropped, which is logged and counted, so that
 //! a receiver that hangs costs no memory. Each is delivered in a background task of its own: none waits for another.
 
 use std::{cell::RefCell, fmt, time::Duration};

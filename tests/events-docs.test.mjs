@@ -51,6 +51,8 @@ for (const [language, file, command] of /** @type {[string, string, string][]} *
         () => "it does not start",
         1000,
       );
+      // What it says arrives on a way of its own, behind its answer perhaps.
+      await until(() => /^a session\.reuse_detected.*\n$/.test(output) || child.exitCode !== null);
       const seen = output.length;
       assert.match(output, /^a session\.reuse_detected/);
       assert.equal(await send(good, Date.now(), randomSecret()), 400);

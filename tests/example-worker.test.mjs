@@ -201,10 +201,10 @@ describe("a login at the identity provider", () => {
     assert.deepEqual((await anonymous.send("GET", "/cart")).json, {}, "the old id is dead");
   });
 
-  test("takes two calls, and leaves nothing of the state behind", async () => {
+  test("takes three calls, one for whether the user has an account that is disabled, and leaves nothing of the state", async () => {
     const { state } = await beginLogin(visitor);
     const { calls, commands } = await cost(() => comeBack(visitor, "code-of-bob", state), 302);
-    assert.ok(calls === 2 && commands <= 9, `${calls} calls, ${commands} commands`);
+    assert.ok(calls === 3 && commands <= 10, `${calls} calls, ${commands} commands`);
     const [key] = await shop.store.redis.keys("*");
     for (const key of await shop.store.redis.keys("sess:*")) {
       const record = await shop.store.redis.get(key);

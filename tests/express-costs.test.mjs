@@ -34,7 +34,7 @@ test("limits.user costs a call of its own, and two commands: whose session it is
   }
 });
 
-test("taking a session over costs two calls and its own cookie one; the old cookie alone is two calls each time", async () => {
+test("taking a session over costs two calls, one more for its user's account, and its own cookie one; the old cookie alone is two calls each time", async () => {
   const accept = [{ format: "express", user_pointer: "/userId" }];
   const both = await startBeside({
     worker: {
@@ -59,7 +59,7 @@ test("taking a session over costs two calls and its own cookie one; the old cook
       });
       return `${calls} / ${commands}`;
     };
-    assert.equal(await costOf(atWorker), "2 / 11");
+    assert.equal(await costOf(atWorker), "3 / 12");
     assert.equal(await costOf(atWorker), "1 / 3", "the first of a window");
     assert.equal(await costOf(atWorker), "1 / 2");
     assert.equal(await costOf(old.clone()), "2 / 4");

@@ -259,7 +259,9 @@ test("a preflight is the origin's to answer, also under a rule, and says nobody 
   try {
     const preflight = { Origin: "https://www.example.com", "Access-Control-Request-Method": "PUT" };
     const headers = { ...preflight, Cookie: "sid=x; theme=dark", "X-Session-User": "forged" };
-    for (const more of [{}, { "Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "cors" }]) {
+    /** @type {Record<string, string>[]} */
+    const senders = [{}, { "Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "cors" }];
+    for (const more of senders) {
       const init = { method: "OPTIONS", headers: { ...headers, ...more } };
       const answer = await ask(deployment.workers[0], "/members/1", init);
       assert.deepEqual([answer.status, answer.text], [200, "OPTIONS /members/1"]);

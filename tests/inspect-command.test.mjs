@@ -87,7 +87,7 @@ describe("handle:", () => {
     assert.equal(code, 0, out);
     assert.match(out, new RegExp(`^session +${session.handle}$`, "m"));
     assert.match(out, new RegExp(`^user +${session.user.id} \\(${name}\\)$`, "m"));
-    assert.match(out, /^ends +\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ \(in 23 h\)$/m);
+    assert.match(out, /^ends +\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ \(in (23 h|1 d)\)$/m);
     assert.match(out, /^stored +\d+ bytes, for \d+ s more$/m);
     assert.match(out, /^data +\{"cart":\["tea"\]\}$/m);
     const { json } = await runJson([`handle:${session.handle}`]);

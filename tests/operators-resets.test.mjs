@@ -11,6 +11,7 @@ import {
   name,
   number,
   operate,
+  owner,
   registered,
   resetToken,
   RIGHT,
@@ -33,11 +34,6 @@ import { moveClocks } from "./support/worker.mjs";
 const NEW = "another horse";
 const limited = await startLimited();
 
-/** Somebody who has registered, and their id. */
-async function owner() {
-  const visitor = await registered();
-  return { visitor, id: String((await visitor.session()).user.id) };
-}
 const accountKey = () => `account:${name.toLowerCase()}`;
 /** Whether the account is opened by the old password, or by the new one. */
 async function passwords() {

@@ -118,7 +118,7 @@ test("without login the service API has its accounts, and no token opens one", a
 });
 
 test("what is off tells nothing of what else is there, and near misses get the same answer as ever", async () => {
-  for (const path of ["/auth/register/", "/register", "/auth/admin", "/auth/nowhere"]) {
+  for (const path of ["/auth/register/", "/register", "/auth/administer", "/auth/nowhere"]) {
     const answer = await closed.visitor().send("POST", path);
     assertRefused(answer, 404, "not_found");
     assert.doesNotMatch(answer.json.detail, /register/);

@@ -9,6 +9,7 @@ import {
   name,
   number,
   operate,
+  owner,
   registered,
   resetToken,
   RIGHT,
@@ -27,11 +28,6 @@ import {
 /** @typedef {import("./support/accounts.mjs").Visitor} Visitor */
 /** @typedef {import("./support/accounts.mjs").Answer} Answer */
 
-/** The account's id, of somebody who has registered. */
-async function owner() {
-  const visitor = await registered();
-  return { visitor, id: String((await visitor.session()).user.id) };
-}
 const find = (/** @type {string} */ username) =>
   operate("GET", `/users?name=${encodeURIComponent(username)}`);
 const serviceSession = (/** @type {string} */ id) => operate("POST", "/sessions", { user: { id } });

@@ -6,7 +6,6 @@ use crate::{
     host::Host,
     http::{Code, Problem, Response},
     log::{self, Line},
-    routes,
 };
 
 /// The header that holds the ticket of a client without a cookie jar; empty when it has none any more.
@@ -67,9 +66,7 @@ impl<H: Host> Context<'_, H> {
 
     /// The line with the request's method and the pattern of its route; the path is the visitor's.
     fn with_route(&self, line: Line) -> Line {
-        let (config, request) = (&self.app.config, &self.request);
-        let route = routes::find::<H>(request.path(), &config.base_path, config.switches());
-        Line { method: Some(request.method.name()), route: route.ok().map(|found| found.pattern()), ..line }
+        Line { method: Some(self.request.method.name()), route: self.route.get(), ..line }
     }
 
     /// Sets or removes the ticket's cookie and, after a write, the one for read-your-writes. Never with forward-auth: the

@@ -43,6 +43,8 @@ pub struct Context<'a, H> {
     pub request: Request<'a>,
     /// What the route's path has at its `*`, still percent-encoded.
     pub param: String,
+    /// The pattern of its route, once that is found: for the log.
+    pub(crate) route: Cell<Option<&'static str>>,
     /// Whether another site's page makes the visitor's browser look: without a cookie, and counted for nobody.
     pub(crate) is_foreign_read: bool,
     /// Whether the ticket travels in `Authorization` and `Session-Token`: the client has no cookie jar.
@@ -98,6 +100,7 @@ impl<'a, H: Host> Context<'a, H> {
             app,
             request,
             param: String::new(),
+            route: Cell::new(None),
             is_foreign_read: false,
             is_bearer: false,
             tickets: Tickets::default(),

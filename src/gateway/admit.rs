@@ -48,8 +48,7 @@ impl<H: Host> App<H> {
         // 1. One reading of the path, for the rules here and for the origin.
         let another = || {
             let is_same = path::is_plain(request.path())
-                || (gateway.is_same_entry(request.path())
-                    && self.config.limits.is_same_route(&request, path::plain));
+                || (gateway.is_same_entry(request.path()) && limits.is_same_route(&request, path::plain));
             (!is_same).then_some("a form in which it may be read as one with another rule or limit")
         };
         if let Some(what) = path::ambiguity(request.path()).or_else(another) {

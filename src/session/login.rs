@@ -12,8 +12,9 @@ use crate::{
 
 impl<H: Host> Sessions<'_, H> {
     /// Begins a session for a user who was authenticated elsewhere. `state`: what holds for all their sessions, as the
-    /// primary had it ([`Self::user_state_with`]). One call; more if the user has too many sessions: then the oldest ends.
-    /// Error: Conflict if all their sessions were ended meanwhile.
+    /// primary had it (`user_state_with`). One call; more if the user has too many sessions: then the oldest ends.
+    /// One that is overtaken by the end of all of them is dead. Error: Conflict if they were ended before, while the request
+    /// was on its way.
     pub async fn create_for_user(
         &self,
         user: User,
@@ -35,15 +36,16 @@ impl<H: Host> Sessions<'_, H> {
             // All sessions were ended while this login was on its way: it counts as before that.
             return Err(Error::Conflict);
         }
-        // 2. The session. It does not know a mark that is set in between, and so is revoked by it: nobody is to get it.
+        // 2. The session. It does not know a mark that is set in between, and so is revoked by it.
         let make = || {
             let marks = mark.into_iter().collect();
             self.new_session(Some(user.clone()), data.clone(), remember, device.clone(), marks)
         };
         let Created { session, listed, state } = self.insert(&make).await?;
         if !session.record.survives(&state) {
+            // It began, and has ended: nothing is left of it.
             drop(self.discard(&session, &tag).await);
-            return Err(Error::Conflict);
+            return Ok(session);
         }
         // 3. Room for it.
         self.enforce_max_per_user(&tag, listed).await?;

@@ -122,3 +122,9 @@ export const firstCall = (command) => {
 
 /** Matches the call that creates a session. */
 export const sessionCreation = () => firstCall("HSET");
+
+/** Somebody who has registered, and their id. */
+export async function owner() {
+  const visitor = await registered();
+  return { visitor, id: String((await visitor.session()).user.id) };
+}
