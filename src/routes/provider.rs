@@ -3,7 +3,9 @@
 use serde::Serialize;
 use serde_json::value::RawValue;
 
+use super::{account, link};
 use crate::{
+    account::Account,
     context::{Context, Proof},
     host::{Host, random},
     http::{Method, Problem, Response, unknown_query},
@@ -12,7 +14,7 @@ use crate::{
     provider::{
         Client, Failure, Identity, LIFETIME, Params, Pending, Provider, append_param, check_return_to,
     },
-    session::{Error, Session},
+    session::{Error, Session, User},
     ticket::cookie::Cookie,
 };
 
@@ -31,14 +33,20 @@ struct Listed<'p> {
     linked: bool,
 }
 
-/// `GET /auth/providers`: where one can log in, in the order of the settings.
+/// `GET /auth/providers`: where one can log in, in the order of the settings. One call more for who is logged in to an account.
 pub(super) async fn list<H: Host>(cx: &Context<'_, H>) -> Result<Response, Problem> {
     let session = cx.session().await?;
     let user = session.as_ref().and_then(|session| session.record.user.as_ref());
+    // A user of a provider's has no account that could be tied to others.
+    let account = match user.filter(|user| !is_of_any(cx, user)) {
+        Some(user) => link::find_account(cx, user).await?,
+        None => None,
+    };
+    let is_tied = |id: &str| account.as_ref().is_some_and(|stored| stored.account.links.contains_key(id));
     let listed = cx.app.config.accounts.providers.iter().map(|provider| Listed {
         id: &provider.id,
         name: &provider.name,
-        linked: user.is_some_and(|user| provider.is_of(&user.id)),
+        linked: user.is_some_and(|user| provider.is_of(&user.id)) || is_tied(&provider.id),
     });
     Ok(Response::json(&Providers { providers: listed.collect() }))
 }
@@ -58,8 +66,7 @@ pub(super) async fn log_in<H: Host>(cx: &Context<'_, H>) -> Result<Response, Pro
         Some(_) => Err(Problem::bad_request(format!("{name} is 1, or left out"))),
     };
     let (remember, fresh) = (flag("remember")?, flag("fresh")?);
-    let return_to = params.get("return_to").unwrap_or("/");
-    check_return_to(return_to).map_err(Problem::bad_request)?;
+    let return_to = return_to(&params)?;
     if fresh && !provider.can_renew() {
         return Err(Problem::unprocessable(
             "this provider cannot be asked to let a visitor log in anew: it speaks OAuth 2.0 alone",
@@ -68,15 +75,38 @@ pub(super) async fn log_in<H: Host>(cx: &Context<'_, H>) -> Result<Response, Pro
     // 2. Where to, with what has to be remembered meanwhile.
     let seed: [u8; 32] = random(&cx.app.host);
     let pending = Pending::new(seed, &provider.id, return_to, remember, fresh, cx.app.host.now());
-    match client(cx, provider).login_url(&pending, &redirect_uri(cx, provider)).await {
+    let (location, cookie) = set_out(cx, provider, &pending).await?;
+    Ok(with_cookie(redirect(location), cookie))
+}
+
+/// The path in `return_to`, or the site's first page.
+pub(super) fn return_to(params: &Params) -> Result<&str, Problem> {
+    let return_to = params.get("return_to").unwrap_or("/");
+    check_return_to(return_to).map(|()| return_to).map_err(Problem::bad_request)
+}
+
+/// Where the visitor goes: to the provider, with the line of a cookie that remembers why; or back at once, if it is down.
+pub(super) async fn set_out<H: Host>(
+    cx: &Context<'_, H>,
+    provider: &Provider,
+    pending: &Pending,
+) -> Result<(String, Option<String>), Problem> {
+    match client(cx, provider).login_url(pending, &redirect_uri(cx, provider)).await {
         Ok(url) => {
             let value = pending.seal(&cx.app.config.logins.1);
             let (Some(value), Some(cookie)) = (value, free_slot(cx, random::<1>(&cx.app.host))) else {
                 return Err(Problem::misconfigured());
             };
-            Ok(redirect(url).header("Set-Cookie", cookie.set(&value, Some(LIFETIME))))
+            Ok((url, Some(cookie.set(&value, Some(LIFETIME)))))
         }
-        Err(failure) => Ok(refuse(cx, provider, failure, return_to)),
+        Err(failure) => Ok((refusal(cx, provider, failure, pending.return_to()), None)),
+    }
+}
+
+fn with_cookie(response: Response, line: Option<String>) -> Response {
+    match line {
+        Some(line) => response.header("Set-Cookie", line),
+        None => response,
     }
 }
 
@@ -97,19 +127,20 @@ pub(super) async fn come_back<H: Host>(cx: &Context<'_, H>) -> Result<Response, 
     };
     // 2. The rest, after which it is over.
     let response = match finish(cx, provider, &params, &pending).await? {
-        Ok(()) => redirect(pending.return_to().to_owned()),
+        Ok(device) => with_cookie(redirect(pending.return_to().to_owned()), device),
         Err(failure) => refuse(cx, provider, failure, pending.return_to()),
     };
     Ok(response.header("Set-Cookie", cookie.remove()))
 }
 
-/// Ends a login that was begun here.
+/// Ends a login that was begun here, or ties an account. The line of the cookie by which an account knows the device from now on, if
+/// there is one to set.
 async fn finish<H: Host>(
     cx: &Context<'_, H>,
     provider: &Provider,
     params: &Params,
     pending: &Pending,
-) -> Result<Result<(), Failure>, Problem> {
+) -> Result<Result<Option<String>, Failure>, Problem> {
     let client = client(cx, provider);
     let code = match client.code(params).await {
         Ok(code) => code,
@@ -117,8 +148,15 @@ async fn finish<H: Host>(
     };
     // 1. The limits, before the provider is asked; and the present session.
     cx.app.config.limits.apply_login_address(&cx.store.limiter, cx.address());
-    cx.store.limiter.add("mint", cx.app.config.limits.mint, cx.address());
+    if !pending.is_tie() {
+        cx.store.limiter.add("mint", cx.app.config.limits.mint, cx.address());
+    }
     let old = cx.load_at_primary().await.inspect_err(|_| cx.store.limiter.refund(&["mint"]))?;
+    if pending.is_tie()
+        && let Err(failure) = link::check(cx, old.as_ref(), pending).await?
+    {
+        return Ok(Err(failure));
+    }
     // 2. Who it is. A failed attempt stays counted; no session was created.
     let identity = match client.identify(pending, code, &redirect_uri(cx, provider)).await {
         Ok(identity) => identity,
@@ -130,16 +168,17 @@ async fn finish<H: Host>(
     cx.store.limiter.refund(LOGIN_LIMITS);
     // 3. The session. The wait was none of the store's.
     cx.begin_operation();
+    if pending.is_tie() {
+        return Ok(link::finish(cx, provider, &identity, pending).await?.map(|()| None));
+    }
     match begin_session(cx, provider, old, identity, pending).await {
-        Ok(session) => {
-            cx.issue_ticket(&session);
-            Ok(Ok(()))
-        }
         // All sessions of the user were ended since this login was begun: it counts as before that.
         Err(Error::Conflict) => Ok(Err(Failure::InvalidState)),
-        Err(error) => Err(error.into()),
+        outcome => Ok(outcome?),
     }
 }
+
+/// Logs in the user of an identity: of the account that it is tied to, if it is.
 
 async fn begin_session<H: Host>(
     cx: &Context<'_, H>,
@@ -147,20 +186,48 @@ async fn begin_session<H: Host>(
     old: Option<Session>,
     Identity { user, auth_time }: Identity,
     pending: &Pending,
-) -> Result<Session, Error> {
-    let tag = user.tag();
+) -> Result<Result<Option<String>, Failure>, Error> {
+    // 1. Whose it is.
+    let identity = user.id.clone();
+    let tied = cx.accounts().of_identity(&provider.id, &identity).await;
+    let tied = tied.inspect_err(|_| cx.store.limiter.refund(&["mint"]))?.map(|stored| stored.account);
+    if tied.as_ref().is_some_and(|account| account.disabled) {
+        cx.store.limiter.refund(&["mint"]);
+        return Ok(Err(Failure::AccessDenied));
+    }
+    let user = tied.as_ref().map_or(user, Account::user);
+    // 2. The session.
+    let (id, tag) = (user.id.clone(), user.tag());
+    let is_owners = old.as_ref().and_then(|old| old.record.user.as_ref()).is_some_and(|owner| owner.id == id);
     let is_valid = async || {
-        let (sessions, key) = (cx.sessions(), cx.accounts().name_key(&tag));
-        let (state, _) = sessions.user_state_with(&tag, &key).await?;
-        Ok(state.revocation_mark.is_none_or(|mark| mark.time() <= pending.begun))
+        let state = cx.sessions().user_state(&tag).await?;
+        if state.revocation_mark.is_some_and(|mark| mark.time() > pending.begun) {
+            return Ok(false);
+        }
+        if tied.is_none() {
+            return Ok(true);
+        }
+        // Untied, disabled or deleted before that, perhaps.
+        let stored = match cx.accounts().of_identity(&provider.id, &identity).await {
+            Err(Error::UnreadableAccount(_)) => None,
+            stored => stored?,
+        };
+        Ok(stored.is_some_and(|stored| stored.account.id == id && !stored.account.disabled))
     };
     let keep = |data: &RawValue| Ok(data.to_owned());
     let proof = Proof { user, provider: Some((provider.id.clone(), auth_time)) };
-    cx.log_in(old, proof, pending.remember(), &keep, is_valid).await
+    let session = cx.log_in(old, proof, pending.remember(), &keep, is_valid).await?;
+    // 3. The device, as with a password.
+    Ok(Ok(tied.as_ref().and_then(|account| account::meet_device(cx, &session, account, is_owners))))
+}
+
+/// Whether the user is one of a provider's, and so has no account.
+pub(super) fn is_of_any<H: Host>(cx: &Context<'_, H>, user: &User) -> bool {
+    cx.app.config.accounts.providers.iter().any(|provider| provider.is_of(&user.id))
 }
 
 /// The provider of the path. 404 if there is none.
-fn provider<'c, H: Host>(cx: &'c Context<'_, H>) -> Result<&'c Provider, Problem> {
+pub(super) fn provider<'c, H: Host>(cx: &'c Context<'_, H>) -> Result<&'c Provider, Problem> {
     let mut providers = cx.app.config.accounts.providers.iter();
     let provider = providers.find(|provider| provider.id == cx.param);
     provider
@@ -219,9 +286,13 @@ fn redirect(location: String) -> Response {
 
 /// Sends the visitor back without a login, and tells the operator if there is something to do.
 fn refuse<H: Host>(cx: &Context<'_, H>, provider: &Provider, failure: Failure, return_to: &str) -> Response {
+    redirect(refusal(cx, provider, failure, return_to))
+}
+
+fn refusal<H: Host>(cx: &Context<'_, H>, provider: &Provider, failure: Failure, return_to: &str) -> String {
     if let Some(why) = failure.why() {
         let message = format!("provider {}: {why}", provider.id);
         cx.app.host.log(&Line::new(Event::ProviderFailed, message));
     }
-    redirect(append_param(return_to, "login_error", failure.code()))
+    append_param(return_to, "login_error", failure.code())
 }
