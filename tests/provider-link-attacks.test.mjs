@@ -70,13 +70,15 @@ test("what was begun by one user is not ended by another, nor by nobody", async 
 test("a page of another site begins nothing and unties nothing", async () => {
   const { visitor } = await owner();
   await tie(visitor, somebody());
-  for (const headers of [
-    { "Sec-Fetch-Site": "cross-site" },
-    { "Sec-Fetch-Site": "same-site" },
-    { Origin: "https://evil.example" },
+  for (const [name, value] of [
+    ["Sec-Fetch-Site", "cross-site"],
+    ["Sec-Fetch-Site", "same-site"],
+    ["Origin", "https://evil.example"],
   ])
-    for (const method of ["POST", "DELETE"])
-      assertRefused(await visitor.send(method, "/auth/link/acme", { headers }), 403, "cross_site");
+    for (const method of ["POST", "DELETE"]) {
+      const answer = await visitor.send(method, "/auth/link/acme", { headers: { [name]: value } });
+      assertRefused(answer, 403, "cross_site");
+    }
   assert.deepEqual(await linked(visitor), ["acme"]);
 });
 
@@ -223,12 +225,14 @@ test("an identity that its account lets go in this moment is not taken from whoe
   assert.equal((await logIn(sub)).user.id, ada.id);
 });
 
+/** The key that ties an identity to the account of this name. @param {string} name */
+async function keyOf(name) {
+  for (const key of (await store.redis.keys("*:linked")).map(String))
+    if (String(await store.redis.get(key)) === name.toLowerCase()) return key;
+  throw new Error("it is not tied");
+}
+
 test("what contradicts itself in the store is not tied, and gives way to the next who asks", async () => {
-  const keyOf = async (/** @type {string} */ name) => {
-    for (const key of (await store.redis.keys("*:linked")).map(String))
-      if (String(await store.redis.get(key)) === name.toLowerCase()) return key;
-    throw new Error("it is not tied");
-  };
   for (const [what, spoil] of /** @type {const} */ ([
     ["the key is lost", (/** @type {string} */ key) => store.redis.del(key)],
     ["it names nobody", (/** @type {string} */ key) => store.redis.set(key, "nobody of this name")],
@@ -252,6 +256,21 @@ test("what contradicts itself in the store is not tied, and gives way to the nex
     assert.equal((await untie(ada.visitor)).status, 204);
     assert.equal((await logIn(sub)).user.id, bob.id, what);
   }
+});
+
+test("an account that lost an identity, and gets it back in this moment, keeps it", async () => {
+  const [ada, bob, carol] = [await owner(), await owner(), await owner()];
+  const sub = somebody();
+  await tie(ada.visitor, sub);
+  // The key names Bob, who says nothing of it: so it is nobody's when Carol looks.
+  await store.redis.set(await keyOf(ada.name), bob.name.toLowerCase());
+  const held = store.faults.hold(calls(TYING));
+  const late = tie(carol.visitor, sub);
+  await held.arrived;
+  assertSentTo(await tie(bob.visitor, sub), "/account");
+  held.release();
+  assertSentTo(await late, "/account?login_error=already_linked");
+  assert.equal((await logIn(sub)).user.id, bob.id);
 });
 
 test("ties that fail count by address like logins, and need no place for a session", async () => {

@@ -1,5 +1,6 @@
 /** An account with a password is tied to providers: from then on its owner can log in there, too. */
 import assert from "node:assert/strict";
+import { randomBytes } from "node:crypto";
 import { test } from "node:test";
 import {
   assertRefused,
@@ -235,6 +236,22 @@ test("without accounts of its own a deployment ties none, and those that are tie
   const worker = await start({ settings: { accounts: { ...settings.accounts, login: false } } });
   assertRefused(await worker.visitor().send("POST", "/auth/link/acme"), 404, "not_found");
   assert.equal((await logIn(sub, worker.visitor())).user.id, id);
+});
+
+test("with a key for what is stored nobody reads there who the owner of an account is at the provider", async () => {
+  const worker = await start({ secrets: { SESSION_ENCRYPTION_KEY: randomBytes(32).toString("base64") } });
+  const { visitor, name, id } = await owner();
+  const [early, sub] = [somebody(), somebody()];
+  await tie(visitor, early, "other");
+  visitor.url = worker.url;
+  assertSentTo(await tie(visitor, sub), "/account");
+  const stored = String(await store.redis.get(`account:${name.toLowerCase()}`));
+  assert.ok(stored.includes("sealed") && !stored.includes(sub) && !stored.includes(early), stored);
+  assert.equal((await logIn(sub, worker.visitor())).user.id, id);
+  assert.equal((await untie(visitor)).status, 204);
+  assert.deepEqual(await linked(visitor), ["other"]);
+  assert.equal((await visitor.tell("DELETE", "/account", { password: PASSWORD })).status, 204);
+  assert.equal((await logIn(early, worker.visitor(), { id: "other" })).user.id, `other:${early}`);
 });
 
 test("a failed login there leads back with what had gone wrong, and nothing is tied", async () => {

@@ -257,6 +257,18 @@ mod tests {
     }
 
     #[test]
+    fn what_an_account_is_tied_to_is_written_if_it_is_tied() {
+        let stored =
+            FROZEN.replace(r#""profile""#, r#""links":{"acme":"acme:1","other":"other:2"},"profile""#);
+        let account = Account::parse(&stored).expect("an account");
+        assert_eq!(account.to_json(), stored);
+        assert!(account.has_link("acme", "acme:1") && account.has_link("other", "other:2"));
+        assert!(!account.has_link("acme", "acme:2") && !account.has_link("third", "acme:1"));
+        let shown = account.response().body;
+        assert!(shown.contains(r#""providers":["acme","other"]"#) && !shown.contains("acme:1"), "{shown}");
+    }
+
+    #[test]
     fn the_tag_of_a_password_is_its_account_s_and_changes_with_it_alone() {
         let account = Account::parse(FROZEN).expect("an account");
         let tag = account.password_tag();

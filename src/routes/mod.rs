@@ -337,6 +337,7 @@ mod tests {
             ("/auth/reset", true, false),
             ("/auth/account", true, false),
             ("/auth/profile", true, false),
+            ("/auth/link/acme", true, false),
             ("/auth/logout", true, true),
             ("/auth/sessions", true, true),
             ("/auth/verify", true, true),
