@@ -179,7 +179,6 @@ async fn finish<H: Host>(
 }
 
 /// Logs in the user of an identity: of the account that it is tied to, if it is.
-
 async fn begin_session<H: Host>(
     cx: &Context<'_, H>,
     provider: &Provider,
