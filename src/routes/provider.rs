@@ -145,7 +145,7 @@ async fn begin_session<H: Host>(
     cx: &Context<'_, H>,
     provider: &Provider,
     old: Option<Session>,
-    Identity { user, auth_time }: Identity,
+    Identity { user, auth_time, session }: Identity,
     pending: &Pending,
 ) -> Result<Session, Error> {
     let tag = user.tag();
@@ -155,19 +155,23 @@ async fn begin_session<H: Host>(
         Ok(state.revocation_mark.is_none_or(|mark| mark.time() <= pending.begun))
     };
     let keep = |data: &RawValue| Ok(data.to_owned());
-    let proof = Proof { user, provider: Some((provider.id.clone(), auth_time)) };
+    let proof = Proof {
+        user,
+        provider: Some((provider.id.clone(), auth_time)),
+        provider_session: (session, Some(pending.begun)),
+    };
     cx.log_in(old, proof, pending.remember(), &keep, is_valid).await
 }
 
 /// The provider of the path. 404 if there is none.
-fn provider<'c, H: Host>(cx: &'c Context<'_, H>) -> Result<&'c Provider, Problem> {
+pub(super) fn provider<'c, H: Host>(cx: &'c Context<'_, H>) -> Result<&'c Provider, Problem> {
     let mut providers = cx.app.config.accounts.providers.iter();
     let provider = providers.find(|provider| provider.id == cx.param);
     provider
         .ok_or_else(|| Problem::not_found("there is no such provider here: GET /auth/providers lists them"))
 }
 
-fn client<'c, H: Host>(cx: &'c Context<'_, H>, provider: &'c Provider) -> Client<'c, H> {
+pub(super) fn client<'c, H: Host>(cx: &'c Context<'_, H>, provider: &'c Provider) -> Client<'c, H> {
     Client { provider, host: &cx.app.host, memory: &cx.app.isolate.providers }
 }
 
@@ -213,12 +217,17 @@ fn free_slot<'c, H: Host>(cx: &'c Context<'_, H>, [chance]: [u8; 1]) -> Option<&
         .min_by_key(begun)
 }
 
-fn redirect(location: String) -> Response {
+pub(super) fn redirect(location: String) -> Response {
     Response::new(303).header("Location", location)
 }
 
 /// Sends the visitor back without a login, and tells the operator if there is something to do.
-fn refuse<H: Host>(cx: &Context<'_, H>, provider: &Provider, failure: Failure, return_to: &str) -> Response {
+pub(super) fn refuse<H: Host>(
+    cx: &Context<'_, H>,
+    provider: &Provider,
+    failure: Failure,
+    return_to: &str,
+) -> Response {
     if let Some(why) = failure.why() {
         let message = format!("provider {}: {why}", provider.id);
         cx.app.host.log(&Line::new(Event::ProviderFailed, message));

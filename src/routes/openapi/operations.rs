@@ -158,6 +158,26 @@ pub(super) fn of(method: Method, pattern: &str) -> Option<Operation> {
         }
         .answering(303, answers::reference("Redirect"))
         .refusing(&[NotFound, Unprocessable]),
+        (Get, "/logout/*") => Operation {
+            parameters: &["provider", "return_to"],
+            ..Operation::new("logOutWith", "For the browser: here, and at a provider", Who::Anybody)
+        }
+        .answering(303, answers::reference("Redirect"))
+        .refusing(&[CrossSite, NotFound]),
+        (Post, "/backchannel/*") => Operation {
+            parameters: &["provider"],
+            ..Operation::new("hearLogout", "For a provider: a user has logged out there", Who::Nobody)
+        }
+        .reading_token()
+        .answering(200, answers::reference("Done"))
+        .refusing(&[
+            NotFound,
+            Conflict,
+            TooLarge,
+            UnsupportedMediaType,
+            Unprocessable,
+            ProviderUnavailable,
+        ]),
         (Get, "/health") => Operation::new("health", "", Who::Nobody)
             .answering(200, answers::json("", schemas::reference("Health"), false)),
         (Get, PUBLIC_KEYS) => Operation::new("keys", "Who asks is signed with these", Who::Everybody)
@@ -201,6 +221,14 @@ impl Operation {
     fn reading(mut self, schema: &str) -> Self {
         self.body = vec![("application/json", schemas::reference(schema))];
         self.refusing(&[Unprocessable])
+    }
+
+    /// It reads a form with a logout token.
+    fn reading_token(mut self) -> Self {
+        let token = json!({"logout_token": {"type": "string"}});
+        let form = json!({"type": "object", "properties": token, "required": ["logout_token"]});
+        self.body = vec![("application/x-www-form-urlencoded", form)];
+        self
     }
 
     /// It changes a document, perhaps under a condition.
