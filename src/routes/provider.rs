@@ -4,15 +4,17 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::{
+    account::KnownDevice,
     context::{Context, Proof},
+    events::Event,
     host::{Host, random},
     http::{Method, Problem, Response, unknown_query},
     limit::LOGIN_LIMITS,
-    log::{Event, Line},
+    log::{self, Line},
     provider::{
         Client, Failure, Identity, LIFETIME, Params, Pending, Provider, append_param, check_return_to,
     },
-    session::{Error, Session},
+    session::{Error, Session, User},
     ticket::cookie::Cookie,
 };
 
@@ -97,19 +99,22 @@ pub(super) async fn come_back<H: Host>(cx: &Context<'_, H>) -> Result<Response, 
     };
     // 2. The rest, after which it is over.
     let response = match finish(cx, provider, &params, &pending).await? {
-        Ok(()) => redirect(pending.return_to().to_owned()),
+        Ok(device) => {
+            let response = redirect(pending.return_to().to_owned());
+            device.into_iter().fold(response, |response, line| response.header("Set-Cookie", line))
+        }
         Err(failure) => refuse(cx, provider, failure, pending.return_to()),
     };
     Ok(response.header("Set-Cookie", cookie.remove()))
 }
 
-/// Ends a login that was begun here.
+/// Ends a login that was begun here. Returns the line that sets the cookie by which the device is known, if it needs one.
 async fn finish<H: Host>(
     cx: &Context<'_, H>,
     provider: &Provider,
     params: &Params,
     pending: &Pending,
-) -> Result<Result<(), Failure>, Problem> {
+) -> Result<Result<Option<String>, Failure>, Problem> {
     let client = client(cx, provider);
     let code = match client.code(params).await {
         Ok(code) => code,
@@ -130,10 +135,13 @@ async fn finish<H: Host>(
     cx.store.limiter.refund(LOGIN_LIMITS);
     // 3. The session. The wait was none of the store's.
     cx.begin_operation();
+    let user = identity.user.clone();
+    let owner = old.as_ref().and_then(|old| old.record.user.as_ref());
+    let was_theirs = owner.is_some_and(|owner| owner.id == user.id);
     match begin_session(cx, provider, old, identity, pending).await {
         Ok(session) => {
             cx.issue_ticket(&session);
-            Ok(Ok(()))
+            Ok(Ok(know_device(cx, &session, &user, was_theirs)))
         }
         // All sessions of the user were ended since this login was begun: it counts as before that.
         Err(Error::Conflict) => Ok(Err(Failure::InvalidState)),
@@ -161,6 +169,27 @@ async fn begin_session<H: Host>(
         provider_session: (session, Some(pending.begun)),
     };
     cx.log_in(old, proof, pending.remember(), &keep, is_valid).await
+}
+
+/// The device is known to this user from now on. If it was not, and no live login of theirs was replaced, that is an event.
+fn know_device<H: Host>(
+    cx: &Context<'_, H>,
+    session: &Session,
+    user: &User,
+    was_theirs: bool,
+) -> Option<String> {
+    let ((cookie, keyring), now) = (&cx.app.config.device, cx.app.host.now());
+    let tag = KnownDevice::tag_of_user(&user.id);
+    let open = |value| KnownDevice::open(value, &tag, keyring, now);
+    let device = cookie.values(cx.request.cookie()).filter_map(open).max_by_key(|device| device.issued);
+    if device.is_none() && !was_theirs {
+        cx.tell(user, &Event::new_device(session.ticket.id.handle(), session.record.device.clone()));
+    }
+    if device.is_some_and(|device| !device.is_due(now)) {
+        return None;
+    }
+    let device = KnownDevice::new(tag, KnownDevice::NO_PASSWORD, device, &cx.app.host);
+    device.sign(keyring).map(|value| cookie.set(&value, Some(KnownDevice::LIFETIME)))
 }
 
 /// The provider of the path. 404 if there is none.
@@ -230,7 +259,7 @@ pub(super) fn refuse<H: Host>(
 ) -> Response {
     if let Some(why) = failure.why() {
         let message = format!("provider {}: {why}", provider.id);
-        cx.app.host.log(&Line::new(Event::ProviderFailed, message));
+        cx.app.host.log(&Line::new(log::Event::ProviderFailed, message));
     }
     redirect(append_param(return_to, "login_error", failure.code()))
 }
