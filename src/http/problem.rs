@@ -274,7 +274,7 @@ pub(crate) struct Body<'a> {
     code: Code,
     /// The same for a client of OAuth 2.0 (RFC 6749 section 5.2).
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(test, schemars(skip))]
+    #[cfg_attr(test, schemars(with = "String"))]
     error: Option<&'a str>,
 }
 

@@ -63,7 +63,7 @@ export async function startProvider() {
         cookies: { keys: [randomUUID()] },
         features: { devInteractions: { enabled: false }, backchannelLogout: { enabled: true } },
         // Its own refuses addresses of this machine.
-        fetch: (/** @type {string} */ url, /** @type {RequestInit} */ init) => fetch(url, init),
+        fetch: (/** @type {string} */ url, /** @type {any} */ { dispatcher: _, ...init }) => fetch(url, init),
         interactions: {
           url: (/** @type {unknown} */ _, /** @type {{ uid: string }} */ { uid }) => `/interaction/${uid}`,
         },
