@@ -13,6 +13,8 @@ use crate::http::{
 pub(super) enum Who {
     /// Whoever comes; a session makes no difference.
     Nobody,
+    /// A provider: no browser, no session.
+    Provider,
     /// Whoever comes, and the answer is the same for all; it is not counted.
     Everybody,
     /// Whoever comes; a session makes a difference.
@@ -166,18 +168,11 @@ pub(super) fn of(method: Method, pattern: &str) -> Option<Operation> {
         .refusing(&[CrossSite, NotFound]),
         (Post, "/backchannel/*") => Operation {
             parameters: &["provider"],
-            ..Operation::new("hearLogout", "For a provider: a user has logged out there", Who::Nobody)
+            ..Operation::new("hearLogout", "For a provider: a user has logged out there", Who::Provider)
         }
         .reading_token()
         .answering(200, answers::reference("Done"))
-        .refusing(&[
-            NotFound,
-            Conflict,
-            TooLarge,
-            UnsupportedMediaType,
-            Unprocessable,
-            ProviderUnavailable,
-        ]),
+        .refusing(&[NotFound, Conflict, Unprocessable, ProviderUnavailable]),
         (Get, "/health") => Operation::new("health", "", Who::Nobody)
             .answering(200, answers::json("", schemas::reference("Health"), false)),
         (Get, PUBLIC_KEYS) => Operation::new("keys", "Who asks is signed with these", Who::Everybody)
@@ -194,7 +189,7 @@ impl Operation {
         match who {
             // 404: no key is configured.
             Who::Everybody => codes = vec![NotFound, Internal, Misconfigured],
-            Who::Nobody => {}
+            Who::Nobody | Who::Provider => {}
             Who::Anybody => codes.push(Conflict),
             Who::Session | Who::Proxy => codes.extend([Unauthenticated, Conflict]),
             // 404: no token is configured, or the thing is not there.
@@ -254,7 +249,7 @@ impl Operation {
         if !matches!(self.who, Who::Proxy | Who::Everybody) {
             // Whatever the method: the body that comes is looked at.
             codes.extend([TooLarge, UnsupportedMediaType]);
-            if !method.is_safe() {
+            if !method.is_safe() && self.who != Who::Provider {
                 codes.extend([CrossSite, Conflict]);
             }
         }
@@ -279,7 +274,7 @@ impl Operation {
         match self.who {
             // As the document says at its top.
             Who::Anybody => {}
-            Who::Nobody | Who::Everybody => operation["security"] = json!([]),
+            Who::Nobody | Who::Provider | Who::Everybody => operation["security"] = json!([]),
             Who::Session | Who::Proxy => operation["security"] = json!([{"cookie": []}, {"ticket": []}]),
             Who::Admin => operation["security"] = json!([{"admin": []}]),
         }
