@@ -77,6 +77,7 @@ export type ErrorCode =
   | "internal"
   | "misconfigured"
   | "store_unavailable"
+  | "provider_unavailable"
   /** No answer: offline, the server is down, the origin is not allowed, or `baseUrl` is no URL. */
   | "network"
   /** No answer within `timeout`. */

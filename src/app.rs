@@ -65,7 +65,13 @@ impl<H: Host> App<H> {
         // 1. The tickets are verified here, without the store.
         let is_foreign_read = !routes::is_verify(request.path(), &self.config.base_path)
             && cross_site::is_foreign_read(&request, &self.config.cors);
-        let mut cx = Context::new(self, request, is_foreign_read);
+        let mut cx = if routes::is_back_channel(request.path(), &self.config.base_path) {
+            // A server asks, for no visitor.
+            request.ignore_cookie();
+            Context::without_tickets(self, request)
+        } else {
+            Context::new(self, request, is_foreign_read)
+        };
         // 2. The handler of its route, and its counters if no call has counted them.
         let outcome = handle(&mut cx).await;
         let outcome = match cx.settle(outcome).await {
@@ -145,8 +151,8 @@ async fn handle<H: Host>(cx: &mut Context<'_, H>) -> Result<Response, Problem> {
     }
     // 2. Not from a page of another site: that counts for nobody's limit. (Nothing is added to the limiter yet.) What a
     // proxy passes on of its visitor's browser says nothing of the proxy. A back end that passes on its visitor's browser
-    // headers is checked like the browser.
-    if !is_forward_auth {
+    // headers is checked like the browser. A provider proves what it says.
+    if !is_forward_auth && !cx.is_back_channel() {
         cross_site::check(request, &config.cors)?;
     }
     cx.check_transport()?;

@@ -5,13 +5,14 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { runPython } from "../tools/schemathesis.mjs";
+import { CLIENT_ID, CLIENT_SECRET, signed, startForger } from "./support/forger.mjs";
 import { makeKey } from "./support/jwt.mjs";
 import { assertDescribed, document, operations } from "./support/openapi.mjs";
 import { FAST_HASH, randomSecret, startDeployment } from "./support/worker.mjs";
 
 /** @typedef {import("./support/visitor.mjs").Visitor} Visitor */
 /** @typedef {import("./support/visitor.mjs").Answer} Answer */
-/** @typedef {{ path?: string, body?: unknown, type?: string, headers?: Record<string, string> }} Request */
+/** @typedef {{ path?: string, body?: unknown, raw?: string, type?: string, headers?: Record<string, string> }} Request */
 
 const ADMIN_TOKEN = randomSecret();
 const ADMIN = { Authorization: `Bearer ${ADMIN_TOKEN}` };
@@ -26,13 +27,22 @@ const provider = {
   user_url: "https://x.example/user",
   subject: "/id",
 };
+// One that tells of logouts.
+const forger = await startForger();
+const telling = { id: "acme", issuer: forger.issuer, client_id: CLIENT_ID };
 const settings = {
   password: FAST_HASH,
   bearer: { enabled: true },
-  accounts: { providers: [provider] },
+  accounts: { providers: [provider, telling] },
 };
 const JWT_KEYS = JSON.stringify([makeKey("EdDSA", "one"), makeKey("ES256", "two")]);
-const secrets = { SESSION_SECRET: randomSecret(), ADMIN_TOKEN, JWT_KEYS, PROVIDER_X_SECRET: "secret" };
+const secrets = {
+  SESSION_SECRET: randomSecret(),
+  ADMIN_TOKEN,
+  JWT_KEYS,
+  PROVIDER_X_SECRET: "secret",
+  PROVIDER_ACME_SECRET: CLIENT_SECRET,
+};
 
 /** @type {Awaited<ReturnType<typeof startDeployment>>} */
 let deployment;
@@ -43,7 +53,10 @@ before(async () => {
     secrets,
   });
 });
-after(() => deployment.stop());
+after(async () => {
+  await deployment?.stop();
+  forger.stop();
+});
 
 test("it is OpenAPI 3.1, says where the routes are, and costs the store nothing", async () => {
   const [worker] = deployment.workers;
@@ -130,6 +143,20 @@ describe("answers", () => {
       body: { roles: ["editor", "ä"] },
     }),
   };
+  const FORM = "application/x-www-form-urlencoded";
+  /** A logout token, as its provider sends it. */
+  const logoutToken = () => {
+    const { iss, aud, iat, exp } = forger.claims();
+    const events = { "http://schemas.openid.net/event/backchannel-logout": {} };
+    const claims = { iss, aud, iat, exp, sub: "nobody", jti: `${(number += 1)}`, events };
+    const key = forger.keys.ES256;
+    return `logout_token=${signed({ alg: "ES256", kid: key.kid }, claims, key)}`;
+  };
+  GOOD["POST /backchannel/{provider}"] = () => ({
+    path: "/backchannel/acme",
+    type: FORM,
+    raw: logoutToken(),
+  });
   const user = async (/** @type {Visitor} */ visitor) =>
     (await visitor.clone().session())?.user ?? { id: "u", name: "nobody" };
   const idOf = async (/** @type {Visitor} */ visitor) => (await user(visitor)).id;
@@ -154,12 +181,12 @@ describe("answers", () => {
    * Sends a good request to a route, changed by `more`, and looks the answer up.
    * @param {import("./support/openapi.mjs").Operation} operation
    * @param {Visitor} visitor
-   * @param {Request & { raw?: string }} [more]
+   * @param {Request} [more]
    * @returns {Promise<Answer>}
    */
   async function ask({ method, path }, visitor, more = {}) {
     const good = { path, ...(await GOOD[`${method} ${path}`]?.(visitor)), ...more };
-    const body = more.raw ?? (good.body === undefined ? undefined : JSON.stringify(good.body));
+    const body = good.raw ?? (good.body === undefined ? undefined : JSON.stringify(good.body));
     /** @type {Record<string, string>} */
     const headers = path.startsWith("/admin/") ? { ...ADMIN } : {};
     if (body !== undefined) headers["Content-Type"] = good.type ?? "application/json";
@@ -179,6 +206,9 @@ describe("answers", () => {
 
   /** Whether everybody gets the same, uncounted and without the store. @param {string} path */
   const isPublic = (path) => path === "/jwks.json";
+
+  /** Whether a provider asks, and no visitor. @param {string} path */
+  const isTold = (path) => path.startsWith("/backchannel/");
 
   for (const operation of operations) {
     const { method, path } = operation;
@@ -227,7 +257,8 @@ describe("answers", () => {
       store.faults.next({ status: 500, body: "busy" }, { times: 40 });
       const failed = await ask(operation, counted, nowhere);
       store.faults.clear();
-      assert.equal(failed.status, isPublic(path) ? 200 : 503);
+      // What a provider says is not counted.
+      assert.equal(failed.status, isPublic(path) ? 200 : isTold(path) ? 404 : 503);
     });
   }
 
@@ -268,19 +299,32 @@ describe("answers", () => {
     });
     for (const operation of operations) {
       const path = operation.path.replace(/\{\w+\}/, "A".repeat(24));
-      const status = isPublic(path) ? 200 : 429;
+      const status = isPublic(path) ? 200 : isTold(path) ? 404 : 429;
       assert.equal((await ask(operation, limited.visitor(), { path })).status, status);
       assert.equal((await ask(operation, wrong.visitor(), { path })).status, 500);
       if (/^\/(register|login|reauthenticate|password|reset|account|profile)$/.test(path))
         assert.equal((await ask(operation, without.visitor())).status, 404);
       // What cannot be done with another application's sessions.
-      if (path !== operation.path && operation.path.includes("{provider}"))
+      if (path !== operation.path && operation.path.includes("{provider}") && has(operation, 422))
         assert.equal((await ask(operation, others.visitor())).status, 422);
       if (/^\/admin\/users\/[^/]*(\/reset)?$/.test(path) && has(operation, 422))
         assert.equal((await ask(operation, others.visitor(), { path })).status, 422);
       if (path.startsWith("/admin/") || isPublic(path))
         assert.equal((await ask(operation, off.visitor(), { path })).status, 404);
     }
+  });
+
+  test("a logout that the store cannot take, and too many that are none", async () => {
+    forger.setClock(() => Math.floor(Date.now() / 1000));
+    const limits = { mint: "", session: "", login: "1/1h" };
+    const worker = await deployment.start({ settings: { ...settings, limits } });
+    const [operation] = operations.filter(({ path }) => isTold(path));
+    assert.equal((await ask(operation, worker.visitor())).status, 200);
+    deployment.store.faults.next({ status: 500, body: "busy" }, { times: 40 });
+    assert.equal((await ask(operation, worker.visitor())).status, 503);
+    deployment.store.faults.clear();
+    for (let times = 0; times < 10; times += 1) await ask(operation, worker.visitor(), { raw: "x" });
+    assert.equal((await ask(operation, worker.visitor(), { raw: "x" })).status, 429);
   });
 
   test("every answer that is described was seen, but for those that take a race", () => {

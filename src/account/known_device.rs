@@ -4,6 +4,8 @@
 
 use std::time::Duration;
 
+use sha2::{Digest, Sha256};
+
 use super::{PasswordTag, name::NameTag};
 use crate::{
     base64url,
@@ -34,6 +36,16 @@ pub struct KnownDevice {
 impl KnownDevice {
     /// How long a device is known after a login.
     pub const LIFETIME: Duration = Duration::from_secs(180 * 86_400);
+
+    /// What a device has instead of a password whose user has none, but logs in with a provider.
+    pub(crate) const NO_PASSWORD: PasswordTag = [0; 12];
+
+    /// What such a user has instead of an account's name: no name has this tag.
+    pub(crate) fn tag_of_user(id: &str) -> NameTag {
+        let hash =
+            Sha256::new().chain_update(b"cloakroom user without account v1 ").chain_update(id).finalize();
+        hash.first_chunk().copied().unwrap_or_default()
+    }
 
     /// A device that is known from now on. It keeps the slot it had.
     pub fn new(account: NameTag, password: PasswordTag, known: Option<Self>, host: &impl Host) -> Self {

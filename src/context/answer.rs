@@ -70,10 +70,10 @@ impl<H: Host> Context<'_, H> {
     }
 
     /// Sets or removes the ticket's cookie and, after a write, the one for read-your-writes. Never with forward-auth: the
-    /// visitor does not see that answer.
+    /// visitor does not see that answer, and none to a provider.
     fn set_cookies(&self, mut response: Response, has_ended: bool) -> Response {
         let App { config, host, .. } = self.app;
-        if self.is_forward_auth() {
+        if self.is_forward_auth() || self.is_back_channel() {
             return response;
         }
         if self.has_logged_out.get() {

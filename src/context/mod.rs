@@ -478,6 +478,11 @@ impl<'a, H: Host> Context<'a, H> {
         routes::is_verify(self.request.path(), &self.app.config.base_path)
     }
 
+    /// Whether a provider asks, and no visitor.
+    pub(crate) fn is_back_channel(&self) -> bool {
+        routes::is_back_channel(self.request.path(), &self.app.config.base_path)
+    }
+
     /// The line that sets the cookie of read-your-writes: whoever asks first passes it on. `None` if nothing was written.
     pub(crate) fn take_sync_cookie(&self) -> Option<String> {
         let (cookie, keyring) = &self.app.config.sync;

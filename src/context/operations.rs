@@ -24,11 +24,13 @@ pub(crate) struct Proof {
     pub(crate) user: User,
     /// The provider that they have proved it to, and when, if it says so; `None`: to us, now.
     pub(crate) provider: Option<(String, Option<Time>)>,
+    /// The name of the session there that it belongs to, and when the visitor went there.
+    pub(crate) provider_session: (Option<String>, Option<Time>),
 }
 
 impl From<User> for Proof {
     fn from(user: User) -> Self {
-        Self { user, provider: None }
+        Self { user, provider: None, provider_session: (None, None) }
     }
 }
 
@@ -48,6 +50,10 @@ impl<H: Host> Context<'_, H> {
             if app.host.is_over_platform_limit(&subject).await {
                 return Err(limit::over_platform_limit());
             }
+        }
+        if self.is_back_channel() {
+            // What a provider proves is never too much: it has few addresses, and many users.
+            return self.apply_route_limit();
         }
         if !self.is_foreign_read {
             app.config.limits.apply(&self.store.limiter, request, self.counted_ticket());
@@ -111,7 +117,7 @@ impl<H: Host> Context<'_, H> {
         apply: &dyn Fn(&RawValue) -> Result<Box<RawValue>, Error>,
         is_valid: Validity<'_>,
     ) -> Result<Session, Error> {
-        let Proof { user, provider } = proof;
+        let Proof { user, provider, provider_session: (provider_session, begun) } = proof;
         let (sessions, client, tag) = (self.sessions(), self.device(), user.tag());
         let was_anonymous = Cell::new(false);
         let owner = old.as_ref().and_then(|old| old.record.user.as_ref());
@@ -132,13 +138,13 @@ impl<H: Host> Context<'_, H> {
             };
             let session = sessions.new_session(Some(user.clone()), data, remember, client.clone(), marks);
             Ok(match &provider {
-                Some((provider, at)) => sessions.proved(session, *at, provider),
+                Some((provider, at)) => sessions.proved(session, *at, provider, provider_session.as_deref()),
                 None => session,
             })
         };
         // First: if it fails, the session that there is lives on.
         self.forget_old_cookies(false).await?;
-        let (session, mut counts) = sessions.log_in(old, &self.dead_tickets(), &make).await?;
+        let (session, mut counts) = sessions.log_in(old, &self.dead_tickets(), begun, &make).await?;
         if counts && !session.record.marks.is_empty() {
             counts = is_valid.await?;
         }

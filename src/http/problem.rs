@@ -29,6 +29,7 @@ pub enum Code {
     Internal,
     Misconfigured,
     StoreUnavailable,
+    ProviderUnavailable,
     BadGateway,
     #[serde(rename(serialize = "bad_gateway"))]
     GatewayTimeout,
@@ -54,7 +55,7 @@ impl Code {
             Self::Unprocessable => (422, "Unprocessable Content"),
             Self::RateLimited => (429, "Too Many Requests"),
             Self::Internal | Self::Misconfigured => (500, "Internal Server Error"),
-            Self::StoreUnavailable => (503, "Service Unavailable"),
+            Self::StoreUnavailable | Self::ProviderUnavailable => (503, "Service Unavailable"),
             Self::BadGateway => (502, "Bad Gateway"),
             Self::GatewayTimeout => (504, "Gateway Timeout"),
         }
@@ -229,6 +230,14 @@ impl Problem {
         )
     }
 
+    /// 503: a provider that users log in with is down. `failure` goes into the log.
+    pub(crate) fn provider_unavailable(failure: String) -> Self {
+        let detail = "the provider's keys could not be had; send this again later";
+        Self::new(Code::ProviderUnavailable, detail)
+            .with_header("Retry-After", "10")
+            .logged(Line::new(log::Event::ProviderFailed, failure))
+    }
+
     /// 503: the store did not answer, or answered with an error. `failure` goes into the log.
     pub fn store_unavailable(failure: impl std::fmt::Display) -> Self {
         Self::new(Code::StoreUnavailable, "the session store did not answer as expected; try again")
@@ -263,14 +272,29 @@ pub(crate) struct Body<'a> {
     detail: &'a str,
     #[cfg_attr(test, schemars(with = "String"))] // which, each answer says
     code: Code,
+    /// The same for a client of OAuth 2.0 (RFC 6749 section 5.2).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, schemars(with = "String"))]
+    error: Option<&'a str>,
 }
 
 impl From<Problem> for Response {
     fn from(problem: Problem) -> Self {
-        let ProblemDetails { code, detail, header, .. } = problem.into_details();
+        problem.answer(None)
+    }
+}
+
+impl Problem {
+    /// The answer, with the `error` that a client of OAuth 2.0 looks for (RFC 6749 section 5.2).
+    pub(crate) fn answer_to_client(self, error: &str) -> Response {
+        self.answer(Some(error))
+    }
+
+    fn answer(self, error: Option<&str>) -> Response {
+        let ProblemDetails { code, detail, header, .. } = self.into_details();
         let (status, title) = code.status();
-        let body = Body { r#type: "about:blank", title, status, detail: &detail, code };
-        let mut response = Self::json(&body).status(status).media_type("application/problem+json");
+        let body = Body { r#type: "about:blank", title, status, detail: &detail, code, error };
+        let mut response = Response::json(&body).status(status).media_type("application/problem+json");
         if let Some((name, value)) = header {
             response = response.header(name, value);
         }

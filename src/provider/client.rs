@@ -11,6 +11,7 @@ use super::{
     Failure, Identity, Kind, Memory, Params, Pending, Provider,
     id_token::{Claims, Expected, Names},
     jose::{self, Key, Untrusted},
+    logout_token::{LOGOUT_TOKEN, Logout},
     web::{append_query, encode, encode_form, is_safe_url},
 };
 use crate::host::{Document, Host, Query};
@@ -38,6 +39,8 @@ pub(super) struct Endpoints {
     token: String,
     /// Who the user is, beside the ID token or instead of it.
     user: Option<String>,
+    /// Where the user logs out (OpenID Connect RP-Initiated Logout section 2.1).
+    end_session: Option<String>,
     /// Its keys, if it is one of OpenID Connect.
     keys: Option<String>,
     /// Whether the client's secret goes into `Authorization: Basic`, and not into the form.
@@ -54,6 +57,7 @@ struct Metadata {
     token_endpoint: String,
     jwks_uri: String,
     userinfo_endpoint: Option<String>,
+    end_session_endpoint: Option<String>,
     token_endpoint_auth_methods_supported: Option<Vec<String>>,
     #[serde(default)]
     authorization_response_iss_parameter_supported: bool,
@@ -184,6 +188,9 @@ impl<H: Host> Client<'_, H> {
     ) -> Result<Identity, Failure> {
         // 1. The signature.
         let untrusted = Untrusted::parse(id_token)?;
+        if untrusted.kind().is_some_and(|kind| kind == LOGOUT_TOKEN) {
+            return Err(Failure::InvalidResponse("it sent a logout token for an ID token (typ)"));
+        }
         let keys = self.keys_for(endpoints, &untrusted).await?;
         let (payload, algorithm) = untrusted.verify(&keys, self.host).await?;
         // 2. What it says.
@@ -211,7 +218,32 @@ impl<H: Host> Client<'_, H> {
         let name = claims.names.first().or_else(|| more.first());
         let user = self.provider.user(&claims.sub, name);
         let user = user.ok_or(Failure::InvalidResponse("its user has a sub that can be none"))?;
-        Ok(Identity { user, auth_time })
+        let session = claims.session().map(|sid| self.provider.session_name(sid));
+        Ok(Identity { user, auth_time, session })
+    }
+
+    /// What a logout token says (OpenID Connect Back-Channel Logout section 2.6), if this provider has issued it for this client.
+    /// What is no token costs nobody a call.
+    pub(crate) async fn verify_logout(&self, token: &str) -> Result<Logout, Failure> {
+        let Kind::OpenId { issuer } = &self.provider.kind else {
+            return Err(Failure::InvalidResponse("it speaks OAuth 2.0, which has no logout tokens"));
+        };
+        let untrusted = Untrusted::parse(token)?;
+        if untrusted.kind().is_some_and(|kind| kind != LOGOUT_TOKEN && kind != "jwt") {
+            return Err(Failure::InvalidResponse("its logout token is of another kind (typ)"));
+        }
+        let endpoints = self.endpoints().await?;
+        let keys = self.keys_for(&endpoints, &untrusted).await?;
+        let (payload, _) = untrusted.verify(&keys, self.host).await?;
+        Logout::parse(&payload, issuer, &self.provider.client_id, self.host.now())
+    }
+
+    /// Where the user logs out at the provider, who comes back to `return_to`; `None` if it has no such place.
+    pub(crate) async fn logout_url(&self, return_to: &str) -> Result<Option<String>, Failure> {
+        let endpoints = self.endpoints().await?;
+        let query =
+            encode_form([("client_id", &*self.provider.client_id), ("post_logout_redirect_uri", return_to)]);
+        Ok(endpoints.end_session.as_ref().map(|url| append_query(url, &query)))
     }
 
     async fn names(&self, url: &str, tokens: &Tokens, subject: &str) -> Result<Names, Failure> {
@@ -257,7 +289,7 @@ impl<H: Host> Client<'_, H> {
         };
         let name = document.pointer(name).and_then(Value::as_str);
         let user = self.provider.user(&subject, name).ok_or(NONE)?;
-        Ok(Identity { user, auth_time: None })
+        Ok(Identity { user, auth_time: None, session: None })
     }
 
     /// The keys of which one may have signed a token. If none of those that are known may, they are fetched again, but not
@@ -286,6 +318,7 @@ impl<H: Host> Client<'_, H> {
                     authorize: authorize_url.clone(),
                     token: token_url.clone(),
                     user: Some(user_url.clone()),
+                    end_session: None,
                     keys: None,
                     has_basic: false,
                     sends_issuer: false,
@@ -355,7 +388,8 @@ impl Endpoints {
             );
         }
         let urls = [&metadata.authorization_endpoint, &metadata.token_endpoint, &metadata.jwks_uri];
-        if !urls.into_iter().chain(&metadata.userinfo_endpoint).all(|url| is_safe_url(url)) {
+        let more = [&metadata.userinfo_endpoint, &metadata.end_session_endpoint].into_iter().flatten();
+        if !urls.into_iter().chain(more).all(|url| is_safe_url(url)) {
             return Err("an address in its openid-configuration is not https://");
         }
         let methods = metadata.token_endpoint_auth_methods_supported;
@@ -367,6 +401,7 @@ impl Endpoints {
             authorize: metadata.authorization_endpoint,
             token: metadata.token_endpoint,
             user: metadata.userinfo_endpoint,
+            end_session: metadata.end_session_endpoint,
             keys: Some(metadata.jwks_uri),
             has_basic: has("client_secret_basic"),
             sends_issuer: metadata.authorization_response_iss_parameter_supported,
@@ -405,6 +440,7 @@ mod tests {
             ("jwks_uri", Value::Null),
             ("authorization_endpoint", json!("javascript:alert(1)")),
             ("userinfo_endpoint", json!("http://a.example/me")),
+            ("end_session_endpoint", json!("javascript:alert(1)")),
             (methods, json!(["private_key_jwt"])),
         ] {
             assert!(parse(name, value.clone()).is_err(), "{name}: {value}");

@@ -1,13 +1,14 @@
 //! What an ID token must say (OpenID Connect Core section 3.1.3.7), once its signature is verified.
 
 use serde::{Deserialize, Deserializer};
+use serde_json::Value;
 use sha2::{Digest, Sha256, Sha512};
 
 use super::Failure;
 use crate::{base64url, host::VerifyingAlgorithm, time::Time};
 
 /// How far the provider's clock may be from ours, in seconds.
-const TOLERANCE: u64 = 60;
+pub(super) const TOLERANCE: u64 = 60;
 
 /// The claims that are looked at.
 #[derive(Deserialize)]
@@ -22,6 +23,7 @@ pub(super) struct Claims {
     nonce: Option<String>,
     auth_time: Option<Seconds>,
     at_hash: Option<String>,
+    sid: Option<Value>,
     #[serde(flatten)]
     pub(super) names: Names,
 }
@@ -45,14 +47,27 @@ impl Names {
 /// One, or a list.
 #[derive(Deserialize)]
 #[serde(untagged)]
-enum Audience {
+pub(super) enum Audience {
     One(String),
     Several(Vec<String>),
 }
 
+impl Audience {
+    /// Whether a token for these is for this client, and whether it is for others, too.
+    pub(super) fn has(&self, client: &str) -> (bool, bool) {
+        match self {
+            Self::One(own) => (own == client, false),
+            Self::Several(clients) => {
+                let is_ours = |own: &String| own == client;
+                (clients.iter().any(is_ours), !clients.iter().all(is_ours))
+            }
+        }
+    }
+}
+
 /// A number of seconds since 1970 (RFC 7519 section 2). What is behind its point is left out.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Seconds(u64);
+pub(super) struct Seconds(pub(super) u64);
 
 impl<'de> Deserialize<'de> for Seconds {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -88,15 +103,16 @@ impl Claims {
         self.auth_time.map(|Seconds(seconds)| Time(seconds.saturating_mul(1000)).min(now))
     }
 
+    /// The session at the provider that the login belongs to, if it says so (OpenID Connect Back-Channel Logout section 2.1).
+    pub(super) fn session(&self) -> Option<&str> {
+        self.sid.as_ref().and_then(Value::as_str).filter(|sid| !sid.is_empty())
+    }
+
     fn fault(&self, expected: &Expected<'_>) -> Option<&'static str> {
         let now = expected.now.0 / 1000;
         let is_after = |Seconds(time): Seconds, limit: u64| time > limit;
-        let is_for_us = |client: &String| client == expected.client_id;
-        let (has_us, has_others) = match &self.aud {
-            Audience::One(client) => (is_for_us(client), false),
-            Audience::Several(clients) => (clients.iter().any(is_for_us), !clients.iter().all(is_for_us)),
-        };
-        let is_authorized = self.azp.as_ref().map_or(!has_others, is_for_us);
+        let (has_us, has_others) = self.aud.has(expected.client_id);
+        let is_authorized = self.azp.as_ref().map_or(!has_others, |client| client == expected.client_id);
         let is_hash_right = self
             .at_hash
             .as_ref()
@@ -134,7 +150,7 @@ fn access_token_hash(token: &str, algorithm: VerifyingAlgorithm) -> String {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     use super::*;
 

@@ -32,6 +32,8 @@ pub(super) struct Untrusted<'t> {
 struct Header {
     alg: String,
     kid: Option<String>,
+    /// What kind of token it is, if it says so (RFC 8725 section 3.11).
+    typ: Option<String>,
     /// What must be understood, which is nothing (RFC 7515 section 4.1.11).
     crit: Option<Value>,
 }
@@ -121,6 +123,12 @@ impl<'t> Untrusted<'t> {
         let header: Header = serde_json::from_slice(&base64url::decode(header)?).ok()?;
         let (payload, signature) = (base64url::decode(payload)?, base64url::decode(signature)?);
         header.crit.is_none().then_some(Self { header, input, payload, signature })
+    }
+
+    /// What kind of token it says it is, in lower case and without `application/` (RFC 7515 section 4.1.9).
+    pub(super) fn kind(&self) -> Option<String> {
+        let kind = self.header.typ.as_ref()?.to_ascii_lowercase();
+        Some(kind.strip_prefix("application/").unwrap_or(&kind).to_owned())
     }
 
     /// The keys that it may be signed with: by its `kid`, if it has one, and of its algorithm.

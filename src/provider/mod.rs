@@ -6,6 +6,7 @@
 mod client;
 mod id_token;
 mod jose;
+mod logout_token;
 mod memory;
 mod pending;
 mod settings;
@@ -72,6 +73,22 @@ impl Provider {
         matches!(self.kind, Kind::OpenId { .. })
     }
 
+    /// What names a session at the provider here: nobody can tell its `sid` from that.
+    fn session_name(&self, sid: &str) -> String {
+        self.name_of("session", sid)
+    }
+
+    /// What names a logout token of the provider's, by its `jti`.
+    pub(crate) fn token_name(&self, jti: &str) -> String {
+        self.name_of("token", jti)
+    }
+
+    fn name_of(&self, what: &str, value: &str) -> String {
+        use sha2::{Digest, Sha256};
+        let text = ["cloakroom provider ", what, " v1 ", &self.id, " ", value].concat();
+        base64url::encode(Sha256::digest(text).get(..18).unwrap_or_default())
+    }
+
     /// Whether it says who the user with this id is.
     pub(crate) fn is_of(&self, user_id: &str) -> bool {
         user_id.strip_prefix(&*self.id).is_some_and(|rest| rest.starts_with([':', '~']))
@@ -79,7 +96,7 @@ impl Provider {
 
     /// The user whom the provider calls `subject`: never anybody else's id, as no account's has a colon or a tilde. A subject
     /// that would make the id longer than ids are is hashed. `None` if it can be no subject.
-    fn user(&self, subject: &str, name: Option<&str>) -> Option<User> {
+    pub(crate) fn user(&self, subject: &str, name: Option<&str>) -> Option<User> {
         use sha2::{Digest, Sha256};
         if subject.is_empty() || subject.len() > MAX_SUBJECT || subject.chars().any(char::is_control) {
             return None;
@@ -106,6 +123,8 @@ pub(crate) struct Identity {
     pub(crate) user: User,
     /// When they proved who they are, if the provider says so.
     pub(crate) auth_time: Option<Time>,
+    /// The name of the session at the provider, if it tells one from another.
+    pub(crate) session: Option<String>,
 }
 
 /// Why a visitor has not logged in. What it says to the operator names no value of the provider's or the visitor's.
@@ -199,6 +218,22 @@ pub(crate) mod tests {
         assert!(long.as_ref().is_some_and(|id| id.starts_with("acme~") && id.len() < 60) && long != other);
         for subject in ["", "a\nb", "a\0", "\u{7f}", &"x".repeat(256)] {
             assert_eq!(id(subject), None, "{subject:?}");
+        }
+    }
+
+    #[test]
+    fn a_session_at_a_provider_has_a_name_of_its_own_that_does_not_tell_its_sid() {
+        let mut other = provider();
+        other.id = "acme-2".to_owned();
+        let names = [
+            provider().session_name("08a5019c"),
+            provider().session_name("08a5019d"),
+            provider().token_name("08a5019c"),
+            other.session_name("08a5019c"),
+        ];
+        for (index, name) in names.iter().enumerate() {
+            assert!(name.len() == 24 && !name.contains("08a5019"), "{name}");
+            assert!(!names[..index].contains(name), "{name}");
         }
     }
 

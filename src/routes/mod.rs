@@ -12,6 +12,7 @@ mod openapi;
 mod operator;
 mod profile;
 mod provider;
+mod provider_logout;
 mod session;
 mod users;
 mod verify;
@@ -47,6 +48,9 @@ const PUBLIC_KEYS: &str = "/jwks.json";
 
 /// The operators' page, and its files.
 const PAGE: [&str; 3] = ["/admin", "/admin/", "/admin/page/*"];
+
+/// The paths that are of one provider.
+const PROVIDER: [&str; 5] = ["/login/*", "/callback/*", "/link/*", "/logout/*", "/backchannel/*"];
 
 /// In the table: any method, also those that no other route knows.
 const ANY: Method = Method::Other;
@@ -92,6 +96,8 @@ impl<H: Host> Routes<H> {
         (Get, "/callback/*", |cx| Box::pin(provider::come_back(cx))),
         (Post, "/link/*", |cx| Box::pin(link::begin(cx))),
         (Delete, "/link/*", |cx| Box::pin(link::untie(cx))),
+        (Get, "/logout/*", |cx| Box::pin(provider_logout::log_out(cx))),
+        (Post, "/backchannel/*", |cx| Box::pin(provider_logout::hear(cx))),
         (Get, PAGE[0], |_| Box::pin(std::future::ready(operator::to_page()))),
         (Get, PAGE[1], |_| Box::pin(std::future::ready(operator::page()))),
         (Get, PAGE[2], |cx| Box::pin(std::future::ready(operator::part(cx)))),
@@ -130,7 +136,7 @@ impl Switches {
         match pattern {
             PUBLIC_KEYS => "nothing is signed here (JWT_KEYS)",
             "/link/*" if self.has_providers => "users have no passwords here (accounts.login)",
-            "/login/*" | "/callback/*" | "/link/*" => "there is no such provider here (accounts.providers)",
+            pattern if PROVIDER.contains(&pattern) => "there is no such provider here (accounts.providers)",
             _ if self.has_login => "registration is closed here (accounts.register)",
             _ => "users have no passwords here (accounts.login)",
         }
@@ -141,8 +147,8 @@ impl Switches {
             "/register" => self.has_login && self.has_registration,
             "/login" | "/reauthenticate" | "/password" | "/reset" | "/account" | "/profile" => self.has_login,
             PUBLIC_KEYS => self.has_keys,
-            "/login/*" | "/callback/*" => self.has_providers,
             "/link/*" => self.has_providers && self.has_login,
+            pattern if PROVIDER.contains(&pattern) => self.has_providers,
             pattern => self.has_admin || !is_admin(pattern),
         }
     }
@@ -179,6 +185,12 @@ pub(crate) fn find<'p, H: Host>(
 pub(crate) fn is_verify(path: &str, base_path: &str) -> bool {
     let rest = path.strip_prefix(base_path).and_then(|below| below.strip_prefix(VERIFY));
     rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// Whether a path is one at which a provider says who has logged out there.
+pub(crate) fn is_back_channel(path: &str, base_path: &str) -> bool {
+    let below = path.strip_prefix(base_path);
+    below.is_some_and(|below| matches("/backchannel/*", below).is_some())
 }
 
 impl<'p, H: Host> Found<'p, H> {

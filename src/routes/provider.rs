@@ -5,12 +5,13 @@ use serde_json::value::RawValue;
 
 use super::{account, link};
 use crate::{
-    account::Account,
+    account::{Account, KnownDevice},
     context::{Context, Proof},
+    events::Event,
     host::{Host, random},
     http::{Method, Problem, Response, unknown_query},
     limit::LOGIN_LIMITS,
-    log::{Event, Line},
+    log::{self, Line},
     provider::{
         Client, Failure, Identity, LIFETIME, Params, Pending, Provider, append_param, check_return_to,
     },
@@ -133,8 +134,8 @@ pub(super) async fn come_back<H: Host>(cx: &Context<'_, H>) -> Result<Response, 
     Ok(response.header("Set-Cookie", cookie.remove()))
 }
 
-/// Ends a login that was begun here, or ties an account. The line of the cookie by which an account knows the device from now on, if
-/// there is one to set.
+/// Ends a login that was begun here, or ties an account. Returns the line that sets the cookie by which the device is known, if it
+/// needs one.
 async fn finish<H: Host>(
     cx: &Context<'_, H>,
     provider: &Provider,
@@ -183,7 +184,7 @@ async fn begin_session<H: Host>(
     cx: &Context<'_, H>,
     provider: &Provider,
     old: Option<Session>,
-    Identity { user, auth_time }: Identity,
+    Identity { user, auth_time, session: provider_session }: Identity,
     pending: &Pending,
 ) -> Result<Result<Option<String>, Failure>, Error> {
     // 1. Whose it is.
@@ -214,15 +215,43 @@ async fn begin_session<H: Host>(
         Ok(stored.is_some_and(|stored| stored.account.id == id && !stored.account.disabled))
     };
     let keep = |data: &RawValue| Ok(data.to_owned());
-    let proof = Proof { user, provider: Some((provider.id.clone(), auth_time)) };
+    let proof = Proof {
+        user: user.clone(),
+        provider: Some((provider.id.clone(), auth_time)),
+        provider_session: (provider_session, Some(pending.begun)),
+    };
     let session = cx.log_in(old, proof, pending.remember(), &keep, is_valid).await?;
     // 3. The device, as with a password.
-    Ok(Ok(tied.as_ref().and_then(|account| account::meet_device(cx, &session, account, is_owners))))
+    Ok(Ok(match &tied {
+        Some(account) => account::meet_device(cx, &session, account, is_owners),
+        None => know_device(cx, &session, &user, is_owners),
+    }))
 }
 
 /// Whether the user is one of a provider's, and so has no account.
 pub(super) fn is_of_any<H: Host>(cx: &Context<'_, H>, user: &User) -> bool {
     cx.app.config.accounts.providers.iter().any(|provider| provider.is_of(&user.id))
+}
+
+/// The device is known to this user from now on. If it was not, and no live login of theirs was replaced, that is an event.
+fn know_device<H: Host>(
+    cx: &Context<'_, H>,
+    session: &Session,
+    user: &User,
+    was_theirs: bool,
+) -> Option<String> {
+    let ((cookie, keyring), now) = (&cx.app.config.device, cx.app.host.now());
+    let tag = KnownDevice::tag_of_user(&user.id);
+    let open = |value| KnownDevice::open(value, &tag, keyring, now);
+    let device = cookie.values(cx.request.cookie()).filter_map(open).max_by_key(|device| device.issued);
+    if device.is_none() && !was_theirs {
+        cx.tell(user, &Event::new_device(session.ticket.id.handle(), session.record.device.clone()));
+    }
+    if device.is_some_and(|device| !device.is_due(now)) {
+        return None;
+    }
+    let device = KnownDevice::new(tag, KnownDevice::NO_PASSWORD, device, &cx.app.host);
+    device.sign(keyring).map(|value| cookie.set(&value, Some(KnownDevice::LIFETIME)))
 }
 
 /// The provider of the path. 404 if there is none.
@@ -233,7 +262,7 @@ pub(super) fn provider<'c, H: Host>(cx: &'c Context<'_, H>) -> Result<&'c Provid
         .ok_or_else(|| Problem::not_found("there is no such provider here: GET /auth/providers lists them"))
 }
 
-fn client<'c, H: Host>(cx: &'c Context<'_, H>, provider: &'c Provider) -> Client<'c, H> {
+pub(super) fn client<'c, H: Host>(cx: &'c Context<'_, H>, provider: &'c Provider) -> Client<'c, H> {
     Client { provider, host: &cx.app.host, memory: &cx.app.isolate.providers }
 }
 
@@ -279,19 +308,24 @@ fn free_slot<'c, H: Host>(cx: &'c Context<'_, H>, [chance]: [u8; 1]) -> Option<&
         .min_by_key(begun)
 }
 
-fn redirect(location: String) -> Response {
+pub(super) fn redirect(location: String) -> Response {
     Response::new(303).header("Location", location)
 }
 
 /// Sends the visitor back without a login, and tells the operator if there is something to do.
-fn refuse<H: Host>(cx: &Context<'_, H>, provider: &Provider, failure: Failure, return_to: &str) -> Response {
+pub(super) fn refuse<H: Host>(
+    cx: &Context<'_, H>,
+    provider: &Provider,
+    failure: Failure,
+    return_to: &str,
+) -> Response {
     redirect(refusal(cx, provider, failure, return_to))
 }
 
 fn refusal<H: Host>(cx: &Context<'_, H>, provider: &Provider, failure: Failure, return_to: &str) -> String {
     if let Some(why) = failure.why() {
         let message = format!("provider {}: {why}", provider.id);
-        cx.app.host.log(&Line::new(Event::ProviderFailed, message));
+        cx.app.host.log(&Line::new(log::Event::ProviderFailed, message));
     }
     append_param(return_to, "login_error", failure.code())
 }

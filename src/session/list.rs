@@ -40,7 +40,7 @@ pub struct ListedSession {
 }
 
 /// How many bytes of data one call may read: its answer is in memory as a whole. By default these are 16 sessions.
-const MAX_READ: usize = 1024 * 1024;
+pub(super) const MAX_READ: usize = 1024 * 1024;
 
 /// A session in a user's list.
 pub(super) struct Listed {

@@ -8,6 +8,7 @@ use crate::{
     id::{Id, Nonce},
     store::Batch,
     ticket::{Ticket, UserTag},
+    time::Time,
 };
 
 impl<H: Host> Sessions<'_, H> {
@@ -41,7 +42,7 @@ impl<H: Host> Sessions<'_, H> {
             let marks = mark.into_iter().collect();
             self.new_session(Some(user.clone()), data.clone(), remember, device.clone(), marks)
         };
-        let Created { session, listed, state } = self.insert(&make).await?;
+        let Created { session, listed, state, .. } = self.insert(&make).await?;
         if !session.record.survives(&state) {
             // It began, and has ended: nothing is left of it.
             drop(self.discard(&session, &tag).await);
@@ -54,12 +55,13 @@ impl<H: Host> Sessions<'_, H> {
 
     /// Begins a session for a user who has just proved who they are, in exchange for the one they had, whose id is dead at
     /// once. `make` makes the new one from the last state of the old one. `carried`: the tickets that came along, none of which
-    /// counts any more. One call. False: all sessions of the user were
-    /// ended after this login began, so that it does not count; see [`Self::renounce`] and [`Self::discard`].
+    /// counts any more. `begun`: when the visitor went to a provider. One call. False: all sessions of the user, or that at the
+    /// provider, were ended after this login began, so that it does not count; see [`Self::renounce`] and [`Self::discard`].
     pub async fn log_in(
         &self,
         old: Option<Session>,
         carried: &[Ticket],
+        begun: Option<Time>,
         make: &dyn Fn(Option<&Session>) -> Result<Session, Error>,
     ) -> Result<(Session, bool), Error> {
         if let Some(format) = self.rules.formats.own() {
@@ -67,9 +69,12 @@ impl<H: Host> Sessions<'_, H> {
             self.isolate.count("sessions_created", self.host.now());
             return Ok((session, true));
         }
-        let Created { session, listed, state } = self.swap(old, make).await?;
+        let Created { session, listed, state, logged_out } = self.swap(old, make).await?;
         self.isolate.count("sessions_created", self.host.now());
         let Some(tag) = session.ticket.user else { return Ok((session, true)) };
+        if logged_out.is_some_and(|ended| begun.is_none_or(|begun| begun < ended)) {
+            return Ok((session, false));
+        }
         let session = match state.revocation_mark {
             Some(mark) if !session.record.survives(&state) => {
                 if self.began < mark.time() {
@@ -114,8 +119,9 @@ impl<H: Host> Sessions<'_, H> {
             let record = record.with_revision(self.nonce());
             Ok(self.begin(Id::from_bytes(random(self.host)), record, now))
         };
-        let Created { session, state, .. } = self.swap(Some(session), &make).await?;
-        if session.record.survives(&state) {
+        let Created { session, state, logged_out, .. } = self.swap(Some(session), &make).await?;
+        let is_over = logged_out.is_some_and(|ended| session.record.created_at < ended);
+        if session.record.survives(&state) && !is_over {
             return Ok(session);
         }
         self.delete(&session).await?;

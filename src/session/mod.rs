@@ -16,6 +16,7 @@ mod lifetimes;
 mod list;
 mod load;
 mod login;
+mod provider_session;
 mod record;
 mod revoke;
 mod rotate;
@@ -50,6 +51,7 @@ pub use self::{
 };
 pub(crate) use self::{
     error::UNREADABLE,
+    provider_session::{LogoutOutcome, ProviderLogout},
     record::revision,
     update::{Versioned, update},
 };
@@ -118,6 +120,16 @@ impl<H> Sessions<'_, H> {
         [&self.rules.key_prefix, "user:", &base64url::encode(user), ":standing"].concat()
     }
 
+    /// The key of those who began a session with one at a provider, by its name.
+    fn provider_session_key(&self, name: &str) -> String {
+        [&self.rules.key_prefix, "provider-session:", name].concat()
+    }
+
+    /// The key that is there while a logout token is good that was used.
+    fn logout_token_key(&self, name: &str) -> String {
+        [&self.rules.key_prefix, "logout-token:", name].concat()
+    }
+
     /// The key of a family's [`FamilyHead`], which exists once there was a rotation.
     fn family_key(&self, family: Family) -> String {
         [&self.rules.key_prefix, "family:", &family.to_string()].concat()
@@ -177,15 +189,22 @@ impl<H: Host> Sessions<'_, H> {
         Session { ticket, record: Box::new(record), stored, head: None, foreign: None }
     }
 
-    /// The same session, not written yet, whose user has proved who they are at this time, and to this provider. One of another
-    /// application's format has no place for either.
-    pub(crate) fn proved(&self, session: Session, at: Option<Time>, provider: &str) -> Session {
+    /// The same session, not written yet, whose user has proved who they are at this time, and to this provider, where that began
+    /// a session of this name. One of another application's format has no place for any of these.
+    pub(crate) fn proved(
+        &self,
+        session: Session,
+        at: Option<Time>,
+        provider: &str,
+        provider_session: Option<&str>,
+    ) -> Session {
         if session.ticket.foreign.is_some() {
             return session;
         }
         let mut record = (*session.record).clone();
         record.authenticated_at = at.or(record.authenticated_at);
         record.device.provider = Some(provider.to_owned());
+        record.provider_session = provider_session.map(str::to_owned);
         self.with_record(session, record)
     }
 

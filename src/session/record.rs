@@ -55,6 +55,9 @@ pub struct Record {
     /// Where the login came from.
     #[serde(default, skip_serializing_if = "Device::is_unknown")]
     pub device: Device,
+    /// The name of the session at the provider that it began with: when that ends, it ends. Shown to nobody.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) provider_session: Option<String>,
     /// The family of its ids.
     pub family: Family,
     /// The position of its current id in the family.
@@ -95,6 +98,14 @@ impl Record {
     /// Whether the session survives the user's last revocation. A mark that has expired is older than every session.
     pub fn survives(&self, state: &UserState) -> bool {
         state.revocation_mark.is_none_or(|mark| self.marks.contains(&mark))
+    }
+
+    /// The same session, which survives this mark, too.
+    pub(super) fn surviving(&self, mark: &Nonce) -> Self {
+        // Older marks, and marks that were never set, do not matter any more.
+        const KEPT: usize = 8;
+        let marks = std::iter::once(mark).chain(&self.marks).take(KEPT).copied().collect();
+        Self { marks, ..self.clone() }
     }
 
     /// The stored form.

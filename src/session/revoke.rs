@@ -79,7 +79,7 @@ impl<H: Host> Sessions<'_, H> {
         self.check_can_end_all()?;
         let revoked = self.set_mark(user, &self.new_mark(), None, is_allowed).await?;
         if let Some(listed) = revoked.listed {
-            self.delete_records(user, listed, None).await;
+            self.delete_records(user, listed, &[]).await;
         }
         Ok(())
     }
@@ -96,7 +96,7 @@ impl<H: Host> Sessions<'_, H> {
             return self.count_ended(user, &listed.pairs()?, &before, mark).await;
         };
         let ended = self.count_ended(user, &listed, &before, mark).await?;
-        self.delete_records(user, listed, None).await;
+        self.delete_records(user, listed, &[]).await;
         Ok(ended)
     }
 
@@ -159,7 +159,7 @@ impl<H: Host> Sessions<'_, H> {
         }
     }
 
-    fn new_mark(&self) -> Nonce {
+    pub(super) fn new_mark(&self) -> Nonce {
         Nonce::at(self.host.now(), random(self.host))
     }
 
@@ -171,7 +171,7 @@ impl<H: Host> Sessions<'_, H> {
         kept: Option<Family>,
     ) -> Result<(), Error> {
         if let Some(listed) = self.set_mark(user, mark, caller, async || Ok(())).await?.listed {
-            self.delete_records(user, listed, kept).await;
+            self.delete_records(user, listed, kept.as_slice()).await;
         }
         Ok(())
     }
@@ -233,9 +233,9 @@ impl<H: Host> Sessions<'_, H> {
     }
 
     /// Deletes what the store keeps of revoked sessions. They are dead already, so that a failure here does no harm.
-    async fn delete_records(&self, user: &UserTag, listed: Listed, kept: Option<Family>) {
-        let kept = kept.map(|family| family.to_string());
-        let ended: Listed = listed.into_iter().filter(|(_, family)| Some(family) != kept.as_ref()).collect();
+    pub(super) async fn delete_records(&self, user: &UserTag, listed: Listed, kept: &[Family]) {
+        let kept: Vec<String> = kept.iter().map(Family::to_string).collect();
+        let ended: Listed = listed.into_iter().filter(|(_, family)| !kept.contains(family)).collect();
         if ended.is_empty() {
             return;
         }
@@ -254,12 +254,9 @@ impl<H: Host> Sessions<'_, H> {
 
     /// Lets a session survive a mark that will be set.
     async fn survive_mark(&self, mut session: Session, mark: &Nonce) -> Result<Session, Error> {
-        // Older marks, and marks that were never set, do not matter any more.
-        const KEPT: usize = 8;
         let (mut retry, mut conflicts) = (Retry::default(), 0);
         while !session.record.marks.contains(mark) {
-            let marks = std::iter::once(mark).chain(&session.record.marks).take(KEPT).copied().collect();
-            let record = Record { marks, ..(*session.record).clone() };
+            let record = session.record.surviving(mark);
             let stored = self.seal(&session.ticket.id.handle(), &record);
             match self.compare_and_set(&session, &stored, None).await {
                 Ok(true) => return Ok(Session { record: Box::new(record), stored, ..session }),

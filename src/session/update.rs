@@ -52,6 +52,7 @@ impl<H: Host> Sessions<'_, H> {
             remember,
             marks,
             device,
+            provider_session: None,
             family: Family(random(self.host)),
             generation: 0,
         };

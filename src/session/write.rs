@@ -5,12 +5,15 @@
 
 use std::time::Duration;
 
-use super::{Error, Redirect, Replaced, Retry, Session, Sessions, Task, UserState};
+use super::{
+    Error, Redirect, Replaced, Retry, Session, Sessions, Task, UserState, provider_session::logged_out_since,
+};
 use crate::{
     host::{Host, random},
     id::Handle,
     store::{Batch, Failure},
     ticket::Ticket,
+    time::Time,
 };
 
 /// What came of writing a new session.
@@ -23,6 +26,8 @@ struct WriteOutcome {
     listed: usize,
     /// What holds for all sessions of the user.
     state: UserState,
+    /// When the session at the provider ended that it belongs to, if that has.
+    logged_out: Option<Time>,
 }
 
 /// A session just written.
@@ -32,6 +37,8 @@ pub(super) struct Created {
     pub(super) listed: usize,
     /// What held for all sessions of the user in that moment.
     pub(super) state: UserState,
+    /// What had begun when the session at the provider that it belongs to ended, if that has: logins from before it do not count.
+    pub(super) logged_out: Option<Time>,
 }
 
 /// A new session whose write was not answered.
@@ -79,8 +86,8 @@ impl<H: Host> Sessions<'_, H> {
             match self.write_new(&session, old.as_ref()).await {
                 // 32 random bytes exist already only if the source of randomness is broken.
                 Ok(WriteOutcome { is_new: false, .. }) => return Err(Error::Conflict),
-                Ok(WriteOutcome { old_has_ended: true, listed, state, .. }) => {
-                    break (Created { session, listed, state }, old);
+                Ok(WriteOutcome { old_has_ended: true, listed, state, logged_out, .. }) => {
+                    break (Created { session, listed, state, logged_out }, old);
                 }
                 // The old one has changed or ended meanwhile.
                 Ok(_) => {
@@ -133,7 +140,8 @@ impl<H: Host> Sessions<'_, H> {
         let Some(index) = unsettled.iter().zip(&values).position(is_made) else { return Ok(None) };
         let Attempt { session, old } = unsettled.swap_remove(index);
         let state = UserState::parse(state.as_deref());
-        Ok(Some((Created { session, listed: 0, state }, old)))
+        let logged_out = self.logged_out(&session).await?;
+        Ok(Some((Created { session, listed: 0, state, logged_out }, old)))
     }
 
     /// Whether a new session could be written under its id. Not for one that replaces another: see [`Self::swap`].
@@ -211,6 +219,8 @@ impl<H: Host> Sessions<'_, H> {
         let user_keys = ticket.user.map(|user| (self.state_key(&user), self.list_key(&user)));
         let old_key = old.map(|old| self.key(&old.ticket.id.handle())).unwrap_or_default();
         let replaced = Replaced { by: ticket.id.handle() }.to_json();
+        // A session that was rotated is found by what led to it.
+        let provider_session = self.provider_session_of(session).filter(|_| record.generation == 0);
         let mut batch = Batch::default().create(&key, stored, ttl);
         if let Some((state_key, list_key)) = &user_keys {
             batch = batch
@@ -219,6 +229,9 @@ impl<H: Host> Sessions<'_, H> {
                 .hash_length(list_key)
                 .atomic();
         }
+        if let Some((key, tag)) = &provider_session {
+            batch = batch.hash_set(key, tag, "", self.rules.lifetimes.longest()).hash(&**key);
+        }
         if let Some(old) = old {
             batch = batch.replace(&old_key, &old.stored, &replaced, Some(Redirect::TTL)).atomic();
         }
@@ -226,14 +239,19 @@ impl<H: Host> Sessions<'_, H> {
         let mut next = || replies.next().ok_or(Failure::Garbled);
         let is_new = next()?.is_ok()?;
         let (mut state, mut listed, mut old_has_ended) = (UserState::default(), 0, true);
+        let mut logged_out = None;
         if user_keys.is_some() {
             state = UserState::parse(next()?.value()?.as_deref());
             let (_added, _expiry) = (next()?, next()?);
             listed = usize::try_from(next()?.integer()?).map_err(|_| Failure::Garbled)?;
         }
+        if let Some((_, tag)) = &provider_session {
+            let (_added, _expiry) = (next()?, next()?);
+            logged_out = logged_out_since(&next()?.pairs()?, tag);
+        }
         if old.is_some() {
             old_has_ended = next()?.is_ok()?;
         }
-        Ok(WriteOutcome { is_new, old_has_ended, listed, state })
+        Ok(WriteOutcome { is_new, old_has_ended, listed, state, logged_out })
     }
 }

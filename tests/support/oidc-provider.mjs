@@ -32,9 +32,14 @@ export async function startProvider() {
     /**
      * With these clients and a new key; again: with another key.
      * @param {string[]} redirects
-     * @param {{ algorithm?: Algorithm, claims?: boolean, logout?: string }} [options]  claims: a name is in the ID token
+     * @param {{ algorithm?: Algorithm, claims?: boolean, backChannel?: string, hasSid?: boolean, afterLogout?: string[] }} [options]
+     *   claims: a name is in the ID token; backChannel: where logouts are told, of one session if `hasSid`; afterLogout: where
+     *   users may come back to
      */
-    open(redirects, { algorithm = "RS256", claims = false } = {}) {
+    open(
+      redirects,
+      { algorithm = "RS256", claims = false, backChannel, hasSid = false, afterLogout = [] } = {},
+    ) {
       const key = algorithm === "RS256" ? makeRsaKey(randomUUID()) : makeKey(algorithm, randomUUID());
       // Its types know neither all of its settings nor JWKs as Node has them.
       const configuration = /** @type {any} */ ({
@@ -44,6 +49,11 @@ export async function startProvider() {
             redirect_uris: redirects,
             response_types: ["code"],
             id_token_signed_response_alg: algorithm,
+            post_logout_redirect_uris: afterLogout,
+            ...(backChannel && {
+              backchannel_logout_uri: backChannel,
+              backchannel_logout_session_required: hasSid,
+            }),
           },
         ],
         jwks: { keys: [{ ...key, use: "sig", alg: algorithm }] },
@@ -51,7 +61,9 @@ export async function startProvider() {
         conformIdTokenClaims: !claims,
         claims: { openid: ["sub"], profile: ["name"], email: ["email"] },
         cookies: { keys: [randomUUID()] },
-        features: { devInteractions: { enabled: false } },
+        features: { devInteractions: { enabled: false }, backchannelLogout: { enabled: true } },
+        // Its own refuses addresses of this machine.
+        fetch: (/** @type {string} */ url, /** @type {any} */ { dispatcher: _, ...init }) => fetch(url, init),
         interactions: {
           url: (/** @type {unknown} */ _, /** @type {{ uid: string }} */ { uid }) => `/interaction/${uid}`,
         },
@@ -118,13 +130,7 @@ class Browser {
     let [url, method] = [location, "GET"];
     const { origin } = new URL(location);
     for (let steps = 0; steps < 10; steps += 1) {
-      const cookie = [...this.cookies].map(([name, value]) => `${name}=${value}`).join("; ");
-      const answer = await fetch(url, { method, redirect: "manual", headers: { cookie } });
-      for (const line of answer.headers.getSetCookie()) {
-        const [, name = "", value = ""] = line.match(/^([^=]*)=([^;]*)/) ?? [];
-        if (value === "") this.cookies.delete(name);
-        else this.cookies.set(name, value);
-      }
+      const answer = await this.#ask(url, { method });
       const next = answer.headers.get("location");
       if (answer.status === 200) {
         // The page of {@link interact}.
@@ -138,5 +144,32 @@ class Browser {
       [url, method] = [to.href, "GET"];
     }
     throw new Error("the provider never sends the user back");
+  }
+
+  /**
+   * Logs out there, and says yes to the question. @param {string} location
+   * @returns {Promise<string>}  where it sends them
+   */
+  async logOut(location) {
+    const page = await (await this.#ask(location)).text();
+    const [, action = ""] = page.match(/action="([^"]*)"/) ?? [];
+    const [, xsrf = ""] = page.match(/name="xsrf" value="([^"]*)"/) ?? [];
+    const answer = await this.#ask(action, {
+      method: "POST",
+      body: new URLSearchParams({ xsrf, logout: "yes" }),
+    });
+    return answer.headers.get("location") ?? "";
+  }
+
+  /** @param {string} url @param {RequestInit} [init] */
+  async #ask(url, init) {
+    const cookie = [...this.cookies].map(([name, value]) => `${name}=${value}`).join("; ");
+    const answer = await fetch(url, { ...init, redirect: "manual", headers: { cookie } });
+    for (const line of answer.headers.getSetCookie()) {
+      const [, name = "", value = ""] = line.match(/^([^=]*)=([^;]*)/) ?? [];
+      if (value === "") this.cookies.delete(name);
+      else this.cookies.set(name, value);
+    }
+    return answer;
   }
 }

@@ -85,6 +85,7 @@ fn name(codes: &[Code]) -> String {
         [Unauthenticated, InvalidCredentials] => "uc",
         [CrossSite, Reauthenticate] => "r",
         [Forbidden] => "f",
+        [StoreUnavailable, ProviderUnavailable] => "p",
         _ => "",
     };
     format!("{status}{more}")
@@ -130,6 +131,7 @@ pub(super) fn components() -> Map<String, Value> {
         &[RateLimited],
         &[Internal, Misconfigured],
         &[StoreUnavailable],
+        &[StoreUnavailable, ProviderUnavailable],
     ] {
         components.insert(name(codes), problem(codes));
     }
@@ -140,7 +142,7 @@ fn problem(codes: &[Code]) -> Value {
     let is_failure = codes.iter().all(|code| code.is_failure());
     let more: &[&str] = match codes {
         [Unauthenticated] => &["WWW-Authenticate"],
-        [RateLimited | StoreUnavailable] => &["Retry-After"],
+        [RateLimited | StoreUnavailable] | [StoreUnavailable, ProviderUnavailable] => &["Retry-After"],
         _ => &[],
     };
     let more = if is_failure { more.to_vec() } else { [TICKET, more].concat() };

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::{
-    super::{ANY, PAGE, Routes},
+    super::{ANY, PAGE, PROVIDER, Routes},
     answers, operations, packing, schemas,
 };
 use crate::{host::tests::Machine, http::Method};
@@ -91,7 +91,7 @@ fn path(pattern: &str) -> String {
         "{path}"
     } else if pattern.ends_with("/sessions/*") {
         "{handle}"
-    } else if ["/login/*", "/callback/*", "/link/*"].contains(&pattern) {
+    } else if PROVIDER.contains(&pattern) {
         "{provider}"
     } else {
         "{id}"

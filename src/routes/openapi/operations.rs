@@ -13,6 +13,8 @@ use crate::http::{
 pub(super) enum Who {
     /// Whoever comes; a session makes no difference.
     Nobody,
+    /// A provider: no browser, no session.
+    Provider,
     /// Whoever comes, and the answer is the same for all; it is not counted.
     Everybody,
     /// Whoever comes; a session makes a difference.
@@ -167,6 +169,19 @@ pub(super) fn of(method: Method, pattern: &str) -> Option<Operation> {
         (Delete, "/link/*") => Operation { parameters: &["provider"], ..session("untie", "") }
             .done()
             .refusing(&[NotFound, Reauthenticate, Conflict, Unprocessable]),
+        (Get, "/logout/*") => Operation {
+            parameters: &["provider", "return_to"],
+            ..Operation::new("logOutWith", "For the browser: here, and at a provider", Who::Anybody)
+        }
+        .answering(303, answers::reference("Redirect"))
+        .refusing(&[CrossSite, NotFound]),
+        (Post, "/backchannel/*") => Operation {
+            parameters: &["provider"],
+            ..Operation::new("hearLogout", "For a provider: a user has logged out there", Who::Provider)
+        }
+        .reading_token()
+        .answering(200, answers::reference("Done"))
+        .refusing(&[NotFound, Conflict, Unprocessable, ProviderUnavailable]),
         (Get, "/health") => Operation::new("health", "", Who::Nobody)
             .answering(200, answers::json("", schemas::reference("Health"), false)),
         (Get, PUBLIC_KEYS) => Operation::new("keys", "Who asks is signed with these", Who::Everybody)
@@ -183,7 +198,7 @@ impl Operation {
         match who {
             // 404: no key is configured.
             Who::Everybody => codes = vec![NotFound, Internal, Misconfigured],
-            Who::Nobody => {}
+            Who::Nobody | Who::Provider => {}
             Who::Anybody => codes.push(Conflict),
             Who::Session | Who::Proxy => codes.extend([Unauthenticated, Conflict]),
             // 404: no token is configured, or the thing is not there.
@@ -212,6 +227,14 @@ impl Operation {
         self.refusing(&[Unprocessable])
     }
 
+    /// It reads a form with a logout token.
+    fn reading_token(mut self) -> Self {
+        let token = json!({"logout_token": {"type": "string"}});
+        let form = json!({"type": "object", "properties": token, "required": ["logout_token"]});
+        self.body = vec![("application/x-www-form-urlencoded", form)];
+        self
+    }
+
     /// It changes a document, perhaps under a condition.
     fn changing(mut self) -> Self {
         let merge = || schemas::reference("MergePatch");
@@ -235,7 +258,7 @@ impl Operation {
         if !matches!(self.who, Who::Proxy | Who::Everybody) {
             // Whatever the method: the body that comes is looked at.
             codes.extend([TooLarge, UnsupportedMediaType]);
-            if !method.is_safe() {
+            if !method.is_safe() && self.who != Who::Provider {
                 codes.extend([CrossSite, Conflict]);
             }
         }
@@ -260,7 +283,7 @@ impl Operation {
         match self.who {
             // As the document says at its top.
             Who::Anybody => {}
-            Who::Nobody | Who::Everybody => operation["security"] = json!([]),
+            Who::Nobody | Who::Provider | Who::Everybody => operation["security"] = json!([]),
             Who::Session | Who::Proxy => operation["security"] = json!([{"cookie": []}, {"ticket": []}]),
             Who::Admin => operation["security"] = json!([{"admin": []}]),
         }

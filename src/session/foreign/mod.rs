@@ -130,6 +130,7 @@ impl<H: Host> Sessions<'_, H> {
             remember: is_persistent,
             marks: Vec::new(),
             device: Device::default(),
+            provider_session: None,
             family: ticket.family,
             generation: 0,
         };
