@@ -196,6 +196,10 @@ impl Config {
                 "{missing}; gateway.identity signs with it, and docs/gateway.md says how to make one"
             ));
         }
+        if let Some(gateway) = &gateway {
+            let keeps_sessions = cookie.same_site != SameSite::Strict;
+            faults.extend(gateway.provider_faults(&base_path, &accounts.providers, keeps_sessions));
+        }
         let events_url = events::settings(&mut table);
         let (store_timeout, fails_open) = store(&mut table);
         let limits = Limits { fails_open, ..limits };
