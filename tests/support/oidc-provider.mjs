@@ -21,7 +21,8 @@ export async function startProvider() {
     const [, uid] = request.url?.match(/^\/interaction\/([^/?]+)/) ?? [];
     if (!provider) return void response.writeHead(503).end();
     if (!uid) return void provider.callback()(request, response);
-    return void interact(provider, request, response);
+    // Of a login that is over, or that this provider does not know any more.
+    interact(provider, request, response).catch(() => response.writeHead(400).end("This login is over."));
   });
   await new Promise((done) => server.listen(0, "127.0.0.1", () => done(undefined)));
   const address = server.address();
@@ -32,9 +33,10 @@ export async function startProvider() {
     /**
      * With these clients and a new key; again: with another key.
      * @param {string[]} redirects
-     * @param {{ algorithm?: Algorithm, claims?: boolean, logout?: string }} [options]  claims: a name is in the ID token
+     * @param {{ algorithm?: Algorithm, claims?: boolean, logout?: string, consent?: boolean }} [options]  claims: a name is
+     *   in the ID token; consent: users are asked what the Worker may know
      */
-    open(redirects, { algorithm = "RS256", claims = false } = {}) {
+    open(redirects, { algorithm = "RS256", claims = false, consent = false } = {}) {
       const key = algorithm === "RS256" ? makeRsaKey(randomUUID()) : makeKey(algorithm, randomUUID());
       // Its types know neither all of its settings nor JWKs as Node has them.
       const configuration = /** @type {any} */ ({
@@ -60,6 +62,9 @@ export async function startProvider() {
           claims: () => ({ sub: id, name: `${id} of Acme`, email: `${id}@acme.example` }),
         }),
         async loadExistingGrant(/** @type {any} */ { oidc }) {
+          const { consent: given } = oidc.result ?? {};
+          if (given) return oidc.provider.Grant.find(given.grantId);
+          if (consent) return undefined;
           const grant = new oidc.provider.Grant({
             clientId: oidc.client.clientId,
             accountId: oidc.session.accountId,
@@ -89,16 +94,28 @@ export async function startProvider() {
  * @param {import("node:http").ServerResponse} response
  */
 async function interact(provider, request, response) {
+  const { prompt, params, session } = await provider.interactionDetails(request, response);
+  const isConsent = prompt.name === "consent";
   if (request.method === "GET") {
     const form = (/** @type {string} */ as, /** @type {string} */ label) =>
       `<form method="post" action="?as=${as}"><button>${label}</button></form>`;
+    const users = ["ada", "bob"].map((name) => form(name, `Log in as ${name}`));
+    const forms = isConsent
+      ? form("allow", "Allow") + form("", "Refuse")
+      : users.join("") + form("", "Cancel");
     response.writeHead(200, { "Content-Type": "text/html" });
-    response.end(`<!doctype html><title>Acme</title>${form("ada", "Log in as ada")}${form("", "Cancel")}`);
+    response.end(`<!doctype html><title>Acme</title>${forms}`);
     return;
   }
   const as = new URL(request.url ?? "", "http://a").searchParams.get("as");
-  const result = as ? { login: { accountId: as } } : { error: "access_denied" };
-  await provider.interactionFinished(request, response, result, { mergeWithLastSubmission: false });
+  const grant = async () => {
+    const grant = new provider.Grant({ clientId: params.client_id, accountId: session.accountId });
+    grant.addOIDCScope(params.scope);
+    return { consent: { grantId: await grant.save() } };
+  };
+  const agreed = async () => (isConsent ? grant() : { login: { accountId: as } });
+  const result = as ? await agreed() : { error: "access_denied" };
+  await provider.interactionFinished(request, response, result, { mergeWithLastSubmission: isConsent });
 }
 
 /** As much of a browser as a provider needs. */
