@@ -174,7 +174,7 @@ export function show(session) {
 /** Fetches what is to be seen of an account, if that is not on show yet. */
 export async function refresh() {
   await providers.refresh(user);
-  if (user && profiled !== user.id) {
+  if (user && profiled !== user.id && !providers.ofUser(user)) {
     profiled = user.id;
     const exchange = await counter.one(api.profile());
     if (api.succeeded(exchange)) drawProfile(exchange);

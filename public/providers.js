@@ -101,8 +101,8 @@ function draw(user) {
   byId("tied").replaceChildren(
     ...(own ? [make("li", "", `You log in with ${own.name}.`)] : known.map(tieRow)),
   );
-  // Nobody but their provider lets them in: there is no password to change or to ask for.
-  byId("password").hidden = byId("leave-card").hidden = own !== undefined;
+  // They have no account here: no password, no profile, and nothing to delete.
+  byId("password").hidden = byId("own").hidden = own !== undefined;
 }
 
 /** @param {Provider} provider */

@@ -104,10 +104,11 @@ describeInBrowser("logging in with others, from the page", () => {
     assert.deepEqual(await dataOf(page), { visits: 1 });
     assert.equal(await textOf(page, "remember"), "no");
     assert.equal(await textOf(page, "tied"), "You log in with ACME.");
+    assert.match(await page.locator("#devices li").first().innerText(), / · by acme[^]*this one/);
     const shown = (/** @type {string} */ id) => page.locator(`#${id}`).isVisible();
     assert.deepEqual(await Promise.all(["devices", "profile", "password", "leave"].map(shown)), [
       true,
-      true,
+      false,
       false,
       false,
     ]);

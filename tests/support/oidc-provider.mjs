@@ -119,7 +119,7 @@ async function interact(provider, request, response) {
 }
 
 /** As much of a browser as a provider needs. */
-class Browser {
+export class Browser {
   /** @type {Map<string, string>} */
   cookies = new Map();
   /** How many times it was asked who the user is. */
@@ -128,15 +128,16 @@ class Browser {
   /**
    * Goes to the provider and does there what the user wants, until the provider sends them back.
    * @param {string} location
-   * @param {{ as?: string, cancel?: boolean }} [what]
+   * @param {{ as?: string, cancel?: boolean, form?: Record<string, string> }} [what]  form: what is sent, at another page
    * @returns {Promise<string>}  where it sends them: path and query
    */
-  async follow(location, { as = "ada", cancel = false } = {}) {
+  async follow(location, { as = "ada", cancel = false, form } = {}) {
     let [url, method] = [location, "GET"];
     const { origin } = new URL(location);
     for (let steps = 0; steps < 10; steps += 1) {
       const cookie = [...this.cookies].map(([name, value]) => `${name}=${value}`).join("; ");
-      const answer = await fetch(url, { method, redirect: "manual", headers: { cookie } });
+      const body = form && method === "POST" ? new URLSearchParams(form) : undefined;
+      const answer = await fetch(url, { method, redirect: "manual", headers: { cookie }, body });
       for (const line of answer.headers.getSetCookie()) {
         const [, name = "", value = ""] = line.match(/^([^=]*)=([^;]*)/) ?? [];
         if (value === "") this.cookies.delete(name);
@@ -146,7 +147,8 @@ class Browser {
       if (answer.status === 200) {
         // The page of {@link interact}.
         this.asked += 1;
-        [url, method] = [`${url}?as=${cancel ? "" : as}`, "POST"];
+        if (method === "POST") throw new Error(await answer.text());
+        [url, method] = [form ? url : `${url}?as=${cancel ? "" : as}`, "POST"];
         continue;
       }
       if (!next) throw new Error(`${answer.status}: ${await answer.text()}`);
