@@ -1,6 +1,6 @@
 /** `npm start -- --demo-provider`: logging in with others, without an account anywhere. */
 import assert from "node:assert/strict";
-import { readFile, writeFile } from "node:fs/promises";
+import { cp, readFile, writeFile } from "node:fs/promises";
 import { get } from "node:http";
 import { join } from "node:path";
 import { before, describe, it } from "node:test";
@@ -20,8 +20,9 @@ describe("npm start with its demo provider", () => {
   before(async () => {
     const port = await freePort();
     config = join(temp, "wrangler.toml");
-    // Paths in it are the project's.
-    const text = (await written).replaceAll(/^(main|directory) = "/gm, `$1 = "${root}`);
+    // The program is the project's; the page, which is told where the routes are, a copy.
+    await cp(join(root, "public"), join(temp, "public"), { recursive: true });
+    const text = (await written).replace('main = "', `main = "${root}`);
     await writeFile(config, text);
     demo = await start({ port, config, more: ["--demo-provider"] });
     await demo.until(READY);
