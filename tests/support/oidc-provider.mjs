@@ -148,7 +148,7 @@ export class Browser {
         // The page of {@link interact}.
         this.asked += 1;
         if (method === "POST") throw new Error(await answer.text());
-        [url, method] = [form ? url : `${url}?as=${cancel ? "" : as}`, "POST"];
+        [url, method] = [form ? url : `${url}?as=${cancel ? "" : encodeURIComponent(as)}`, "POST"];
         continue;
       }
       if (!next) throw new Error(`${answer.status}: ${await answer.text()}`);
