@@ -9,12 +9,15 @@ import {
   focused,
   MINUTE,
   open,
+  PASSWORD,
   press,
   push,
+  register,
   serve,
   store,
   worker,
 } from "./support/page-accounts.mjs";
+import { openExample, said } from "./support/examples.mjs";
 import { moveClocks } from "./support/worker.mjs";
 
 /** @import { BrowserContext, Page } from "playwright-core" */
@@ -253,5 +256,58 @@ describeInBrowser("logging in with others, from the page", () => {
     assert.equal(await textOf(page, "devices-said"), "All others are ended.");
     await press(elsewhere, "Look again");
     assert.equal(await titleOf(elsewhere), "Log in or register");
+  });
+
+  test("a provider is tied to an account, after the password, and untied; what hinders that is told in place", async () => {
+    const page = await open(context);
+    await register(page);
+    assert.match(await textOf(page, "tied"), /^ACME\s+Tie\s+ACME\s+OTHER\s+Tie\s+OTHER$/);
+    /** What the Worker answers next, and what it was asked. @type {[status: number, body: object][]} */
+    const answers = [];
+    /** @type {string[]} */
+    const asked = [];
+    await page.route("**/auth/link/**", (route) => {
+      asked.push(`${route.request().method()} ${route.request().url().slice(url.length)}`);
+      const [status, body] = answers.shift() ?? [500, {}];
+      return route.fulfill({ status, contentType: "application/json", body: JSON.stringify(body) });
+    });
+    const link = "POST /auth/link/acme?return_to=%2F%23account";
+
+    answers.push(
+      [403, { code: "reauthenticate" }],
+      [200, { location: `${url}/?login_error=already_linked#account` }],
+    );
+    await press(page, "Tie ACME");
+    await page.locator("#prove-password").fill(PASSWORD);
+    await page.locator("#go").click();
+    await page.locator("#account-said", { hasText: /^Not tied: / }).waitFor();
+    await settled(page);
+    assert.deepEqual([asked.splice(0), page.url()], [[link, link], `${url}/`]);
+
+    await page.route("**/auth/providers", async (route) => {
+      const providers = [{ id: "acme", name: "ACME", linked: answers.length > 0 }];
+      await route.fulfill({ json: { providers } });
+    });
+    answers.push([204, {}]);
+    await page.reload();
+    await settled(page);
+    assert.match(await textOf(page, "tied"), /tied\s+Untie\s+ACME$/);
+    await press(page, "Untie ACME");
+    assert.equal(await textOf(page, "ties-said"), "ACME is untied: it does not open this account any more.");
+    assert.match(await textOf(page, "tied"), /Tie\s+ACME$/);
+    assert.equal(await focused(page), "ties-title");
+    assert.deepEqual(asked, ["DELETE /auth/link/acme"]);
+  });
+
+  test("the example of a login has the same ways in, and says what has become of one", async () => {
+    const page = await openExample(context, "login");
+    await page.getByRole("link", { name: "Log in with ACME" }).click();
+    await page.getByRole("button", { name: "Cancel" }).click();
+    await said(page, "You have cancelled.");
+    assert.doesNotMatch(page.url(), /login_error/);
+    await page.getByRole("link", { name: "Log in with ACME" }).click();
+    await page.getByRole("button", { name: "Log in as ada" }).click();
+    await page.locator("#who", { hasText: "Logged in as ada of Acme." }).waitFor();
+    assert.equal(await page.getByRole("link", { name: "Log in with ACME" }).isVisible(), false);
   });
 });
