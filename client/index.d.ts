@@ -44,6 +44,15 @@ export interface Device {
   provider?: string;
 }
 
+/** Where one can log in beside a password: a provider of `accounts.providers`. */
+export interface Provider {
+  id: string;
+  /** For showing. */
+  name: string;
+  /** Whether who is logged in can log in with it. */
+  linked: boolean;
+}
+
 /** RFC 6902, and `increment`. */
 export type Operation =
   | { op: "add" | "replace" | "test"; path: string; value: unknown }
@@ -184,6 +193,20 @@ export interface Client<T = Record<string, unknown>> {
     options?: CallOptions,
   ): Promise<Session<T>>;
   logout(options?: CallOptions): Promise<void>;
+
+  /** Where one can log in beside a password, in the order of the Worker's settings. */
+  providers(options?: CallOptions): Promise<Provider[]>;
+  /**
+   * The address that begins a login with a provider: a link, or for `location.assign`. It leads back to `returnTo`, a path
+   * of the Worker's origin (`"/"`), with `login_error` in the query if the login has failed. `fresh`: the user has to prove
+   * anew who they are, which sensitive calls ask a provider's user for with the code `reauthenticate`.
+   */
+  loginUrl(provider: string, options?: { returnTo?: string; remember?: boolean; fresh?: boolean }): string;
+  /** Begins to tie a provider to the account: resolves to its address, for `location.assign`, which leads back as a login does. */
+  link(provider: string, options?: CallOptions & { returnTo?: string }): Promise<string>;
+  /** The provider does not open the account any more. */
+  unlink(provider: string, options?: CallOptions): Promise<void>;
+
   /** Gives the password again, which sensitive calls ask for with the code `reauthenticate`. */
   reauthenticate(password: string, options?: CallOptions): Promise<Session<T>>;
   /** Ends every other session of the user. */

@@ -37,7 +37,11 @@ export async function typed(): Promise<void> {
   const motto: string = (await client.profile<{ motto: string }>()).motto;
   await client.updateProfile<{ motto: string }>({ motto: null });
   await client.endDevices({ keepCurrent: true });
-  void [count, roles, motto, client.current?.expires_at];
+  const [provider] = await client.providers();
+  const address: string = client.loginUrl(provider?.id ?? "google", { returnTo: "/settings", fresh: true });
+  const there: string = await client.link("google", { returnTo: "/settings", waitForLimits: true });
+  await client.unlink("google");
+  void [count, roles, motto, address, there, client.current?.expires_at];
 }
 
 export function failed(error: unknown): string {

@@ -6,6 +6,7 @@
 import * as api from "./api.js";
 import * as devices from "./devices.js";
 import { byId, onPress, onSubmit, tell } from "./dom.js";
+import * as providers from "./providers.js";
 import * as quota from "./quota.js";
 
 /** @import { Exchange, Session, User } from "./api.js" */
@@ -59,6 +60,7 @@ let question;
 export function open(lent) {
   counter = lent;
   devices.open({ ...lent, ask, lost });
+  providers.open({ ...lent, ask, lost });
 
   serve("login", {
     send: ({ username = "", password = "", remember }) =>
@@ -109,7 +111,12 @@ export function open(lent) {
   profile.addEventListener("input", () => (dirty = true));
 
   serve("prove", {
-    send: async ({ password = "" }) => /** @type {Question} */ (question).send(password),
+    send: async ({ password = "" }) => {
+      const provider = providers.ofUser(user);
+      if (!provider) return /** @type {Question} */ (question).send(password);
+      await providers.proveAnew(provider);
+      return new Promise(() => {}); // the page is left
+    },
     done: (exchange, say) => {
       // Closed meanwhile: what it was for is not wanted any more.
       const then = question?.then;
@@ -166,7 +173,8 @@ export function show(session) {
 
 /** Fetches what is to be seen of an account, if that is not on show yet. */
 export async function refresh() {
-  if (user && profiled !== user.id) {
+  await providers.refresh(user);
+  if (user && profiled !== user.id && !providers.ofUser(user)) {
     profiled = user.id;
     const exchange = await counter.one(api.profile());
     if (api.succeeded(exchange)) drawProfile(exchange);
@@ -235,13 +243,18 @@ async function freshly(password, send) {
   return send();
 }
 
-/** Asks for the password in the dialog. @param {Question} asked */
+/** Asks for the password in the dialog; a provider's user, to go there. @param {Question} asked */
 function ask(asked) {
   leave();
   question = asked;
+  const provider = providers.ofUser(user);
+  const why =
+    provider && `Your login is too long ago for this. Log in anew with ${provider.name}, and do it then.`;
   byId("asking-title").textContent = asked.title;
-  byId("asking-why").textContent = asked.why;
-  byId("go").textContent = asked.go;
+  byId("asking-why").textContent = why ?? asked.why;
+  byId("go").textContent = provider ? `Log in with ${provider.name}` : asked.go;
+  byId("prove-field").hidden = provider !== undefined;
+  byId("prove-password", HTMLInputElement).required = !provider;
   dialog.showModal();
 }
 
@@ -252,7 +265,12 @@ function leave() {
   absolve(form);
   tell("prove-said", "");
   if (!question) return;
-  tell(question.place, "Not done: the password was not given.");
+  tell(
+    question.place,
+    providers.ofUser(user)
+      ? "Not done: you have not logged in anew."
+      : "Not done: the password was not given.",
+  );
   quota.move(question.place);
   question = undefined;
 }

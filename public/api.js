@@ -32,7 +32,8 @@ const SHOWN = [
  * @typedef {{ title?: string, detail?: string, code?: string }} Problem  RFC 9457
  * @typedef {[name: string, value: string][]} Headers
  * @typedef {{ handle: string, current: boolean, created_at: string, last_seen_at: string, remember: boolean,
- *   user_agent: string | null, ip: string | null }} Device
+ *   user_agent: string | null, ip: string | null, provider?: string }} Device
+ * @typedef {{ id: string, name: string, linked: boolean }} Provider
  *
  * @typedef {object} Exchange
  * @property {string} method
@@ -97,6 +98,25 @@ export const devices = () => call("GET", "/sessions");
 /** @param {string} handle */
 export const endDevice = (handle) => call("DELETE", `/sessions/${encodeURIComponent(handle)}`);
 export const endOthers = () => call("DELETE", "/sessions?keep=current");
+
+/** Where one can log in, beside a password. */
+export const providers = () => call("GET", "/providers");
+
+/**
+ * The address that leads to a provider, and back to a path of this site.
+ * @param {string} provider  @param {string} returnTo  @param {{ remember?: boolean, fresh?: boolean }} [how]
+ */
+export function loginAddress(provider, returnTo, { remember, fresh } = {}) {
+  const query = `return_to=${encodeURIComponent(returnTo)}${remember ? "&remember=1" : ""}${fresh ? "&fresh=1" : ""}`;
+  return `${BASE}/login/${provider}?${query}`;
+}
+
+/** Answers with the address to go on to. @param {string} provider  @param {string} returnTo */
+export const link = (provider, returnTo) =>
+  call("POST", `/link/${provider}?return_to=${encodeURIComponent(returnTo)}`);
+
+/** @param {string} provider */
+export const unlink = (provider) => call("DELETE", `/link/${provider}`);
 
 /** @param {Exchange} exchange */
 export const succeeded = (exchange) => exchange.status >= 200 && exchange.status < 300;

@@ -4,6 +4,7 @@ import * as account from "./account.js";
 import * as api from "./api.js";
 import { byId, make, onPress, onSubmit, tell } from "./dom.js";
 import { record } from "./log.js";
+import { outcome, welcome } from "./providers.js";
 import * as quota from "./quota.js";
 import { draw, drawUnknown, tick } from "./ticket.js";
 
@@ -146,9 +147,14 @@ setInterval(() => {
 
 account.open({ act, one, adopt });
 
+const { isBack, failure } = outcome();
+
 act("ticket-said", async (say) => {
   const exchange = await one(api.look());
-  if (adopt(exchange, say)) return;
+  if (adopt(exchange, say)) {
+    if (isBack) welcome(failure);
+    return;
+  }
   drawUnknown();
   if (exchange.status === 404) {
     say(

@@ -328,6 +328,7 @@ function createClient({
   const patch = (operations, options) => call("PATCH", "/session/data", BEGINS, options, void 0, operations, "json-patch+json");
   const enter = (path) => (body, options) => call("POST", path, ALONE, options, void 0, body);
   const end = (path, is, options, body) => call("DELETE", path, ALONE | is, options, null, body);
+  const way = (how, provider, returnTo) => `/${how}/${encodeURIComponent(provider)}?return_to=${encodeURIComponent(returnTo)}`;
   return {
     get current() {
       return current();
@@ -367,6 +368,10 @@ function createClient({
     reauthenticate: (password, options) => enter("/reauthenticate")({ password }, options),
     deleteAccount: (password, options) => end("/account", ENDS, options, { password }),
     logout: (options) => end("/session", REPEATS | ENDS, options),
+    providers: (options) => call("GET", "/providers", REPEATS, options, "providers"),
+    loginUrl: (provider, { returnTo = "/", remember, fresh } = {}) => base + way("login", provider, returnTo) + (remember ? "&remember=1" : "") + (fresh ? "&fresh=1" : ""),
+    link: async (provider, { returnTo = "/", ...options } = {}) => (await call("POST", way("link", provider, returnTo), REPEATS, options, "")).location,
+    unlink: (provider, options) => call("DELETE", `/link/${encodeURIComponent(provider)}`, REPEATS, options, null),
     devices: (options) => call("GET", "/sessions", REPEATS, options, "sessions"),
     endDevice: (handle, options) => end(`/sessions/${encodeURIComponent(handle)}`, current()?.handle === handle ? ENDS : 0, options),
     endDevices: ({ keepCurrent, ...options } = {}) => keepCurrent ? end("/sessions?keep=current", REPEATS, options) : end("/sessions", ENDS, options),

@@ -69,6 +69,7 @@ function row(device) {
     "since ",
     moment(device.created_at),
     ...(device.remember ? [" · remembered"] : []),
+    ...(device.provider ? [` · by ${device.provider}`] : []),
     ...(device.ip ? [" · ", make("code", "", device.ip)] : []),
   ];
   const about = make("div", "", make("p", "device", name), make("p", "hint", ...facts));

@@ -196,6 +196,10 @@ impl Config {
                 "{missing}; gateway.identity signs with it, and docs/gateway.md says how to make one"
             ));
         }
+        if let Some(gateway) = &gateway {
+            let keeps_sessions = cookie.same_site != SameSite::Strict;
+            faults.extend(gateway.provider_faults(&base_path, &accounts.providers, keeps_sessions));
+        }
         let events_url = events::settings(&mut table);
         let (store_timeout, fails_open) = store(&mut table);
         let limits = Limits { fails_open, ..limits };
@@ -845,6 +849,10 @@ mod tests {
                 json!({"gateway": {"origin": "https://a.example", "rules": {"path": "/a"}}}),
                 "CLOAKROOM.gateway.rules: a list of tables, [[vars.CLOAKROOM.gateway.rules]]",
             ),
+            (
+                gateway_to("/auth/login/acme", json!({})),
+                "CLOAKROOM.gateway.rules: on_refused = \"redirect:/auth/login/acme\": there is no such provider",
+            ),
             (json!({"limits": {"routes": ["/a"]}}), "CLOAKROOM.limits.routes[0] is a table (a JSON object)"),
             (
                 json!({"cookie": {"accept": [{"user_pointer": "/userId"}]}}),
@@ -868,6 +876,41 @@ mod tests {
                 faults.len() == 1 && faults.iter().all(|fault| fault.starts_with(expected)),
                 "{shown}: {faults:?}"
             );
+        }
+    }
+
+    /// A gateway whose visitors are sent there to log in, and more settings.
+    fn gateway_to(target: &str, mut more: Value) -> Value {
+        let rule = json!({"path": "/app*", "require": "user", "on_refused": format!("redirect:{target}")});
+        more["gateway"] = json!({"origin": "https://a.example", "rules": [rule]});
+        more
+    }
+
+    #[test]
+    fn a_rule_may_lead_straight_to_a_provider_that_visitors_come_back_from() {
+        let providers = json!({"providers": [
+            {"id": "acme", "issuer": "https://acme.example", "client_id": "c"},
+            {"id": "hub", "type": "oauth2", "client_id": "c", "authorize_url": "https://hub.example/a",
+             "token_url": "https://hub.example/t", "user_url": "https://hub.example/u", "subject": "/id"},
+        ]});
+        let faults = |target: &str, same_site: &str| {
+            let more = json!({"accounts": providers, "cookie": {"same_site": same_site}});
+            let mut environment = environment(gateway_to(target, more));
+            environment["PROVIDER_ACME_SECRET"] = json!("a secret of acme");
+            environment["PROVIDER_HUB_SECRET"] = json!("a secret of hub");
+            Config::from_json(&environment.to_string()).err().unwrap_or_default()
+        };
+        for target in ["/auth/login/acme", "/auth/login/acme?fresh=1", "/auth/login/hub", "/login"] {
+            assert!(faults(target, "Lax").is_empty(), "{target}: {:?}", faults(target, "Lax"));
+        }
+        assert!(faults("/login", "Strict").is_empty());
+        for (target, same_site, what) in [
+            ("/auth/login/acm", "Lax", "there is no such provider"),
+            ("/auth/login/hub?fresh=1", "Lax", "fresh=1 needs OpenID Connect"),
+            ("/auth/login/acme", "Strict", "needs cookie.same_site = \"Lax\""),
+        ] {
+            let faults = faults(target, same_site);
+            assert!(faults.len() == 1 && faults.concat().contains(what), "{target}: {faults:?}");
         }
     }
 

@@ -23,11 +23,11 @@ async function loggedIn() {
   return { client, credentials };
 }
 
-test("weighs at most 3 KB, minified and gzipped", async (t) => {
+test("weighs at most 3.2 KB, minified and gzipped", async (t) => {
   const size = async (/** @type {boolean} */ minify) =>
     gzipSync(await bundle({ minify }), { level: 9 }).length;
   t.diagnostic(`${await size(true)} bytes, ${await size(false)} if it is not minified`);
-  assert.ok((await size(true)) <= 3072, `${await size(true)} bytes`);
+  assert.ok((await size(true)) <= 3276, `${await size(true)} bytes`);
 });
 
 describe("a session", () => {

@@ -24,6 +24,7 @@ import { say, sentence } from "./say.mjs";
  * @property {string} secrets .dev.vars
  * @property {Record<string, string>} bindings more of the environment
  * @property {boolean} open whether anybody can register here although a deployment is closed
+ * @property {{ id: string }} [provider] one more of `accounts.providers`
  *
  * @typedef {{ base: string, failed?: undefined } | { base?: undefined, failed: string }} Loaded `base`: where the routes are; when it
  *   failed, the Worker before runs on
@@ -58,11 +59,12 @@ process.once("disconnect", async () => {
 });
 
 /** @param {Wanted} wanted @returns {Promise<Loaded>} */
-async function load({ port, config, secrets, bindings, open }) {
+async function load({ port, config, secrets, bindings, open, provider }) {
   const files = /** @type {{}} */ ({ envFiles: [secrets] }); // which its types do not know
   const { workerOptions, main } = readConfig(config, process.env.CLOUDFLARE_ENV, files);
   if (!main) throw new Error(`"main" is missing in ${basename(config)}: it is "build/index.js".`);
-  const settings = open ? opened(workerOptions.bindings?.CLOAKROOM) : workerOptions.bindings?.CLOAKROOM;
+  const written = workerOptions.bindings?.CLOAKROOM;
+  const settings = withProvider(open ? opened(written) : written, provider);
   await tellPage(workerOptions.assets?.directory, settings);
 
   const { modulesRules: _, ...worker } = workerOptions;
@@ -91,6 +93,21 @@ function opened(settings) {
     say("Anybody can register here; a deployment is closed (wrangler.toml, accounts.register).");
   hasSaidOpen = true;
   return { ...settings, accounts: { ...settings.accounts, register: "open" } };
+}
+
+/** The settings, with one provider more. @param {any} settings @param {Wanted["provider"]} provider */
+function withProvider(settings, provider) {
+  if (!provider) return settings;
+  const { accounts = {}, ...others } = settings ?? {};
+  const { providers = [] } = accounts;
+  // What is no table or list, the Worker itself complains of.
+  if (typeof settings === "string" || !Array.isArray(providers)) return settings;
+  if (providers.some((/** @type {any} */ other) => other?.id === provider.id)) {
+    throw new Error(
+      `accounts.providers has one called "${provider.id}" already: give it another id, or start without --demo-provider.`,
+    );
+  }
+  return { ...others, accounts: { ...accounts, providers: [...providers, provider] } };
 }
 
 /** The Worker's files, as they are now. @param {string} main */

@@ -6,6 +6,7 @@
  *   npm start -- --dev-vars FILE        the secrets, instead of .dev.vars
  *   npm start -- --config FILE          the configuration, instead of wrangler.toml
  *   npm start -- --closed               nobody can register, as wrangler.toml has it for a deployment
+ *   npm start -- --demo-provider        an OpenID provider beside it, to try logging in with others
  *
  * With UPSTASH_REDIS_REST_URL and UPSTASH_REDIS_REST_TOKEN in the environment or in .dev.vars it uses that
  * database instead. A change to the code, the page, the configuration or the secrets is taken up while it runs; one
@@ -23,10 +24,11 @@ import { capture, killPrograms, launch, launchScript, ROOT, say, sentence, stopP
 import { checkNode, ensureSetup } from "./setup.mjs";
 import { changes } from "./watch.mjs";
 
+/** @import { DemoProvider } from "./demo-provider.mjs" */
 /** @import { Loaded, Wanted } from "./local-worker.mjs" */
 
 /**
- * @typedef {{ port: number, state: string, devVars: string, config: string, closed: boolean }} Places
+ * @typedef {{ port: number, state: string, devVars: string, config: string, closed: boolean, demoProvider: boolean }} Places
  * @typedef {{ url: string, token: string, where: string }} Store
  */
 
@@ -88,17 +90,20 @@ async function main() {
   // 3. The database.
   const store = await chooseStore(places);
 
-  // 4. The Worker: what changes from here on is taken up.
+  // 4. The provider.
+  const provider = places.demoProvider ? await startProvider(port) : undefined;
+
+  // 5. The Worker: what changes from here on is taken up.
   const watched = changes(
     [...SOURCES, PAGE, places.config, devVars],
     [join(PAGE, "base.js")], // written when the Worker is loaded
   );
   if (!(await build())) throw new Error("The Worker could not be built: see above.");
-  const worker = startWorker(state);
+  const worker = startWorker(state, provider);
   const ended = worker.exited.then(() => {
     throw new Error("The Worker's process ended by itself: what it said is above.");
   });
-  await Promise.race([keepUp(worker, watched, places, store), ended]);
+  await Promise.race([keepUp(worker, watched, places, store, provider), ended]);
 }
 
 /**
@@ -108,8 +113,9 @@ async function main() {
  * @param {AsyncGenerator<Set<string>, never>} watched
  * @param {Places} places
  * @param {Store} store
+ * @param {DemoProvider} [provider]
  */
-async function keepUp(worker, watched, places, store) {
+async function keepUp(worker, watched, places, store, provider) {
   let [isLoaded, isReady] = [false, false];
   let check = new AbortController();
 
@@ -121,6 +127,7 @@ async function keepUp(worker, watched, places, store) {
       return say(`${failed}\nPut that right and save the file: it is looked at again at once.${instead}`);
     }
     isLoaded = true;
+    provider?.serve(base);
     check.abort();
     check = new AbortController();
     const { signal } = check;
@@ -132,6 +139,7 @@ async function keepUp(worker, watched, places, store) {
       say(`\n  Cloakroom is at  ${address}`);
       say(`  Sessions are in  ${store.where}`);
       say(`  Secrets are in   ${shown(places.devVars)}`);
+      if (provider) say(`  Log in with      the demo provider at ${provider.issuer}: any name, no password`);
       say(`  Ctrl-C stops it. A change in ${watchedPlaces(places)} is taken up at once.\n`);
     });
   };
@@ -184,6 +192,7 @@ function options() {
         "dev-vars": { type: "string" },
         config: { type: "string" },
         closed: { type: "boolean" },
+        "demo-provider": { type: "boolean" },
       },
     });
     const port = Number(values.port ?? (process.env.PORT || 8787));
@@ -196,11 +205,12 @@ function options() {
       devVars: resolve(ROOT, values["dev-vars"] ?? ".dev.vars"),
       config: resolve(ROOT, values.config ?? "wrangler.toml"),
       closed: values.closed ?? false,
+      demoProvider: values["demo-provider"] ?? false,
     };
   } catch (error) {
     const why = error instanceof Error ? error.message : error;
     throw new Error(
-      `Options are --port N, --state DIR, --dev-vars FILE, --config FILE and --closed: ${why}.`,
+      `Options are --port N, --state DIR, --dev-vars FILE, --config FILE, --closed and --demo-provider: ${why}.`,
       {
         cause: error,
       },
@@ -342,8 +352,16 @@ async function build() {
   return (await launch(process.execPath, ["tools/build.mjs"]).exited) === 0;
 }
 
-/** The process that runs the Worker, and says what that logs. @param {string} state */
-function startWorker(state) {
+/** @param {number} port the Worker's @returns {Promise<DemoProvider>} */
+async function startProvider(port) {
+  const { startDemoProvider } = await import("./demo-provider.mjs");
+  const provider = await startDemoProvider({ port });
+  undo.push(provider.stop);
+  return provider;
+}
+
+/** The process that runs the Worker, and says what that logs. @param {string} state @param {DemoProvider} [provider] */
+function startWorker(state, provider) {
   const process = launchScript("tools/local-worker.mjs", {
     env: { XDG_CONFIG_HOME: join(state, "wrangler") }, // not into the home folder
   });
@@ -351,9 +369,12 @@ function startWorker(state) {
     exited: process.exited,
     /** @param {Places} places @param {Store} store @returns {Promise<Loaded>} */
     load: ({ port, config, devVars, closed }, { url, token }) => {
-      const bindings = { [URL_NAME]: url, [TOKEN_NAME]: token };
+      const bindings = { [URL_NAME]: url, [TOKEN_NAME]: token, ...provider?.secrets };
       /** @type {Wanted} */
-      const wanted = { port, config, secrets: devVars, bindings, open: !closed };
+      const wanted = {
+        ...{ port, config, secrets: devVars, bindings, open: !closed },
+        provider: provider?.settings,
+      };
       return process.ask({ load: wanted });
     },
   };

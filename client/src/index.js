@@ -183,6 +183,10 @@ export function createClient({
   /** @param {string} path @param {number} is @param {CallOptions} [options] @param {unknown} [body] */
   const end = (path, is, options, body) => call("DELETE", path, ALONE | is, options, null, body);
 
+  /** To a provider, and back. @param {string} how @param {string} provider @param {string} returnTo */
+  const way = (how, provider, returnTo) =>
+    `/${how}/${encodeURIComponent(provider)}?return_to=${encodeURIComponent(returnTo)}`;
+
   return {
     get current() {
       return current();
@@ -225,6 +229,13 @@ export function createClient({
     reauthenticate: (password, options) => enter("/reauthenticate")({ password }, options),
     deleteAccount: (password, options) => end("/account", ENDS, options, { password }),
     logout: (options) => end("/session", REPEATS | ENDS, options),
+    providers: (options) => call("GET", "/providers", REPEATS, options, "providers"),
+    loginUrl: (provider, { returnTo = "/", remember, fresh } = {}) =>
+      base + way("login", provider, returnTo) + (remember ? "&remember=1" : "") + (fresh ? "&fresh=1" : ""),
+    link: async (provider, { returnTo = "/", ...options } = {}) =>
+      (await call("POST", way("link", provider, returnTo), REPEATS, options, "")).location,
+    unlink: (provider, options) =>
+      call("DELETE", `/link/${encodeURIComponent(provider)}`, REPEATS, options, null),
     devices: (options) => call("GET", "/sessions", REPEATS, options, "sessions"),
     endDevice: (handle, options) =>
       end(`/sessions/${encodeURIComponent(handle)}`, current()?.handle === handle ? ENDS : 0, options),

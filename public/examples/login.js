@@ -1,6 +1,6 @@
 import { createClient } from "../client.js";
 import { BASE } from "../base.js";
-import { byId, once, show } from "./page.js";
+import { byId, once, say, show } from "./page.js";
 
 const cloakroom = createClient({ baseUrl: BASE });
 /** Who is logged in, if anybody is. @type {string | undefined} */
@@ -12,7 +12,33 @@ show(cloakroom, (session) => {
   // Nothing stays on show of who is logged out, in another tab perhaps.
   if (session?.user?.id !== user) byId("devices").replaceChildren();
   user = session?.user?.id;
-});
+}).then(sayOutcome);
+
+// Google, GitHub and others, if the Worker has some: an address to go to.
+cloakroom.providers().then(
+  (providers) => {
+    const links = providers.map(({ id, name }) => {
+      const link = document.createElement("a");
+      link.href = cloakroom.loginUrl(id, { returnTo: location.pathname });
+      link.textContent = `Log in with ${name}`;
+      return link;
+    });
+    byId("others").replaceChildren(...links);
+  },
+  () => {}, // without them, the form is there
+);
+
+// A login elsewhere that has failed leads back here, and says why.
+function sayOutcome() {
+  const error = new URLSearchParams(location.search).get("login_error");
+  if (!error) return;
+  history.replaceState(null, "", location.pathname);
+  const isRefused = error === "access_denied";
+  say(
+    isRefused ? "You have cancelled." : "That did not work. Try again.",
+    "bad",
+  );
+}
 
 once("login", async ({ username = "", password = "", remember }, button) => {
   if (button?.id === "register")

@@ -9,12 +9,14 @@ use super::{
 };
 use crate::{
     app::App,
+    config::Config,
     context::{Context, no_user},
     host::Host,
     http::{Code, Method, Problem, Request, Response, cors, cross_site},
     id::Handle,
     limit::By,
     log::{self, Line},
+    provider::{Provider, check_return_to},
 };
 
 /// Why nothing is changed about the session.
@@ -109,7 +111,12 @@ impl<H: Host> App<H> {
                 Admission::Pass(Pass { vary, ..pass.with_identity(identity) }, visitor)
             }
             Err(problem) => {
-                let redirect = rule.and_then(|rule| login_page(rule, &problem, &cx.request));
+                let page = rule.and_then(|rule| login_page(rule, &problem, &cx.request, &self.config));
+                let (redirect, problem) = match page {
+                    Some(Ok(location)) => (Some(location), problem),
+                    Some(Err(why)) => (None, problem.with_detail(why)),
+                    None => (None, problem),
+                };
                 let refused = Refused { limit: limit(&cx, &problem), handle: read.handle() };
                 self.log_refusal(cx.request.method, entry, &problem, refused);
                 let answer = cx.answer(Err(problem), false);
@@ -202,17 +209,40 @@ fn limit<H: Host>(cx: &Context<'_, H>, problem: &Problem) -> Option<String> {
     })
 }
 
-/// Where a navigation is sent that has to log in: with the way back, which is a path of this site by its making.
-fn login_page(rule: &Rule, problem: &Problem, request: &Request<'_>) -> Option<String> {
+/// Where a navigation is sent that has to log in: with the way back, which is a path of this site by its making. `Err`: why it is
+/// not sent there once more.
+fn login_page(
+    rule: &Rule,
+    problem: &Problem,
+    request: &Request<'_>,
+    config: &Config,
+) -> Option<Result<String, &'static str>> {
+    const FAILED: &str = "this login has failed, and login_error in the address says why: open the page without it to try again";
     let must_log_in = matches!(problem.code, Code::Unauthenticated | Code::Reauthenticate);
     let redirect = rule.redirect.as_ref().filter(|_| must_log_in && is_navigation(request))?;
-    let target = match request.query() {
-        "" => request.path().to_owned(),
-        query => [request.path(), "?", query].concat(),
-    };
+    let (path, query) = (request.path(), request.query());
+    let mut target = if query.is_empty() { path.to_owned() } else { [path, "?", query].concat() };
+    let mut more = "";
+    // Straight to a provider, with no page between.
+    if let Some(id) = rule.provider(&config.base_path) {
+        // 1. A login that fails leads back here: sent there again at once, the visitor would go round in circles.
+        if query.split('&').any(|pair| pair.starts_with("login_error=")) {
+            return Some(Err(FAILED));
+        }
+        // 2. What it does not take as a way back, in a cookie.
+        if check_return_to(&target).is_err() {
+            target = if check_return_to(path).is_ok() { path } else { "/" }.to_owned();
+        }
+        // 3. The session at the provider may be as old as the one here: it has to ask again.
+        let provider = config.accounts.providers.iter().find(|provider| provider.id == id);
+        let is_stale = problem.code == Code::Reauthenticate && !redirect.contains("fresh=1");
+        if is_stale && provider.is_some_and(Provider::can_renew) {
+            more = "fresh=1&";
+        }
+    }
     let separator = if redirect.contains('?') { '&' } else { '?' };
     let target = utf8_percent_encode(&target, NON_ALPHANUMERIC);
-    Some(format!("{redirect}{separator}return_to={target}"))
+    Some(Ok(format!("{redirect}{separator}{more}return_to={target}")))
 }
 
 /// Whether a browser shows the answer as a page.

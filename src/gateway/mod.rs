@@ -19,7 +19,7 @@ pub use self::{
     changes::{Added, Changes, Visitor},
     headers::{Pass, is_of_connection, is_ours, is_session_header},
 };
-use crate::{http::Method, limit::Pattern};
+use crate::{http::Method, limit::Pattern, provider::Provider};
 
 /// The gateway of a deployment.
 #[derive(Debug)]
@@ -96,6 +96,45 @@ enum Require {
     Fresh,
     /// A user with this role.
     Role(String),
+}
+
+impl Gateway {
+    /// What is wrong with the rules that send visitors straight to a provider. `keeps_sessions`: whether a visitor who comes from
+    /// another site has their session.
+    pub(crate) fn provider_faults(
+        &self,
+        base_path: &str,
+        providers: &[Provider],
+        keeps_sessions: bool,
+    ) -> Vec<String> {
+        let rules = self.entries.iter().filter_map(Entry::rule);
+        let fault = |rule: &Rule| {
+            let id = rule.provider(base_path)?;
+            let provider = providers.iter().find(|provider| provider.id == id);
+            let redirect = rule.redirect.as_deref().unwrap_or_default();
+            let what = match provider {
+                None => "there is no such provider in accounts.providers",
+                Some(provider) if redirect.contains("fresh=1") && !provider.can_renew() => {
+                    "fresh=1 needs OpenID Connect, and this provider speaks OAuth 2.0 alone: leave it out"
+                }
+                Some(_) if !keeps_sessions => {
+                    "needs cookie.same_site = \"Lax\": who comes back from a provider has no \"Strict\" cookie, and would be \
+                     sent there again and again"
+                }
+                Some(_) => return None,
+            };
+            Some(format!("CLOAKROOM.gateway.rules: on_refused = \"redirect:{redirect}\": {what}"))
+        };
+        rules.filter_map(fault).collect()
+    }
+}
+
+impl Rule {
+    /// The provider that a refused visitor is sent straight to, as `/auth/login/google`, if to one: its id.
+    fn provider(&self, base_path: &str) -> Option<&str> {
+        let path = self.redirect.as_deref()?.split('?').next()?;
+        path.strip_prefix(base_path)?.strip_prefix("/login/")
+    }
 }
 
 impl Entry {

@@ -95,6 +95,12 @@ impl Problem {
         self
     }
 
+    /// The same with other words.
+    pub(crate) fn with_detail(mut self, detail: impl Into<Detail>) -> Self {
+        self.0.detail = detail.into();
+        self
+    }
+
     /// The same with a line for the operator's log.
     pub fn logged(mut self, line: Line) -> Self {
         self.0.log = Some(Box::new(line));

@@ -21,7 +21,8 @@ export async function startProvider() {
     const [, uid] = request.url?.match(/^\/interaction\/([^/?]+)/) ?? [];
     if (!provider) return void response.writeHead(503).end();
     if (!uid) return void provider.callback()(request, response);
-    return void interact(provider, request, response);
+    // Of a login that is over, or that this provider does not know any more.
+    interact(provider, request, response).catch(() => response.writeHead(400).end("This login is over."));
   });
   await new Promise((done) => server.listen(0, "127.0.0.1", () => done(undefined)));
   const address = server.address();
@@ -32,13 +33,20 @@ export async function startProvider() {
     /**
      * With these clients and a new key; again: with another key.
      * @param {string[]} redirects
-     * @param {{ algorithm?: Algorithm, claims?: boolean, backChannel?: string, hasSid?: boolean, afterLogout?: string[] }} [options]
-     *   claims: a name is in the ID token; backChannel: where logouts are told, of one session if `hasSid`; afterLogout: where
-     *   users may come back to
+     * @param {{ algorithm?: Algorithm, claims?: boolean, consent?: boolean, backChannel?: string, hasSid?: boolean, afterLogout?: string[] }} [options]
+     *   claims: a name is in the ID token; consent: users are asked what the Worker may know; backChannel: where logouts are
+     *   told, of one session if `hasSid`; afterLogout: where users may come back to
      */
     open(
       redirects,
-      { algorithm = "RS256", claims = false, backChannel, hasSid = false, afterLogout = [] } = {},
+      {
+        algorithm = "RS256",
+        claims = false,
+        consent = false,
+        backChannel,
+        hasSid = false,
+        afterLogout = [],
+      } = {},
     ) {
       const key = algorithm === "RS256" ? makeRsaKey(randomUUID()) : makeKey(algorithm, randomUUID());
       // Its types know neither all of its settings nor JWKs as Node has them.
@@ -72,6 +80,9 @@ export async function startProvider() {
           claims: () => ({ sub: id, name: `${id} of Acme`, email: `${id}@acme.example` }),
         }),
         async loadExistingGrant(/** @type {any} */ { oidc }) {
+          const { consent: given } = oidc.result ?? {};
+          if (given) return oidc.provider.Grant.find(given.grantId);
+          if (consent) return undefined;
           const grant = new oidc.provider.Grant({
             clientId: oidc.client.clientId,
             accountId: oidc.session.accountId,
@@ -101,20 +112,32 @@ export async function startProvider() {
  * @param {import("node:http").ServerResponse} response
  */
 async function interact(provider, request, response) {
+  const { prompt, params, session } = await provider.interactionDetails(request, response);
+  const isConsent = prompt.name === "consent";
   if (request.method === "GET") {
     const form = (/** @type {string} */ as, /** @type {string} */ label) =>
       `<form method="post" action="?as=${as}"><button>${label}</button></form>`;
+    const users = ["ada", "bob"].map((name) => form(name, `Log in as ${name}`));
+    const forms = isConsent
+      ? form("allow", "Allow") + form("", "Refuse")
+      : users.join("") + form("", "Cancel");
     response.writeHead(200, { "Content-Type": "text/html" });
-    response.end(`<!doctype html><title>Acme</title>${form("ada", "Log in as ada")}${form("", "Cancel")}`);
+    response.end(`<!doctype html><title>Acme</title>${forms}`);
     return;
   }
   const as = new URL(request.url ?? "", "http://a").searchParams.get("as");
-  const result = as ? { login: { accountId: as } } : { error: "access_denied" };
-  await provider.interactionFinished(request, response, result, { mergeWithLastSubmission: false });
+  const grant = async () => {
+    const grant = new provider.Grant({ clientId: params.client_id, accountId: session.accountId });
+    grant.addOIDCScope(params.scope);
+    return { consent: { grantId: await grant.save() } };
+  };
+  const agreed = async () => (isConsent ? grant() : { login: { accountId: as } });
+  const result = as ? await agreed() : { error: "access_denied" };
+  await provider.interactionFinished(request, response, result, { mergeWithLastSubmission: isConsent });
 }
 
 /** As much of a browser as a provider needs. */
-class Browser {
+export class Browser {
   /** @type {Map<string, string>} */
   cookies = new Map();
   /** How many times it was asked who the user is. */
@@ -123,19 +146,21 @@ class Browser {
   /**
    * Goes to the provider and does there what the user wants, until the provider sends them back.
    * @param {string} location
-   * @param {{ as?: string, cancel?: boolean }} [what]
+   * @param {{ as?: string, cancel?: boolean, form?: Record<string, string> }} [what]  form: what is sent, at another page
    * @returns {Promise<string>}  where it sends them: path and query
    */
-  async follow(location, { as = "ada", cancel = false } = {}) {
+  async follow(location, { as = "ada", cancel = false, form } = {}) {
     let [url, method] = [location, "GET"];
     const { origin } = new URL(location);
     for (let steps = 0; steps < 10; steps += 1) {
-      const answer = await this.#ask(url, { method });
+      const body = form && method === "POST" ? new URLSearchParams(form) : undefined;
+      const answer = await this.#ask(url, { method, body });
       const next = answer.headers.get("location");
       if (answer.status === 200) {
         // The page of {@link interact}.
         this.asked += 1;
-        [url, method] = [`${url}?as=${cancel ? "" : as}`, "POST"];
+        if (method === "POST") throw new Error(await answer.text());
+        [url, method] = [form ? url : `${url}?as=${cancel ? "" : encodeURIComponent(as)}`, "POST"];
         continue;
       }
       if (!next) throw new Error(`${answer.status}: ${await answer.text()}`);

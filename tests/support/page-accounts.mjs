@@ -54,10 +54,14 @@ export const describeInBrowser = (title, tests) =>
     tests();
   });
 
-/** Starts a Worker with these settings instead of the one there is. @param {object} settings */
-export async function serve(settings) {
+/**
+ * Starts a Worker with these settings instead of the one there is.
+ * @param {object} settings
+ * @param {Pick<Parameters<typeof startWorker>[0], "secrets" | "others">} [environment]
+ */
+export async function serve(settings, environment) {
   await worker?.stop();
-  worker = await startWorker({ store, settings: { password: FAST_HASH, ...settings } });
+  worker = await startWorker({ store, settings: { password: FAST_HASH, ...settings }, ...environment });
   url = worker.url.replace("127.0.0.1", "localhost");
 }
 

@@ -37,12 +37,13 @@ after(async () => {
 /**
  * Starts it with data, secrets and a port of its own, except for those that are given.
  *
- * @param {{ env?: Record<string, string>, port?: number, state?: string, vars?: string, config?: string, project?: string }} settings
+ * @param {{ env?: Record<string, string>, port?: number, state?: string, vars?: string, config?: string, project?: string, more?: string[] }} settings
  */
-export async function start({ env = {}, port, state, vars, config, project = root }) {
+export async function start({ env = {}, port, state, vars, config, project = root, more = [] }) {
   const own = await mkdtemp(join(temp, "own-"));
   const options = ["--state", state ?? join(own, "state"), "--dev-vars", vars ?? join(own, "vars")];
   if (config) options.push("--config", config);
+  options.push(...more);
   const PORT = String(port ?? (await freePort()));
   return startScript(join(project, "tools/start.mjs"), options, { cwd: project, env: { PORT, ...env } });
 }
