@@ -10,7 +10,7 @@ mod jwks;
 mod openapi;
 mod operator;
 mod profile;
-mod provider;
+pub(crate) mod provider;
 mod session;
 mod users;
 mod verify;

@@ -46,7 +46,7 @@ pub(super) async fn list<H: Host>(cx: &Context<'_, H>) -> Result<Response, Probl
 /// `GET /auth/login/{provider}`: sends the visitor to the provider. No call to the store but to count.
 pub(super) async fn log_in<H: Host>(cx: &Context<'_, H>) -> Result<Response, Problem> {
     const QUERY: &str = "return_to=/path&remember=1&fresh=1";
-    let provider = provider(cx)?;
+    let provider = provider(cx, &cx.param)?;
     cx.sessions().check_holds_users()?;
     // 1. What is asked for.
     let params = Params::parse(cx.request.query())
@@ -57,42 +57,70 @@ pub(super) async fn log_in<H: Host>(cx: &Context<'_, H>) -> Result<Response, Pro
         Some("1") => Ok(true),
         Some(_) => Err(Problem::bad_request(format!("{name} is 1, or left out"))),
     };
-    let (remember, fresh) = (flag("remember")?, flag("fresh")?);
-    let return_to = params.get("return_to").unwrap_or("/");
-    check_return_to(return_to).map_err(Problem::bad_request)?;
-    if fresh && !provider.can_renew() {
+    let wish = Wish {
+        return_to: params.get("return_to").unwrap_or("/"),
+        remember: flag("remember")?,
+        fresh: flag("fresh")?,
+    };
+    // 2. Where to, with what has to be remembered meanwhile.
+    let (location, cookie) = begin(cx, provider, &provider.id, &redirect_uri(cx, provider), &wish).await?;
+    let response = redirect(location);
+    Ok(match cookie {
+        Some(cookie) => response.header("Set-Cookie", cookie),
+        None => response,
+    })
+}
+
+/// What a login is to be.
+pub(crate) struct Wish<'w> {
+    /// Where the visitor goes afterwards: a path of this origin.
+    pub(crate) return_to: &'w str,
+    /// Whether the session outlives the browser.
+    pub(crate) remember: bool,
+    /// Whether the visitor is to prove anew who they are.
+    pub(crate) fresh: bool,
+}
+
+/// Begins a login: where the visitor is sent, and the line of the cookie without which they do not come back. If the provider is
+/// unavailable they go where they would have gone afterwards, which learns why. `route`: what ends it, the service's route by the
+/// provider's id or a handler by its path; no other does. No call to the store. Errors: 400, 422.
+pub(crate) async fn begin<H: Host>(
+    cx: &Context<'_, H>,
+    provider: &Provider,
+    route: &str,
+    redirect_uri: &str,
+    wish: &Wish<'_>,
+) -> Result<(String, Option<String>), Problem> {
+    check_return_to(wish.return_to).map_err(Problem::bad_request)?;
+    if wish.fresh && !provider.can_renew() {
         return Err(Problem::unprocessable(
             "this provider cannot be asked to let a visitor log in anew: it speaks OAuth 2.0 alone",
         ));
     }
-    // 2. Where to, with what has to be remembered meanwhile.
     let seed: [u8; 32] = random(&cx.app.host);
-    let pending = Pending::new(seed, &provider.id, return_to, remember, fresh, cx.app.host.now());
-    match client(cx, provider).login_url(&pending, &redirect_uri(cx, provider)).await {
+    let pending = Pending::new(seed, route, wish.return_to, wish.remember, wish.fresh, cx.app.host.now());
+    match client(cx, provider).login_url(&pending, redirect_uri).await {
         Ok(url) => {
             let value = pending.seal(&cx.app.config.logins.1);
             let (Some(value), Some(cookie)) = (value, free_slot(cx, random::<1>(&cx.app.host))) else {
                 return Err(Problem::misconfigured());
             };
-            Ok(redirect(url).header("Set-Cookie", cookie.set(&value, Some(LIFETIME))))
+            Ok((url, Some(cookie.set(&value, Some(LIFETIME)))))
         }
-        Err(failure) => Ok(refuse(cx, provider, failure, return_to)),
+        Err(failure) => {
+            tell(cx, provider, failure);
+            Ok((append_param(wish.return_to, "login_error", failure.code()), None))
+        }
     }
 }
 
 /// `GET /auth/callback/{provider}`: the visitor comes back, and has a session under a new id if the provider says who they are.
 /// What went wrong is said to the page that they come back to; the session that they have lives on.
 pub(super) async fn come_back<H: Host>(cx: &Context<'_, H>) -> Result<Response, Problem> {
-    let provider = provider(cx)?;
-    if cx.request.method == Method::Head {
-        return Err(Problem::bad_request("this ends a login, which takes GET: HEAD would use it up"));
-    }
-    cx.sessions().check_holds_users()?;
+    let provider = provider(cx, &cx.param)?;
+    check_come_back(cx)?;
     // 1. This browser has begun this login. Nothing is asked of anybody to find that out.
-    let params = Params::parse(cx.request.query());
-    let state = params.as_ref().and_then(|params| params.get("state"));
-    let begun = state.and_then(|state| find(cx, provider, state));
-    let (Some(params), Some((cookie, pending))) = (params, begun) else {
+    let Some((params, cookie, pending)) = find(cx, &provider.id) else {
         return Ok(refuse(cx, provider, Failure::InvalidState, "/"));
     };
     // 2. The rest, after which it is over.
@@ -103,6 +131,14 @@ pub(super) async fn come_back<H: Host>(cx: &Context<'_, H>) -> Result<Response, 
     Ok(response.header("Set-Cookie", cookie.remove()))
 }
 
+/// Errors: 400 for a look that would use a login up; 422 if sessions hold no users.
+pub(crate) fn check_come_back<H: Host>(cx: &Context<'_, H>) -> Result<(), Problem> {
+    if cx.request.method == Method::Head {
+        return Err(Problem::bad_request("this ends a login, which takes GET: HEAD would use it up"));
+    }
+    Ok(cx.sessions().check_holds_users()?)
+}
+
 /// Ends a login that was begun here.
 async fn finish<H: Host>(
     cx: &Context<'_, H>,
@@ -110,27 +146,12 @@ async fn finish<H: Host>(
     params: &Params,
     pending: &Pending,
 ) -> Result<Result<(), Failure>, Problem> {
-    let client = client(cx, provider);
-    let code = match client.code(params).await {
-        Ok(code) => code,
+    let (old, identity) = match identify(cx, provider, params, pending, &redirect_uri(cx, provider)).await? {
+        Ok(identified) => identified,
         Err(failure) => return Ok(Err(failure)),
     };
-    // 1. The limits, before the provider is asked; and the present session.
-    cx.app.config.limits.apply_login_address(&cx.store.limiter, cx.address());
-    cx.store.limiter.add("mint", cx.app.config.limits.mint, cx.address());
-    let old = cx.load_at_primary().await.inspect_err(|_| cx.store.limiter.refund(&["mint"]))?;
-    // 2. Who it is. A failed attempt stays counted; no session was created.
-    let identity = match client.identify(pending, code, &redirect_uri(cx, provider)).await {
-        Ok(identity) => identity,
-        Err(failure) => {
-            cx.store.limiter.refund(&["mint"]);
-            return Ok(Err(failure));
-        }
-    };
-    cx.store.limiter.refund(LOGIN_LIMITS);
-    // 3. The session. The wait was none of the store's.
-    cx.begin_operation();
-    match begin_session(cx, provider, old, identity, pending).await {
+    let keep = |data: &RawValue| Ok(data.to_owned());
+    match begin_session(cx, provider, old, identity, pending, &keep).await {
         Ok(session) => {
             cx.issue_ticket(&session);
             Ok(Ok(()))
@@ -141,12 +162,46 @@ async fn finish<H: Host>(
     }
 }
 
-async fn begin_session<H: Host>(
+/// Who has come back, and the session that they have: one call to the store, and one or more to the provider.
+pub(crate) async fn identify<H: Host>(
+    cx: &Context<'_, H>,
+    provider: &Provider,
+    params: &Params,
+    pending: &Pending,
+    redirect_uri: &str,
+) -> Result<Result<(Option<Session>, Identity), Failure>, Problem> {
+    let client = client(cx, provider);
+    let code = match client.code(params).await {
+        Ok(code) => code,
+        Err(failure) => return Ok(Err(failure)),
+    };
+    // 1. The limits, before the provider is asked; and the present session.
+    cx.app.config.limits.apply_login_address(&cx.store.limiter, cx.address());
+    cx.store.limiter.add("mint", cx.app.config.limits.mint, cx.address());
+    let old = cx.load_at_primary().await.inspect_err(|_| cx.store.limiter.refund(&["mint"]))?;
+    // 2. Who it is. A failed attempt stays counted; no session was created.
+    let identity = match client.identify(pending, code, redirect_uri).await {
+        Ok(identity) => identity,
+        Err(failure) => {
+            cx.store.limiter.refund(&["mint"]);
+            return Ok(Err(failure));
+        }
+    };
+    cx.store.limiter.refund(LOGIN_LIMITS);
+    // The wait was none of the store's.
+    cx.begin_operation();
+    Ok(Ok((old, identity)))
+}
+
+/// The session of who has come back, in exchange for the one that they have. `apply`: see [`Context::log_in`]. Error: Conflict if
+/// all sessions of the user were ended since the login was begun.
+pub(crate) async fn begin_session<H: Host>(
     cx: &Context<'_, H>,
     provider: &Provider,
     old: Option<Session>,
     Identity { user, auth_time }: Identity,
     pending: &Pending,
+    apply: &dyn Fn(&RawValue) -> Result<Box<RawValue>, Error>,
 ) -> Result<Session, Error> {
     let tag = user.tag();
     let is_valid = async || {
@@ -154,15 +209,13 @@ async fn begin_session<H: Host>(
         let (state, _) = sessions.user_state_with(&tag, &key).await?;
         Ok(state.revocation_mark.is_none_or(|mark| mark.time() <= pending.begun))
     };
-    let keep = |data: &RawValue| Ok(data.to_owned());
     let proof = Proof { user, provider: Some((provider.id.clone(), auth_time)) };
-    cx.log_in(old, proof, pending.remember(), &keep, is_valid).await
+    cx.log_in(old, proof, pending.remember(), apply, is_valid).await
 }
 
-/// The provider of the path. 404 if there is none.
-fn provider<'c, H: Host>(cx: &'c Context<'_, H>) -> Result<&'c Provider, Problem> {
-    let mut providers = cx.app.config.accounts.providers.iter();
-    let provider = providers.find(|provider| provider.id == cx.param);
+/// The provider with this id. 404 if there is none.
+pub(crate) fn provider<'c, H: Host>(cx: &'c Context<'_, H>, id: &str) -> Result<&'c Provider, Problem> {
+    let provider = cx.app.config.accounts.providers.iter().find(|provider| provider.id == id);
     provider
         .ok_or_else(|| Problem::not_found("there is no such provider here: GET /auth/providers lists them"))
 }
@@ -177,14 +230,16 @@ fn redirect_uri<H: Host>(cx: &Context<'_, H>, provider: &Provider) -> String {
     [cx.request.origin(), &cx.app.config.base_path, "/callback/", &provider.id].concat()
 }
 
-/// The login that this state is of, and its cookie, if this browser has begun it with this provider.
-fn find<'c, H: Host>(
+/// The login that the visitor comes back from: with what, its cookie, and what it remembers; if this browser has begun it, to end
+/// at this route.
+pub(crate) fn find<'c, H: Host>(
     cx: &'c Context<'_, H>,
-    provider: &Provider,
-    state: &str,
-) -> Option<(&'c Cookie, Pending)> {
-    let mut logins = logins(cx);
-    logins.find(|(_, pending)| pending.is_of(&provider.id, state))
+    route: &str,
+) -> Option<(Params, &'c Cookie, Pending)> {
+    let params = Params::parse(cx.request.query())?;
+    let state = params.get("state")?;
+    let (cookie, pending) = logins(cx).find(|(_, pending)| pending.is_of(route, state))?;
+    Some((params, cookie, pending))
 }
 
 /// The logins that this browser has under way.
@@ -217,11 +272,16 @@ fn redirect(location: String) -> Response {
     Response::new(303).header("Location", location)
 }
 
-/// Sends the visitor back without a login, and tells the operator if there is something to do.
+/// Sends the visitor back without a login.
 fn refuse<H: Host>(cx: &Context<'_, H>, provider: &Provider, failure: Failure, return_to: &str) -> Response {
+    tell(cx, provider, failure);
+    redirect(append_param(return_to, "login_error", failure.code()))
+}
+
+/// Tells the operator if there is something to do.
+pub(crate) fn tell<H: Host>(cx: &Context<'_, H>, provider: &Provider, failure: Failure) {
     if let Some(why) = failure.why() {
         let message = format!("provider {}: {why}", provider.id);
         cx.app.host.log(&Line::new(Event::ProviderFailed, message));
     }
-    redirect(append_param(return_to, "login_error", failure.code()))
 }
