@@ -172,3 +172,19 @@ test("an answer of the token endpoint without what it must have logs nobody in",
     assert.equal(await visitor.session(), null);
   }
 });
+
+test("a key that another takes the place of, under the same name, refuses nobody; and keys are not looked for often", async () => {
+  await forget();
+  assert.equal(await logIn(both.worker.visitor(), "google"), "/home");
+  vendors.changeKey();
+  await moveClocks(both.store, [both.worker], 31_000);
+  const looks = vendors.looks();
+  assert.equal(await logIn(both.worker.visitor(), "google"), "/home");
+  vendors.changeKey();
+  for (let times = 0; times < 3; times += 1) {
+    assert.equal(await logIn(both.worker.visitor(), "google"), "/home?login_error=invalid_response");
+  }
+  assert.equal(vendors.looks(), looks + 1);
+  await moveClocks(both.store, [both.worker], 31_000);
+  assert.equal(await logIn(both.worker.visitor(), "google"), "/home");
+});

@@ -78,7 +78,9 @@ const VENDORS = {
 
 /** Starts it. */
 export async function startVendors() {
-  const key = makeRsaKey(randomUUID());
+  let key = makeRsaKey(randomUUID());
+  /** How often keys were asked for. */
+  let looks = 0;
   let now = () => Math.floor(Date.now() / 1000);
   /** What was begun, by the code that it was answered with. @type {Map<string, URLSearchParams>} */
   const begun = new Map();
@@ -108,6 +110,7 @@ export async function startVendors() {
       case "/.well-known/openid-configuration":
         return json({ ...describe(vendor), ...documents[id] });
       case "/keys":
+        looks += 1;
         return json({
           keys: [
             { ...publicHalf(makeRsaKey("enc")), use: "enc", alg: "RSA-OAEP" },
@@ -232,6 +235,10 @@ export async function startVendors() {
     ),
     /** @param {() => number} clock  seconds */
     setClock: (clock) => void (now = clock),
+    /** How often keys were asked for. */
+    looks: () => looks,
+    /** From now on another key signs, under the same name. */
+    changeKey: () => void (key = makeRsaKey(key.kid)),
     /** What the next ID token says differently, and what comes with it. @param {Json} claims @param {Json} [answer] */
     sayNext(claims, answer = {}) {
       [claimed, answered] = [claims, answer];
