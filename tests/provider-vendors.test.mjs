@@ -18,6 +18,7 @@ before(async () => {
     id,
     issuer,
     client_id: CLIENT_ID,
+    ...(id === "auth0" ? { prompt: "select_account" } : {}),
   }));
   const github = {
     id: "github",
@@ -90,6 +91,16 @@ test("fresh=1 works where the provider says when the user has logged in, and fai
     assert.equal(await logIn(visitor, id, {}, "?fresh=1&return_to=/home"), location, id);
   }
   assert.match(both.worker.logs.join(""), /it did not let the visitor log in anew \(auth_time\)/);
+});
+
+test("a prompt of the settings gives way where the user is to prove anew who they are", async () => {
+  for (const [query, prompt] of /** @type {const} */ ([
+    ["", "select_account"],
+    ["?fresh=1", "login"],
+  ])) {
+    const { searchParams } = new URL(await begin(both.worker.visitor(), "auth0", query));
+    assert.deepEqual(searchParams.getAll("prompt"), [prompt]);
+  }
 });
 
 test("GitHub is asked for no scope and without a nonce, which it does not know", async () => {
