@@ -51,6 +51,7 @@
 //! | demand | [`require_user`](Session::require_user), [`require_role`](Session::require_role), [`require_fresh`](Session::require_fresh) | 0 |
 //! | change | [`insert`](Session::insert), [`remove`](Session::remove), [`increment`](Session::increment), [`patch`](Session::patch) | 0, and 1 for all of them in [`respond`](Session::respond) |
 //! | compute from what is there | [`update`](Session::update), [`update_key`](Session::update_key) | 1 |
+//! | log in with a provider | [`log_in_with`](Session::log_in_with), [`finish_login`](Session::finish_login) | 0, and 3 or more |
 //! | log in and out | [`log_in`](Session::log_in), [`log_out`](Session::log_out), [`cycle_id`](Session::cycle_id), [`flush`](Session::flush) | 1, 2, 3, 2 |
 //! | the user's sessions | [`list`](Session::list), [`end`](Session::end), [`end_others`](Session::end_others), [`end_all`](Session::end_all) | 2 or more |
 //! | limit | [`limit`](Session::limit) | 1 |
@@ -92,6 +93,25 @@
 //! fn dashboard(session: &Session) -> Result<String, Error> {
 //!     let user = session.require_user()?; // 401 without one
 //!     Ok(format!("Hello, {}", user.name))
+//! }
+//! ```
+//!
+//! Google, GitHub and any other OpenID or OAuth 2.0 provider of the settings (docs/login.md) take two handlers:
+//!
+//! ```no_run
+//! # use cloakroom::{Session, User};
+//! # use worker::{Request, Response, Result};
+//! /// `GET /auth/login/google`
+//! async fn log_in(request: &Request, session: &mut Session) -> Result<Response> {
+//!     let location = session.log_in_with("google").return_to("/account").remember(true).await?;
+//!     Response::redirect_with_status(request.url()?.join(&location)?, 303)
+//! }
+//!
+//! /// `GET /auth/callback/google`
+//! async fn come_back(request: &Request, session: &mut Session) -> Result<Response> {
+//!     let login = session.finish_login(async |user| Ok(User { roles: vec!["editor".to_owned()], ..user })).await?;
+//!     // "/account", or "/account?login_error=access_denied"
+//!     Response::redirect_with_status(request.url()?.join(&login.location())?, 303)
 //! }
 //! ```
 //!
@@ -249,7 +269,10 @@ pub mod tower_sessions;
 pub use crate::{
     http::Code,
     id::Handle,
-    library::{Allowance, Error, Limit, RequestHead, ResponseHead, Session, Sessions},
+    library::{
+        Allowance, Error, FinishedLogin, Limit, LoginProvider, ProviderLogin, RequestHead, ResponseHead,
+        Session, Sessions,
+    },
     session::{ListedSession, User},
     time::Time,
 };

@@ -16,7 +16,10 @@ pub use self::{
     border::{RequestHead, ResponseHead},
     error::Error,
     limit::{Allowance, Limit},
-    session::Session,
+    session::{
+        Session,
+        provider::{FinishedLogin, LoginProvider, ProviderLogin},
+    },
 };
 use crate::{
     app::App,

@@ -14,7 +14,7 @@ use super::{
     logout_token::{LOGOUT_TOKEN, Logout},
     web::{append_query, encode, encode_form, is_safe_url},
 };
-use crate::host::{Document, Host, Query};
+use crate::host::{Document, Host, Query, VerifyingAlgorithm};
 
 /// How long a visitor waits for each answer.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -187,12 +187,10 @@ impl<H: Host> Client<'_, H> {
         pending: &Pending,
     ) -> Result<Identity, Failure> {
         // 1. The signature.
-        let untrusted = Untrusted::parse(id_token)?;
-        if untrusted.kind().is_some_and(|kind| kind == LOGOUT_TOKEN) {
+        if Untrusted::parse(id_token)?.kind().is_some_and(|kind| kind == LOGOUT_TOKEN) {
             return Err(Failure::InvalidResponse("it sent a logout token for an ID token (typ)"));
         }
-        let keys = self.keys_for(endpoints, &untrusted).await?;
-        let (payload, algorithm) = untrusted.verify(&keys, self.host).await?;
+        let (payload, algorithm) = self.verify(endpoints, id_token).await?;
         // 2. What it says.
         let now = self.host.now();
         let nonce = pending.nonce();
@@ -228,13 +226,11 @@ impl<H: Host> Client<'_, H> {
         let Kind::OpenId { issuer } = &self.provider.kind else {
             return Err(Failure::InvalidResponse("it speaks OAuth 2.0, which has no logout tokens"));
         };
-        let untrusted = Untrusted::parse(token)?;
-        if untrusted.kind().is_some_and(|kind| kind != LOGOUT_TOKEN && kind != "jwt") {
+        if Untrusted::parse(token)?.kind().is_some_and(|kind| kind != LOGOUT_TOKEN && kind != "jwt") {
             return Err(Failure::InvalidResponse("its logout token is of another kind (typ)"));
         }
         let endpoints = self.endpoints().await?;
-        let keys = self.keys_for(&endpoints, &untrusted).await?;
-        let (payload, _) = untrusted.verify(&keys, self.host).await?;
+        let (payload, _) = self.verify(&endpoints, token).await?;
         Logout::parse(&payload, issuer, &self.provider.client_id, self.host.now())
     }
 
@@ -292,6 +288,25 @@ impl<H: Host> Client<'_, H> {
         Ok(Identity { user, auth_time: None, session: None })
     }
 
+    /// What a token says, and how it is signed, if the provider has signed it. A key of the same name, or without one, may be
+    /// another by now: where those that are known have not signed it, newer ones may have.
+    async fn verify(
+        &self,
+        endpoints: &Endpoints,
+        token: &str,
+    ) -> Result<(Vec<u8>, VerifyingAlgorithm), Failure> {
+        let untrusted = Untrusted::parse(token)?;
+        let keys = self.keys_for(endpoints, &untrusted).await?;
+        let verified = untrusted.verify(&keys, self.host).await;
+        match self.memory.keys(&self.provider.id, self.host.now()) {
+            Some((_, may_look_again)) if verified.is_err() && may_look_again => {
+                let keys = self.fetch_keys(endpoints).await?;
+                Untrusted::parse(token)?.verify(&keys, self.host).await
+            }
+            _ => verified,
+        }
+    }
+
     /// The keys of which one may have signed a token. If none of those that are known may, they are fetched again, but not
     /// often: providers change their keys, and anybody can make up the name of one.
     async fn keys_for(&self, endpoints: &Endpoints, token: &Untrusted<'_>) -> Result<Rc<Vec<Key>>, Failure> {
@@ -301,6 +316,10 @@ impl<H: Host> Client<'_, H> {
         {
             return Ok(keys);
         }
+        self.fetch_keys(endpoints).await
+    }
+
+    async fn fetch_keys(&self, endpoints: &Endpoints) -> Result<Rc<Vec<Key>>, Failure> {
         let url = endpoints.keys.as_deref().unwrap_or_default();
         let (keys, cache_control) = self
             .document(url, |text| jose::keys(text).ok_or("what is at its jwks_uri is no key set"))

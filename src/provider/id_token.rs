@@ -245,6 +245,24 @@ mod tests {
     }
 
     #[test]
+    fn an_access_token_s_hash_is_by_the_algorithm_of_the_signature() {
+        const SHA_512: &str = "q7nS86GgvvFaZkzALLWqJYaJIKw2wCDAVfCAsm5CrBM";
+        for (algorithm, is_right) in [
+            (VerifyingAlgorithm::EdDsa, true),
+            (VerifyingAlgorithm::Es256, false),
+            (VerifyingAlgorithm::Rs256, false),
+        ] {
+            let mut claims = claims();
+            claims["at_hash"] = json!(SHA_512);
+            assert_eq!(
+                parse(&claims, &Expected { algorithm, ..expected() }).is_ok(),
+                is_right,
+                "{algorithm:?}"
+            );
+        }
+    }
+
+    #[test]
     fn who_was_to_log_in_anew_has_done_so_since() {
         let expected = Expected { authenticated_since: Some(Time(NOW * 1000)), ..expected() };
         for (auth_time, is_recent) in

@@ -187,12 +187,19 @@ mod tests {
             7, {}, {"kty": "oct", "k": "AAAA", "alg": "HS256"}, rsa(128), rsa(255),
             with(rsa(256), "alg", json!("HS256")), with(rsa(256), "alg", json!("PS256")), with(rsa(256), "use", json!("enc")),
             with(ec(), "alg", json!("RS256")), with(ec(), "crv", json!("P-384")), with(ec(), "x", json!("AA")),
-            with(okp(), "crv", json!("X25519")), with(okp(), "key_ops", json!(["sign"])),
+            with(okp(), "crv", json!("X25519")), with(okp(), "key_ops", json!(["sign"])), with(okp(), "x", json!("AA")),
+            with(rsa(256), "e", Value::Null), with(rsa(256), "n", json!(base64url::encode(&[0; 256]))), rsa(1025),
         ]});
         assert_eq!(keys(&set.to_string()).map(|keys| keys.len()), Some(6));
         for none in ["", "[]", "{}", r#"{"keys":{}}"#] {
             assert!(keys(none).is_none(), "{none}");
         }
+    }
+
+    #[test]
+    fn a_key_set_without_end_is_not_looked_at_to_its_end() {
+        let set = json!({"keys": vec![okp(); MAX_KEYS + 1]});
+        assert_eq!(keys(&set.to_string()).map(|keys| keys.len()), Some(MAX_KEYS));
     }
 
     #[test]

@@ -17,7 +17,7 @@ use std::fmt;
 pub(crate) use self::{
     client::Client,
     memory::Memory,
-    pending::{LIFETIME, Pending, SLOTS},
+    pending::{LIFETIME, MAX_ROUTE, Pending, SLOTS},
     settings::settings,
     web::{Params, append_param, check_return_to},
 };

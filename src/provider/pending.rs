@@ -24,6 +24,9 @@ pub(crate) const LIFETIME: Duration = Duration::from_secs(600);
 /// How many logins a browser can have under way, in as many tabs: each has a cookie of its own.
 pub(crate) const SLOTS: usize = 4;
 
+/// The longest path of a Rust Worker's own that ends a login, in bytes.
+pub(crate) const MAX_ROUTE: usize = 100;
+
 /// A login under way.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Pending {
@@ -38,8 +41,9 @@ pub(crate) struct Pending {
 struct Memo {
     #[serde(rename = "s", with = "base64url")]
     seed: [u8; 32],
+    /// What ends it: the provider's id for the service's route, the path of a Rust Worker's own.
     #[serde(rename = "p")]
-    provider: String,
+    route: String,
     #[serde(rename = "t")]
     return_to: String,
     #[serde(rename = "r")]
@@ -56,14 +60,14 @@ impl Pending {
     /// A login that begins now. `seed` is random.
     pub(crate) fn new(
         seed: [u8; 32],
-        provider: &str,
+        route: &str,
         return_to: &str,
         remember: bool,
         fresh: bool,
         now: Time,
     ) -> Self {
-        let (provider, return_to) = (provider.to_owned(), return_to.to_owned());
-        let memo = Memo { seed, provider, return_to, remember, fresh, account: None };
+        let (route, return_to) = (route.to_owned(), return_to.to_owned());
+        let memo = Memo { seed, route, return_to, remember, fresh, account: None };
         Self { memo, begun: now }
     }
 
@@ -85,10 +89,10 @@ impl Pending {
         (now - begun < LIFETIME).then_some(Self { memo, begun })
     }
 
-    /// Whether this login was begun with this provider, and its `state` is this one.
-    pub(crate) fn is_of(&self, provider: &str, state: &str) -> bool {
+    /// Whether this login is to end at this route, which is one provider's, and its `state` is this one.
+    pub(crate) fn is_of(&self, route: &str, state: &str) -> bool {
         let is_same: bool = self.state().as_bytes().ct_eq(state.as_bytes()).into();
-        is_same && self.memo.provider == provider
+        is_same && self.memo.route == route
     }
 
     /// Ties the answer to this browser (RFC 6749 section 10.12).
@@ -195,7 +199,7 @@ mod tests {
     #[test]
     fn the_longest_return_to_fits() {
         let long = format!("/{}", "a".repeat(511));
-        let pending = Pending::new([7; 32], &"p".repeat(32), &long, true, true, NOW).tying(&[255; 12]);
+        let pending = Pending::new([7; 32], &"p".repeat(MAX_ROUTE), &long, true, true, NOW).tying(&[255; 12]);
         assert!(pending.seal(&keyring()).is_some());
     }
 

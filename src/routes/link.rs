@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::provider::{self, provider, return_to, set_out};
+use super::provider::{self, provider, redirect_uri, return_to, set_out};
 use crate::{
     account::StoredAccount,
     context::Context,
@@ -22,7 +22,7 @@ pub(super) struct Begun {
 /// `POST /auth/link/{provider}`: says where to send the visitor, who comes back by the callback. The account is tied there:
 /// see [`finish`].
 pub(super) async fn begin<H: Host>(cx: &Context<'_, H>) -> Result<Response, Problem> {
-    let provider = provider(cx)?;
+    let provider = provider(cx, &cx.param)?;
     cx.sessions().check_holds_users()?;
     let params = Params::parse(cx.request.query()).filter(|params| params.are_all_of(&["return_to"]));
     let params = params.ok_or_else(|| unknown_query("return_to=/path"))?;
@@ -37,7 +37,8 @@ pub(super) async fn begin<H: Host>(cx: &Context<'_, H>) -> Result<Response, Prob
     cx.sessions().check_fresh(&session)?;
     let seed: [u8; 32] = random(&cx.app.host);
     let pending = Pending::new(seed, &provider.id, return_to, false, false, cx.app.host.now());
-    let (location, cookie) = set_out(cx, provider, &pending.tying(&stored.account.password_tag())).await?;
+    let pending = pending.tying(&stored.account.password_tag());
+    let (location, cookie) = set_out(cx, provider, &pending, &redirect_uri(cx, provider)).await?;
     let response = Response::json(&Begun { location });
     Ok(match cookie {
         Some(line) => response.header("Set-Cookie", line),
@@ -47,7 +48,7 @@ pub(super) async fn begin<H: Host>(cx: &Context<'_, H>) -> Result<Response, Prob
 
 /// `DELETE /auth/link/{provider}`: also if it is not tied.
 pub(super) async fn untie<H: Host>(cx: &Context<'_, H>) -> Result<Response, Problem> {
-    let provider = provider(cx)?;
+    let provider = provider(cx, &cx.param)?;
     cx.sessions().check_holds_users()?;
     let (session, user) = cx.require_user().await?;
     let stored = account_of(cx, &user).await?;

@@ -11,7 +11,7 @@ mod link;
 mod openapi;
 mod operator;
 mod profile;
-mod provider;
+pub(crate) mod provider;
 mod provider_logout;
 mod session;
 mod users;

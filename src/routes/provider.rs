@@ -55,7 +55,7 @@ pub(super) async fn list<H: Host>(cx: &Context<'_, H>) -> Result<Response, Probl
 /// `GET /auth/login/{provider}`: sends the visitor to the provider. No call to the store but to count.
 pub(super) async fn log_in<H: Host>(cx: &Context<'_, H>) -> Result<Response, Problem> {
     const QUERY: &str = "return_to=/path&remember=1&fresh=1";
-    let provider = provider(cx)?;
+    let provider = provider(cx, &cx.param)?;
     cx.sessions().check_holds_users()?;
     // 1. What is asked for.
     let params = Params::parse(cx.request.query())
@@ -66,18 +66,41 @@ pub(super) async fn log_in<H: Host>(cx: &Context<'_, H>) -> Result<Response, Pro
         Some("1") => Ok(true),
         Some(_) => Err(Problem::bad_request(format!("{name} is 1, or left out"))),
     };
-    let (remember, fresh) = (flag("remember")?, flag("fresh")?);
-    let return_to = return_to(&params)?;
-    if fresh && !provider.can_renew() {
+    let wish = Wish { return_to: return_to(&params)?, remember: flag("remember")?, fresh: flag("fresh")? };
+    // 2. Where to, with what has to be remembered meanwhile.
+    let (location, cookie) = begin(cx, provider, &provider.id, &redirect_uri(cx, provider), &wish).await?;
+    Ok(with_cookie(redirect(location), cookie))
+}
+
+/// What a login is to be.
+pub(crate) struct Wish<'w> {
+    /// Where the visitor goes afterwards: a path of this origin.
+    pub(crate) return_to: &'w str,
+    /// Whether the session outlives the browser.
+    pub(crate) remember: bool,
+    /// Whether the visitor is to prove anew who they are.
+    pub(crate) fresh: bool,
+}
+
+/// Begins a login: where the visitor is sent, and the line of the cookie without which they do not come back. If the provider is
+/// unavailable they go where they would have gone afterwards, which learns why. `route`: what ends it, the service's route by the
+/// provider's id or a handler by its path; no other does. No call to the store. Errors: 400, 422.
+pub(crate) async fn begin<H: Host>(
+    cx: &Context<'_, H>,
+    provider: &Provider,
+    route: &str,
+    redirect_uri: &str,
+    wish: &Wish<'_>,
+) -> Result<(String, Option<String>), Problem> {
+    check_return_to(wish.return_to).map_err(Problem::bad_request)?;
+    if wish.fresh && !provider.can_renew() {
         return Err(Problem::unprocessable(
             "this provider cannot be asked to let a visitor log in anew: it speaks OAuth 2.0 alone",
         ));
     }
-    // 2. Where to, with what has to be remembered meanwhile.
     let seed: [u8; 32] = random(&cx.app.host);
-    let pending = Pending::new(seed, &provider.id, return_to, remember, fresh, cx.app.host.now());
-    let (location, cookie) = set_out(cx, provider, &pending).await?;
-    Ok(with_cookie(redirect(location), cookie))
+    let pending = Pending::new(seed, route, wish.return_to, wish.remember, wish.fresh, cx.app.host.now());
+    set_out(cx, provider, &pending, redirect_uri).await
 }
 
 /// The path in `return_to`, or the site's first page.
@@ -91,8 +114,9 @@ pub(super) async fn set_out<H: Host>(
     cx: &Context<'_, H>,
     provider: &Provider,
     pending: &Pending,
+    redirect_uri: &str,
 ) -> Result<(String, Option<String>), Problem> {
-    match client(cx, provider).login_url(pending, &redirect_uri(cx, provider)).await {
+    match client(cx, provider).login_url(pending, redirect_uri).await {
         Ok(url) => {
             let value = pending.seal(&cx.app.config.logins.1);
             let (Some(value), Some(cookie)) = (value, free_slot(cx, random::<1>(&cx.app.host))) else {
@@ -100,7 +124,10 @@ pub(super) async fn set_out<H: Host>(
             };
             Ok((url, Some(cookie.set(&value, Some(LIFETIME)))))
         }
-        Err(failure) => Ok((refusal(cx, provider, failure, pending.return_to()), None)),
+        Err(failure) => {
+            tell(cx, provider, failure);
+            Ok((append_param(pending.return_to(), "login_error", failure.code()), None))
+        }
     }
 }
 
@@ -114,16 +141,10 @@ fn with_cookie(response: Response, line: Option<String>) -> Response {
 /// `GET /auth/callback/{provider}`: the visitor comes back, and has a session under a new id if the provider says who they are.
 /// What went wrong is said to the page that they come back to; the session that they have lives on.
 pub(super) async fn come_back<H: Host>(cx: &Context<'_, H>) -> Result<Response, Problem> {
-    let provider = provider(cx)?;
-    if cx.request.method == Method::Head {
-        return Err(Problem::bad_request("this ends a login, which takes GET: HEAD would use it up"));
-    }
-    cx.sessions().check_holds_users()?;
+    let provider = provider(cx, &cx.param)?;
+    check_come_back(cx)?;
     // 1. This browser has begun this login. Nothing is asked of anybody to find that out.
-    let params = Params::parse(cx.request.query());
-    let state = params.as_ref().and_then(|params| params.get("state"));
-    let begun = state.and_then(|state| find(cx, provider, state));
-    let (Some(params), Some((cookie, pending))) = (params, begun) else {
+    let Some((params, cookie, pending)) = find(cx, &provider.id) else {
         return Ok(refuse(cx, provider, Failure::InvalidState, "/"));
     };
     // 2. The rest, after which it is over.
@@ -134,6 +155,14 @@ pub(super) async fn come_back<H: Host>(cx: &Context<'_, H>) -> Result<Response, 
     Ok(response.header("Set-Cookie", cookie.remove()))
 }
 
+/// Errors: 400 for a look that would use a login up; 422 if sessions hold no users.
+pub(crate) fn check_come_back<H: Host>(cx: &Context<'_, H>) -> Result<(), Problem> {
+    if cx.request.method == Method::Head {
+        return Err(Problem::bad_request("this ends a login, which takes GET: HEAD would use it up"));
+    }
+    Ok(cx.sessions().check_holds_users()?)
+}
+
 /// Ends a login that was begun here, or ties an account. Returns the line that sets the cookie by which the device is known, if it
 /// needs one.
 async fn finish<H: Host>(
@@ -142,6 +171,44 @@ async fn finish<H: Host>(
     params: &Params,
     pending: &Pending,
 ) -> Result<Result<Option<String>, Failure>, Problem> {
+    // 1. Who it is.
+    let (old, identity) = match identify(cx, provider, params, pending, &redirect_uri(cx, provider)).await? {
+        Ok(identified) => identified,
+        Err(failure) => return Ok(Err(failure)),
+    };
+    if pending.is_tie() {
+        return Ok(link::finish(cx, provider, &identity, pending).await?.map(|()| None));
+    }
+    let arrival = match find_user(cx, provider, identity).await? {
+        Ok(arrival) => arrival,
+        Err(failure) => return Ok(Err(failure)),
+    };
+    // 2. The session.
+    let (user, tied) = (arrival.user.clone(), arrival.tied.clone());
+    let owner = old.as_ref().and_then(|old| old.record.user.as_ref());
+    let is_owners = owner.is_some_and(|owner| owner.id == user.id);
+    let keep = |data: &RawValue| Ok(data.to_owned());
+    let session = match begin_session(cx, provider, old, arrival, pending, &keep).await {
+        Ok(session) => session,
+        // All sessions of the user were ended since this login was begun: it counts as before that.
+        Err(Error::Conflict) => return Ok(Err(Failure::InvalidState)),
+        Err(error) => return Err(error.into()),
+    };
+    // 3. The device, as with a password.
+    Ok(Ok(match &tied {
+        Some(account) => account::meet_device(cx, &session, account, is_owners),
+        None => know_device(cx, &session, &user, is_owners),
+    }))
+}
+
+/// Who has come back, and the session that they have: one call to the store, and one or more to the provider.
+pub(crate) async fn identify<H: Host>(
+    cx: &Context<'_, H>,
+    provider: &Provider,
+    params: &Params,
+    pending: &Pending,
+    redirect_uri: &str,
+) -> Result<Result<(Option<Session>, Identity), Failure>, Problem> {
     let client = client(cx, provider);
     let code = match client.code(params).await {
         Ok(code) => code,
@@ -159,7 +226,7 @@ async fn finish<H: Host>(
         return Ok(Err(failure));
     }
     // 2. Who it is. A failed attempt stays counted; no session was created.
-    let identity = match client.identify(pending, code, &redirect_uri(cx, provider)).await {
+    let identity = match client.identify(pending, code, redirect_uri).await {
         Ok(identity) => identity,
         Err(failure) => {
             cx.store.limiter.refund(&["mint"]);
@@ -167,65 +234,73 @@ async fn finish<H: Host>(
         }
     };
     cx.store.limiter.refund(LOGIN_LIMITS);
-    // 3. The session. The wait was none of the store's.
+    // The wait was none of the store's.
     cx.begin_operation();
-    if pending.is_tie() {
-        return Ok(link::finish(cx, provider, &identity, pending).await?.map(|()| None));
-    }
-    match begin_session(cx, provider, old, identity, pending).await {
-        // All sessions of the user were ended since this login was begun: it counts as before that.
-        Err(Error::Conflict) => Ok(Err(Failure::InvalidState)),
-        outcome => Ok(outcome?),
+    Ok(Ok((old, identity)))
+}
+
+/// Who has logged in at a provider, as a user here.
+pub(crate) struct Arrival {
+    /// The user that the session is to be of.
+    pub(crate) user: User,
+    identity: Identity,
+    /// The account that the identity is tied to.
+    tied: Option<Account>,
+}
+
+impl Arrival {
+    /// The same as another user: whom a handler knows them as.
+    pub(crate) fn with_user(self, user: User) -> Self {
+        Self { user, ..self }
     }
 }
 
-/// Logs in the user of an identity: of the account that it is tied to, if it is.
-async fn begin_session<H: Host>(
+/// Whose identity it is: the account's that it is tied to, if it is. One call to the store, and one more then.
+pub(crate) async fn find_user<H: Host>(
     cx: &Context<'_, H>,
     provider: &Provider,
-    old: Option<Session>,
-    Identity { user, auth_time, session: provider_session }: Identity,
-    pending: &Pending,
-) -> Result<Result<Option<String>, Failure>, Error> {
-    // 1. Whose it is.
-    let identity = user.id.clone();
-    let tied = cx.accounts().of_identity(&provider.id, &identity).await;
+    identity: Identity,
+) -> Result<Result<Arrival, Failure>, Error> {
+    let tied = cx.accounts().of_identity(&provider.id, &identity.user.id).await;
     let tied = tied.inspect_err(|_| cx.store.limiter.refund(&["mint"]))?.map(|stored| stored.account);
     if tied.as_ref().is_some_and(|account| account.disabled) {
         cx.store.limiter.refund(&["mint"]);
         return Ok(Err(Failure::AccessDenied));
     }
-    let user = tied.as_ref().map_or(user, Account::user);
-    // 2. The session.
-    let (id, tag) = (user.id.clone(), user.tag());
-    let is_owners = old.as_ref().and_then(|old| old.record.user.as_ref()).is_some_and(|owner| owner.id == id);
+    let user = tied.as_ref().map_or_else(|| identity.user.clone(), Account::user);
+    Ok(Ok(Arrival { user, identity, tied }))
+}
+
+/// The session of who has come back, in exchange for the one that they have. `apply`: see [`Context::log_in`]. Error: Conflict if
+/// all sessions of the user were ended since the login was begun.
+pub(crate) async fn begin_session<H: Host>(
+    cx: &Context<'_, H>,
+    provider: &Provider,
+    old: Option<Session>,
+    Arrival { user, identity, tied }: Arrival,
+    pending: &Pending,
+    apply: &dyn Fn(&RawValue) -> Result<Box<RawValue>, Error>,
+) -> Result<Session, Error> {
+    let tag = user.tag();
     let is_valid = async || {
         let state = cx.sessions().user_state(&tag).await?;
         if state.revocation_mark.is_some_and(|mark| mark.time() > pending.begun) {
             return Ok(false);
         }
-        if tied.is_none() {
-            return Ok(true);
-        }
+        let Some(account) = &tied else { return Ok(true) };
         // Untied, disabled or deleted before that, perhaps.
-        let stored = match cx.accounts().of_identity(&provider.id, &identity).await {
+        let stored = match cx.accounts().of_identity(&provider.id, &identity.user.id).await {
             Err(Error::UnreadableAccount(_)) => None,
             stored => stored?,
         };
-        Ok(stored.is_some_and(|stored| stored.account.id == id && !stored.account.disabled))
+        Ok(stored.is_some_and(|stored| stored.account.id == account.id && !stored.account.disabled))
     };
-    let keep = |data: &RawValue| Ok(data.to_owned());
     let proof = Proof {
-        user: user.clone(),
-        provider: Some((provider.id.clone(), auth_time)),
-        provider_session: (provider_session, Some(pending.begun)),
+        user,
+        provider: Some((provider.id.clone(), identity.auth_time)),
+        provider_session: (identity.session.clone(), Some(pending.begun)),
     };
-    let session = cx.log_in(old, proof, pending.remember(), &keep, is_valid).await?;
-    // 3. The device, as with a password.
-    Ok(Ok(match &tied {
-        Some(account) => account::meet_device(cx, &session, account, is_owners),
-        None => know_device(cx, &session, &user, is_owners),
-    }))
+    cx.log_in(old, proof, pending.remember(), apply, is_valid).await
 }
 
 /// Whether the user is one of a provider's, and so has no account.
@@ -254,10 +329,9 @@ fn know_device<H: Host>(
     device.sign(keyring).map(|value| cookie.set(&value, Some(KnownDevice::LIFETIME)))
 }
 
-/// The provider of the path. 404 if there is none.
-pub(super) fn provider<'c, H: Host>(cx: &'c Context<'_, H>) -> Result<&'c Provider, Problem> {
-    let mut providers = cx.app.config.accounts.providers.iter();
-    let provider = providers.find(|provider| provider.id == cx.param);
+/// The provider with this id. 404 if there is none.
+pub(crate) fn provider<'c, H: Host>(cx: &'c Context<'_, H>, id: &str) -> Result<&'c Provider, Problem> {
+    let provider = cx.app.config.accounts.providers.iter().find(|provider| provider.id == id);
     provider
         .ok_or_else(|| Problem::not_found("there is no such provider here: GET /auth/providers lists them"))
 }
@@ -268,18 +342,20 @@ pub(super) fn client<'c, H: Host>(cx: &'c Context<'_, H>, provider: &'c Provider
 
 /// Where the provider sends the visitor back to: each has a path of its own, so that none can pass for another (RFC 9700 section
 /// 4.4.2).
-fn redirect_uri<H: Host>(cx: &Context<'_, H>, provider: &Provider) -> String {
+pub(super) fn redirect_uri<H: Host>(cx: &Context<'_, H>, provider: &Provider) -> String {
     [cx.request.origin(), &cx.app.config.base_path, "/callback/", &provider.id].concat()
 }
 
-/// The login that this state is of, and its cookie, if this browser has begun it with this provider.
-fn find<'c, H: Host>(
+/// The login that the visitor comes back from: with what, its cookie, and what it remembers; if this browser has begun it, to end
+/// at this route.
+pub(crate) fn find<'c, H: Host>(
     cx: &'c Context<'_, H>,
-    provider: &Provider,
-    state: &str,
-) -> Option<(&'c Cookie, Pending)> {
-    let mut logins = logins(cx);
-    logins.find(|(_, pending)| pending.is_of(&provider.id, state))
+    route: &str,
+) -> Option<(Params, &'c Cookie, Pending)> {
+    let params = Params::parse(cx.request.query())?;
+    let state = params.get("state")?;
+    let (cookie, pending) = logins(cx).find(|(_, pending)| pending.is_of(route, state))?;
+    Some((params, cookie, pending))
 }
 
 /// The logins that this browser has under way.
@@ -312,20 +388,21 @@ pub(super) fn redirect(location: String) -> Response {
     Response::new(303).header("Location", location)
 }
 
-/// Sends the visitor back without a login, and tells the operator if there is something to do.
+/// Sends the visitor back without a login.
 pub(super) fn refuse<H: Host>(
     cx: &Context<'_, H>,
     provider: &Provider,
     failure: Failure,
     return_to: &str,
 ) -> Response {
-    redirect(refusal(cx, provider, failure, return_to))
+    tell(cx, provider, failure);
+    redirect(append_param(return_to, "login_error", failure.code()))
 }
 
-fn refusal<H: Host>(cx: &Context<'_, H>, provider: &Provider, failure: Failure, return_to: &str) -> String {
+/// Tells the operator if there is something to do.
+pub(crate) fn tell<H: Host>(cx: &Context<'_, H>, provider: &Provider, failure: Failure) {
     if let Some(why) = failure.why() {
         let message = format!("provider {}: {why}", provider.id);
         cx.app.host.log(&Line::new(log::Event::ProviderFailed, message));
     }
-    append_param(return_to, "login_error", failure.code())
 }

@@ -15,7 +15,7 @@ use crate::{
 /// `GET /auth/logout/{provider}`: logs out here, as `POST /auth/logout` does, whoever's session it is, and then sends the
 /// visitor to the provider to log out there, too. If that cannot be done, they are logged out here all the same.
 pub(super) async fn log_out<H: Host>(cx: &Context<'_, H>) -> Result<Response, Problem> {
-    let provider = provider(cx)?;
+    let provider = provider(cx, &cx.param)?;
     // 1. It is a link, and still a change: no page of another origin and nothing that only looks ahead may make it.
     cross_site::check_change(&cx.request, &cx.app.config.cors)
         .map_err(|_| Problem::cross_site("this logs out, which only a page of this origin may ask for"))?;
@@ -43,7 +43,7 @@ pub(super) async fn log_out<H: Host>(cx: &Context<'_, H>) -> Result<Response, Pr
 /// began with that session at the provider if it names one, else all. Whoever can prove that may be anybody; only what
 /// proves nothing is counted, by address.
 pub(super) async fn hear<H: Host>(cx: &Context<'_, H>) -> Result<Response, Problem> {
-    let provider = provider(cx)?;
+    let provider = provider(cx, &cx.param)?;
     if !provider.can_renew() {
         return Err(Problem::not_found("this provider speaks OAuth 2.0 alone, which has no logout tokens"));
     }

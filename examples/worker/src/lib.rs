@@ -39,6 +39,8 @@ async fn route(request: &Request, env: &Env, session: &mut Session) -> Result<Re
 
         (Method::Get, ["login"]) => login::begin(request, env, session),
         (Method::Get, ["callback"]) => login::finish(request, env, session).await,
+        (Method::Get, ["login", provider]) => login::begin_with(request, session, provider).await,
+        (Method::Get, ["login", "done", _]) => login::finish_with(request, session).await,
         (Method::Post, ["logout"]) => login::log_out(request, session).await,
 
         (Method::Get, ["dashboard"]) => account::dashboard(request, session),

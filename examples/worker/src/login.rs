@@ -67,6 +67,20 @@ pub async fn finish(request: &Request, env: &Env, session: &mut Session) -> Resu
     Response::redirect(request.url()?.join("/dashboard")?)
 }
 
+/// `GET /login/PROVIDER`: off to Google, GitHub or whichever provider the settings have. What is done by hand above (and PKCE, ID
+/// tokens, their keys) is Cloakroom's there.
+pub async fn begin_with(request: &Request, session: &mut Session, provider: &str) -> Result<Response> {
+    let callback = format!("/login/done/{provider}");
+    let location = session.log_in_with(provider).callback(&callback).return_to("/dashboard").await?;
+    Response::redirect_with_status(request.url()?.join(&location)?, 303)
+}
+
+/// `GET /login/done/PROVIDER`: back to the dashboard, logged in or with `login_error`.
+pub async fn finish_with(request: &Request, session: &mut Session) -> Result<Response> {
+    let login = session.finish_login(async |user| Ok(user)).await?;
+    Response::redirect_with_status(request.url()?.join(&login.location())?, 303)
+}
+
 /// `POST /logout`
 pub async fn log_out(request: &Request, session: &mut Session) -> Result<Response> {
     session.log_out().await?;

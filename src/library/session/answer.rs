@@ -24,6 +24,8 @@ impl Session {
         match self.save().await {
             Ok(()) => {
                 let answer = self.cx.answer(Ok(Response::new(200)), false);
+                let cookies = std::mem::take(&mut self.cookies).into_iter();
+                let answer = cookies.fold(answer, |answer, line| answer.header("Set-Cookie", line));
                 self.leave(context);
                 add_fields(response, &answer)
             }

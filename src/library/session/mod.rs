@@ -3,6 +3,7 @@
 mod answer;
 mod changes;
 mod login;
+pub(super) mod provider;
 
 use std::time::Duration;
 
@@ -41,6 +42,8 @@ pub struct Session {
     subject: Subject,
     /// Whether the visitor would lose the session without the cookie of the answer.
     needs_cookie: bool,
+    /// The lines of cookies of logins that have begun or are over.
+    cookies: Vec<String>,
 }
 
 impl Session {
@@ -60,7 +63,7 @@ impl Session {
                 let data = Data::new(data_of(&loaded), app.config.session.max_bytes);
                 let session = loaded.as_ref().map(|loaded| Subject::Session(loaded.ticket.family.origin()));
                 let subject = session.unwrap_or_else(|| cx.address());
-                Ok(Self { cx, loaded, data, subject, needs_cookie: false })
+                Ok(Self { cx, loaded, data, subject, needs_cookie: false, cookies: Vec::new() })
             }
             Err(problem) => {
                 let answer = cx.answer(Err(problem.clone()), false);
