@@ -34,7 +34,7 @@ pub struct StoredAccount {
     /// What the store holds.
     pub account: Account,
     /// The same to the letter.
-    stored: String,
+    pub(super) stored: String,
 }
 
 impl Versioned for StoredAccount {
@@ -53,7 +53,8 @@ impl<H: Host> Accounts<'_, H> {
         self.key_of(&name.folded)
     }
 
-    fn key_of(&self, folded_name: &str) -> String {
+    /// The same from the folded name alone.
+    pub(super) fn key_of(&self, folded_name: &str) -> String {
         [&self.sessions.rules.key_prefix, "account:", folded_name].concat()
     }
 
@@ -75,7 +76,7 @@ impl<H: Host> Accounts<'_, H> {
     }
 
     /// What is to be stored of an account.
-    fn seal(&self, key: &str, account: &Account) -> String {
+    pub(super) fn seal(&self, key: &str, account: &Account) -> String {
         self.sessions.rules.encryption.seal(key, account.to_json(), self.sessions.host)
     }
 
@@ -188,13 +189,15 @@ impl<H: Host> Accounts<'_, H> {
     pub async fn delete(&self, stored: StoredAccount) -> Result<(), Error> {
         let name_key = self.name_key(&stored.account.user().tag());
         let (mut next, mut retry) = (Some(stored), Retry::default());
-        // 1. The account, alone: as long as it is there it must be found by its id, so that this can be repeated.
-        while let Some(StoredAccount { key, account, stored }) = next {
-            match self.sessions.store.run(Batch::default().delete_if(&key, &stored)).await {
-                Ok([deleted]) if deleted.integer()? > 0 => break,
-                Ok(_) => self.sessions.check_deadline()?,
+        // 1. The account, with what is tied to it: as long as it is there it must be found by its id, so that this can be
+        // repeated.
+        while let Some(stored) = next {
+            match self.delete_with_links(&stored).await {
+                Ok(true) => break,
+                Ok(false) => self.sessions.check_deadline()?,
                 Err(failure) => retry.after(failure, self.sessions.store).await?,
             }
+            let StoredAccount { key, account, .. } = stored;
             next = self.read(&key).await?.filter(|stored| stored.account.id == account.id);
             if account.disabled && next.as_ref().is_some_and(|changed| !changed.account.disabled) {
                 return Err(Error::Conflict);

@@ -3,18 +3,22 @@
 //! `account:<name>` is one JSON string, changed by compare-and-set like a session:
 //! `{"v":1,"rev":"…","before":[],"id":"…","name":"…","hash":"$argon2id$…","roles":[],"created_at":…,"profile":{}}`, and
 //! `"password_rev":"…"` after `hash` once its owner has changed the password; before `profile` `"disabled":true` if it is,
-//! and `"reset":{…}` while a reset of the password is under way. A disabled account has `"v":2`: versions of this Worker that
+//! `"reset":{…}` while a reset of the password is under way,
+//! and `"links":{…}` if it is tied to providers (`links`). A disabled account has `"v":2`: versions of this Worker that
 //! do not know of that cannot read it, so that while a newer one is rolled out they let nobody in either.
 //! `user:<tag>:account` holds the name, to find the account by its id.
 
 mod accounts;
 mod breach;
 mod known_device;
+mod links;
 pub mod name;
 pub mod new_password;
 pub mod password;
 mod reset;
 mod settings;
+
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -70,6 +74,9 @@ pub struct Account {
     /// The reset of its password that is under way.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reset: Option<Reset>,
+    /// The identities by which its owner can log in, too: one at most for each provider.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub links: BTreeMap<String, String>,
     /// The user's own document: always a JSON object.
     pub profile: Box<RawValue>,
 }
@@ -96,6 +103,7 @@ impl Account {
             created_at: now,
             disabled: false,
             reset: None,
+            links: BTreeMap::new(),
             profile: empty_data(),
         }
     }
@@ -109,6 +117,11 @@ impl Account {
     /// The user who is logged in with it.
     pub fn user(&self) -> User {
         User { id: self.id.clone(), name: self.name.clone(), roles: self.roles.clone() }
+    }
+
+    /// Whether its record says that it is tied to this identity at a provider.
+    pub fn has_link(&self, provider: &str, identity: &str) -> bool {
+        self.links.get(provider).is_some_and(|own| own == identity)
     }
 
     /// The tag of the present password.
@@ -131,8 +144,16 @@ impl Account {
 
     /// The answer that shows the account to an operator.
     pub fn response(&self) -> Response {
-        let Self { id, name, roles, disabled, created_at, .. } = self;
-        Response::json(&AccountView { id, name, roles, disabled: *disabled, created_at: *created_at })
+        let Self { id, name, roles, disabled, created_at, links, .. } = self;
+        let providers = links.keys().map(String::as_str).collect();
+        Response::json(&AccountView {
+            id,
+            name,
+            roles,
+            disabled: *disabled,
+            created_at: *created_at,
+            providers,
+        })
     }
 
     /// The answer that shows the profile.
@@ -190,7 +211,7 @@ impl TryFrom<u64> for AccountVersion {
     }
 }
 
-/// What an operator sees of an account: never its hash, its profile, or whether a reset is under way.
+/// What an operator sees of an account: never its hash, its profile, who it is at a provider, or whether a reset is under way.
 #[derive(Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct AccountView<'a> {
@@ -200,6 +221,9 @@ pub(crate) struct AccountView<'a> {
     disabled: bool,
     #[serde(serialize_with = "time::as_rfc3339")]
     created_at: Time,
+    /// Which providers it is tied to, if it is.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    providers: Vec<&'a str>,
 }
 
 #[cfg(test)]
@@ -230,6 +254,18 @@ mod tests {
         // As somebody imports it.
         let imported = FROZEN.replace(r#""profile""#, r#""disabled":true,"profile""#);
         assert!(Account::parse(&imported).is_some_and(|account| account.disabled));
+    }
+
+    #[test]
+    fn what_an_account_is_tied_to_is_written_if_it_is_tied() {
+        let stored =
+            FROZEN.replace(r#""profile""#, r#""links":{"acme":"acme:1","other":"other:2"},"profile""#);
+        let account = Account::parse(&stored).expect("an account");
+        assert_eq!(account.to_json(), stored);
+        assert!(account.has_link("acme", "acme:1") && account.has_link("other", "other:2"));
+        assert!(!account.has_link("acme", "acme:2") && !account.has_link("third", "acme:1"));
+        let shown = account.response().body;
+        assert!(shown.contains(r#""providers":["acme","other"]"#) && !shown.contains("acme:1"), "{shown}");
     }
 
     #[test]

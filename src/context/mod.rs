@@ -405,15 +405,20 @@ impl<'a, H: Host> Context<'a, H> {
     /// Adds the limits of an attempt to give an account's password. Returns the device, if the account knows it; that it
     /// still does is for [`Context::confirm_device`] to say, once the account is loaded.
     pub fn limit_attempt(&self, name: &Name) -> Option<KnownDevice> {
-        let (cookie, keyring) = &self.app.config.device;
-        let tag = name.tag();
-        let open = |value| KnownDevice::open(value, &tag, keyring, self.app.host.now());
-        let device = cookie.values(self.request.cookie()).filter_map(open).max_by_key(|device| device.issued);
-        let who = device.map_or(Subject::Account(tag), |device| {
+        let device = self.known_device(name);
+        let who = device.map_or(Subject::Account(name.tag()), |device| {
             Subject::Device(device.account, device.password, device.slot)
         });
         self.app.config.limits.apply_login(&self.store.limiter, who, self.address());
         device
+    }
+
+    /// The device, if it is one from which the account with this name was logged in to: perhaps with another password.
+    pub(crate) fn known_device(&self, name: &Name) -> Option<KnownDevice> {
+        let (cookie, keyring) = &self.app.config.device;
+        let tag = name.tag();
+        let open = |value| KnownDevice::open(value, &tag, keyring, self.app.host.now());
+        cookie.values(self.request.cookie()).filter_map(open).max_by_key(|device| device.issued)
     }
 
     /// The device, if its account still has the password that the device was logged in with. Otherwise the attempt is

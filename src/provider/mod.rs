@@ -121,6 +121,10 @@ pub(crate) enum Failure {
     InvalidState,
     /// What the provider says proves nothing.
     InvalidResponse(&'static str),
+    /// Who they are there is tied to another account, or the account to somebody else there.
+    AlreadyLinked,
+    /// The login to the account was too long ago to tie anything to it.
+    NotFresh,
 }
 
 impl Failure {
@@ -132,6 +136,8 @@ impl Failure {
             Self::Unavailable(_) => "provider_unavailable",
             Self::InvalidState => "invalid_state",
             Self::InvalidResponse(_) => "invalid_response",
+            Self::AlreadyLinked => "already_linked",
+            Self::NotFresh => "reauthentication_required",
         }
     }
 

@@ -12,6 +12,7 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 use crate::{
+    account::PasswordTag,
     base64url, json,
     ticket::{Keyring, signed_text},
     time::Time,
@@ -50,6 +51,9 @@ struct Memo {
     /// Whether the visitor was to prove anew who they are.
     #[serde(rename = "f")]
     fresh: bool,
+    /// What is to be tied to the provider: an account with this password, by its tag.
+    #[serde(rename = "l", default, skip_serializing_if = "Option::is_none")]
+    account: Option<String>,
 }
 
 impl Pending {
@@ -63,7 +67,14 @@ impl Pending {
         now: Time,
     ) -> Self {
         let (route, return_to) = (route.to_owned(), return_to.to_owned());
-        Self { memo: Memo { seed, route, return_to, remember, fresh }, begun: now }
+        let memo = Memo { seed, route, return_to, remember, fresh, account: None };
+        Self { memo, begun: now }
+    }
+
+    /// The same, to tie an account to the provider as long as it has this password, in place of a login.
+    pub(crate) fn tying(mut self, password: &PasswordTag) -> Self {
+        self.memo.account = Some(base64url::encode(password));
+        self
     }
 
     /// The cookie's value; `None` if it would be too long.
@@ -112,6 +123,16 @@ impl Pending {
     /// Whether the session outlives the browser.
     pub(crate) fn remember(&self) -> bool {
         self.memo.remember
+    }
+
+    /// Whether it is to tie an account to the provider.
+    pub(crate) fn is_tie(&self) -> bool {
+        self.memo.account.is_some()
+    }
+
+    /// Whether that is the account with this password.
+    pub(crate) fn ties(&self, password: &PasswordTag) -> bool {
+        self.memo.account.as_deref() == Some(&*base64url::encode(password))
     }
 
     /// Whether the visitor was to prove anew who they are.
@@ -167,9 +188,18 @@ mod tests {
     }
 
     #[test]
+    fn what_was_begun_for_an_account_is_for_that_account_and_its_password_alone() {
+        let tie = pending().tying(&[1; 12]);
+        let value = tie.seal(&keyring()).expect("short enough");
+        let opened = Pending::open(&value, &keyring(), NOW).expect("its own");
+        assert!(opened.is_tie() && opened.ties(&[1; 12]) && !opened.ties(&[2; 12]));
+        assert!(!pending().is_tie() && !pending().ties(&[1; 12]) && !pending().ties(&[0; 12]));
+    }
+
+    #[test]
     fn the_longest_return_to_fits() {
         let long = format!("/{}", "a".repeat(511));
-        let pending = Pending::new([7; 32], &"p".repeat(MAX_ROUTE), &long, true, true, NOW);
+        let pending = Pending::new([7; 32], &"p".repeat(MAX_ROUTE), &long, true, true, NOW).tying(&[255; 12]);
         assert!(pending.seal(&keyring()).is_some());
     }
 

@@ -98,8 +98,7 @@ pub(super) async fn log_in<H: Host>(cx: &Context<'_, H>) -> Result<Response, Pro
     let is_known = device.is_some() || owner.is_some_and(|owner| owner.id == account.id);
     let session = begin_session(cx, old, &account, &name, remember).await?;
     if !is_known {
-        let handle = session.ticket.id.handle();
-        cx.tell(&account.user(), &Event::new_device(handle, session.record.device.clone()));
+        tell_of_device(cx, &session, &account);
     }
     Ok(show_login(cx, &session, device, &account, &name))
 }
@@ -244,6 +243,30 @@ fn show_login<H: Host>(
     add_device_cookie(cx, response, device, account, name)
 }
 
+/// The same for a login without a password: tells the back end of a device that the account does not know, as which one counts from
+/// which its owner is logged in. The line of the cookie by which the account knows it from now on, if that is not the case already.
+pub(super) fn meet_device<H: Host>(
+    cx: &Context<'_, H>,
+    session: &Session,
+    account: &Account,
+    is_logged_in: bool,
+) -> Option<String> {
+    let name = Name::parse(&account.name, &cx.app.host).ok()?;
+    let device = cx.known_device(&name).filter(|device| device.password == account.password_tag());
+    if device.is_none() && !is_logged_in {
+        tell_of_device(cx, session, account);
+    }
+    match device {
+        Some(device) if !device.is_due(cx.app.host.now()) => None,
+        device => device_line(cx, device, account, &name),
+    }
+}
+
+fn tell_of_device<H: Host>(cx: &Context<'_, H>, session: &Session, account: &Account) {
+    let handle = session.ticket.id.handle();
+    cx.tell(&account.user(), &Event::new_device(handle, session.record.device.clone()));
+}
+
 /// The account of a session's user, whose password this is. The attempt is counted as one to log in, by the session, which
 /// is live: others who guess cannot lock its user out.
 async fn confirm<H: Host>(
@@ -307,13 +330,23 @@ fn add_device_cookie<H: Host>(
     account: &Account,
     name: &Name,
 ) -> Response {
+    match device_line(cx, device, account, name) {
+        Some(line) => response.header("Set-Cookie", line),
+        None => response,
+    }
+}
+
+/// The line of that cookie.
+fn device_line<H: Host>(
+    cx: &Context<'_, H>,
+    device: Option<KnownDevice>,
+    account: &Account,
+    name: &Name,
+) -> Option<String> {
     if cx.is_bearer {
-        return response;
+        return None;
     }
     let (cookie, keyring) = &cx.app.config.device;
     let device = KnownDevice::new(name.tag(), account.password_tag(), device, &cx.app.host);
-    match device.sign(keyring) {
-        Some(value) => response.header("Set-Cookie", cookie.set(&value, Some(KnownDevice::LIFETIME))),
-        None => response,
-    }
+    Some(cookie.set(&device.sign(keyring)?, Some(KnownDevice::LIFETIME)))
 }

@@ -26,6 +26,7 @@ const INSTEAD: &[(&str, &[Method], &str, &str)] = &[
     ("/login", &[Get, Head], "this is no page; to see who is logged in, GET ", "/session"),
     ("/login", &[Delete], "to log out, POST ", "/logout"),
     ("/logout", &[Get, Head], "a link cannot log out; send POST ", "/logout"),
+    ("/link/*", &[Get, Head], "this is no page; to see what is tied, GET ", "/providers"),
     ("/reset", &[Get, Head], "this is no page; yours sends token and new password, POST ", "/reset"),
     ("/admin/users", &[Put, Patch, Delete], "to change an account, by its id, PATCH ", "/admin/users/{id}"),
     ("/admin/users/*", &[Post, Put], "to make an account, POST ", "/admin/users"),
@@ -81,7 +82,7 @@ pub(super) fn for_path(
     let param = match before {
         _ if before == pattern => "",
         _ if before.ends_with("/sessions/") => "{handle}",
-        "/login/" | "/callback/" => "{provider}",
+        "/login/" | "/callback/" | "/link/" => "{provider}",
         _ => "{id}",
     };
     Some(["did you mean ", base_path, before, param, after, "?"].concat())

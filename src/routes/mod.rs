@@ -7,6 +7,7 @@ mod health;
 mod hints;
 mod inspect;
 mod jwks;
+mod link;
 mod openapi;
 mod operator;
 mod profile;
@@ -89,6 +90,8 @@ impl<H: Host> Routes<H> {
         (Get, "/providers", |cx| Box::pin(provider::list(cx))),
         (Get, "/login/*", |cx| Box::pin(provider::log_in(cx))),
         (Get, "/callback/*", |cx| Box::pin(provider::come_back(cx))),
+        (Post, "/link/*", |cx| Box::pin(link::begin(cx))),
+        (Delete, "/link/*", |cx| Box::pin(link::untie(cx))),
         (Get, PAGE[0], |_| Box::pin(std::future::ready(operator::to_page()))),
         (Get, PAGE[1], |_| Box::pin(std::future::ready(operator::page()))),
         (Get, PAGE[2], |cx| Box::pin(std::future::ready(operator::part(cx)))),
@@ -126,7 +129,8 @@ impl Switches {
     fn why_off(self, pattern: &str) -> &'static str {
         match pattern {
             PUBLIC_KEYS => "nothing is signed here (JWT_KEYS)",
-            "/login/*" | "/callback/*" => "there is no such provider here (accounts.providers)",
+            "/link/*" if self.has_providers => "users have no passwords here (accounts.login)",
+            "/login/*" | "/callback/*" | "/link/*" => "there is no such provider here (accounts.providers)",
             _ if self.has_login => "registration is closed here (accounts.register)",
             _ => "users have no passwords here (accounts.login)",
         }
@@ -138,6 +142,7 @@ impl Switches {
             "/login" | "/reauthenticate" | "/password" | "/reset" | "/account" | "/profile" => self.has_login,
             PUBLIC_KEYS => self.has_keys,
             "/login/*" | "/callback/*" => self.has_providers,
+            "/link/*" => self.has_providers && self.has_login,
             pattern => self.has_admin || !is_admin(pattern),
         }
     }
@@ -332,6 +337,7 @@ mod tests {
             ("/auth/reset", true, false),
             ("/auth/account", true, false),
             ("/auth/profile", true, false),
+            ("/auth/link/acme", true, false),
             ("/auth/logout", true, true),
             ("/auth/sessions", true, true),
             ("/auth/verify", true, true),

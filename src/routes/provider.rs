@@ -3,7 +3,9 @@
 use serde::Serialize;
 use serde_json::value::RawValue;
 
+use super::{account, link};
 use crate::{
+    account::Account,
     context::{Context, Proof},
     host::{Host, random},
     http::{Method, Problem, Response, unknown_query},
@@ -12,7 +14,7 @@ use crate::{
     provider::{
         Client, Failure, Identity, LIFETIME, Params, Pending, Provider, append_param, check_return_to,
     },
-    session::{Error, Session},
+    session::{Error, Session, User},
     ticket::cookie::Cookie,
 };
 
@@ -31,14 +33,20 @@ struct Listed<'p> {
     linked: bool,
 }
 
-/// `GET /auth/providers`: where one can log in, in the order of the settings.
+/// `GET /auth/providers`: where one can log in, in the order of the settings. One call more for who is logged in to an account.
 pub(super) async fn list<H: Host>(cx: &Context<'_, H>) -> Result<Response, Problem> {
     let session = cx.session().await?;
     let user = session.as_ref().and_then(|session| session.record.user.as_ref());
+    // A user of a provider's has no account that could be tied to others.
+    let account = match user.filter(|user| !is_of_any(cx, user)) {
+        Some(user) => link::find_account(cx, user).await?,
+        None => None,
+    };
+    let is_tied = |id: &str| account.as_ref().is_some_and(|stored| stored.account.links.contains_key(id));
     let listed = cx.app.config.accounts.providers.iter().map(|provider| Listed {
         id: &provider.id,
         name: &provider.name,
-        linked: user.is_some_and(|user| provider.is_of(&user.id)),
+        linked: user.is_some_and(|user| provider.is_of(&user.id)) || is_tied(&provider.id),
     });
     Ok(Response::json(&Providers { providers: listed.collect() }))
 }
@@ -46,7 +54,7 @@ pub(super) async fn list<H: Host>(cx: &Context<'_, H>) -> Result<Response, Probl
 /// `GET /auth/login/{provider}`: sends the visitor to the provider. No call to the store but to count.
 pub(super) async fn log_in<H: Host>(cx: &Context<'_, H>) -> Result<Response, Problem> {
     const QUERY: &str = "return_to=/path&remember=1&fresh=1";
-    let provider = provider(cx, &cx.param)?;
+    let provider = provider(cx)?;
     cx.sessions().check_holds_users()?;
     // 1. What is asked for.
     let params = Params::parse(cx.request.query())
@@ -57,18 +65,11 @@ pub(super) async fn log_in<H: Host>(cx: &Context<'_, H>) -> Result<Response, Pro
         Some("1") => Ok(true),
         Some(_) => Err(Problem::bad_request(format!("{name} is 1, or left out"))),
     };
-    let wish = Wish {
-        return_to: params.get("return_to").unwrap_or("/"),
-        remember: flag("remember")?,
-        fresh: flag("fresh")?,
-    };
+    let return_to = params.get("return_to").unwrap_or("/");
+    let wish = Wish { return_to, remember: flag("remember")?, fresh: flag("fresh")? };
     // 2. Where to, with what has to be remembered meanwhile.
     let (location, cookie) = begin(cx, provider, &provider.id, &redirect_uri(cx, provider), &wish).await?;
-    let response = redirect(location);
-    Ok(match cookie {
-        Some(cookie) => response.header("Set-Cookie", cookie),
-        None => response,
-    })
+    Ok(with_cookie(redirect(location), cookie))
 }
 
 /// What a login is to be.
@@ -81,9 +82,9 @@ pub(crate) struct Wish<'w> {
     pub(crate) fresh: bool,
 }
 
-/// Begins a login: where the visitor is sent, and the line of the cookie without which they do not come back. If the provider is
-/// unavailable they go where they would have gone afterwards, which learns why. `route`: what ends it, the service's route by the
-/// provider's id or a handler by its path; no other does. No call to the store. Errors: 400, 422.
+/// Begins a login: where the visitor is sent, and the line of the cookie without which they do not come back; see [`set_out`].
+/// `route`: what ends it, the service's route by the provider's id or a handler by its path; no other does. No call to the
+/// store. Errors: 400, 422.
 pub(crate) async fn begin<H: Host>(
     cx: &Context<'_, H>,
     provider: &Provider,
@@ -99,7 +100,31 @@ pub(crate) async fn begin<H: Host>(
     }
     let seed: [u8; 32] = random(&cx.app.host);
     let pending = Pending::new(seed, route, wish.return_to, wish.remember, wish.fresh, cx.app.host.now());
-    match client(cx, provider).login_url(&pending, redirect_uri).await {
+    set_out_to(cx, provider, &pending, redirect_uri).await
+}
+
+/// The path in `return_to`, or the site's first page.
+pub(super) fn return_to(params: &Params) -> Result<&str, Problem> {
+    let return_to = params.get("return_to").unwrap_or("/");
+    check_return_to(return_to).map(|()| return_to).map_err(Problem::bad_request)
+}
+
+/// Where the visitor goes: to the provider, with the line of a cookie that remembers why; or back at once, if it is down.
+pub(super) async fn set_out<H: Host>(
+    cx: &Context<'_, H>,
+    provider: &Provider,
+    pending: &Pending,
+) -> Result<(String, Option<String>), Problem> {
+    set_out_to(cx, provider, pending, &redirect_uri(cx, provider)).await
+}
+
+async fn set_out_to<H: Host>(
+    cx: &Context<'_, H>,
+    provider: &Provider,
+    pending: &Pending,
+    redirect_uri: &str,
+) -> Result<(String, Option<String>), Problem> {
+    match client(cx, provider).login_url(pending, redirect_uri).await {
         Ok(url) => {
             let value = pending.seal(&cx.app.config.logins.1);
             let (Some(value), Some(cookie)) = (value, free_slot(cx, random::<1>(&cx.app.host))) else {
@@ -107,17 +132,21 @@ pub(crate) async fn begin<H: Host>(
             };
             Ok((url, Some(cookie.set(&value, Some(LIFETIME)))))
         }
-        Err(failure) => {
-            tell(cx, provider, failure);
-            Ok((append_param(wish.return_to, "login_error", failure.code()), None))
-        }
+        Err(failure) => Ok((refusal(cx, provider, failure, pending.return_to()), None)),
+    }
+}
+
+fn with_cookie(response: Response, line: Option<String>) -> Response {
+    match line {
+        Some(line) => response.header("Set-Cookie", line),
+        None => response,
     }
 }
 
 /// `GET /auth/callback/{provider}`: the visitor comes back, and has a session under a new id if the provider says who they are.
 /// What went wrong is said to the page that they come back to; the session that they have lives on.
 pub(super) async fn come_back<H: Host>(cx: &Context<'_, H>) -> Result<Response, Problem> {
-    let provider = provider(cx, &cx.param)?;
+    let provider = provider(cx)?;
     check_come_back(cx)?;
     // 1. This browser has begun this login. Nothing is asked of anybody to find that out.
     let Some((params, cookie, pending)) = find(cx, &provider.id) else {
@@ -125,7 +154,7 @@ pub(super) async fn come_back<H: Host>(cx: &Context<'_, H>) -> Result<Response, 
     };
     // 2. The rest, after which it is over.
     let response = match finish(cx, provider, &params, &pending).await? {
-        Ok(()) => redirect(pending.return_to().to_owned()),
+        Ok(device) => with_cookie(redirect(pending.return_to().to_owned()), device),
         Err(failure) => refuse(cx, provider, failure, pending.return_to()),
     };
     Ok(response.header("Set-Cookie", cookie.remove()))
@@ -139,26 +168,26 @@ pub(crate) fn check_come_back<H: Host>(cx: &Context<'_, H>) -> Result<(), Proble
     Ok(cx.sessions().check_holds_users()?)
 }
 
-/// Ends a login that was begun here.
+/// Ends a login that was begun here, or ties an account. The line of the cookie by which an account knows the device from now on, if
+/// there is one to set.
 async fn finish<H: Host>(
     cx: &Context<'_, H>,
     provider: &Provider,
     params: &Params,
     pending: &Pending,
-) -> Result<Result<(), Failure>, Problem> {
+) -> Result<Result<Option<String>, Failure>, Problem> {
     let (old, identity) = match identify(cx, provider, params, pending, &redirect_uri(cx, provider)).await? {
         Ok(identified) => identified,
         Err(failure) => return Ok(Err(failure)),
     };
+    if pending.is_tie() {
+        return Ok(link::finish(cx, provider, &identity, pending).await?.map(|()| None));
+    }
     let keep = |data: &RawValue| Ok(data.to_owned());
     match begin_session(cx, provider, old, identity, pending, &keep).await {
-        Ok(session) => {
-            cx.issue_ticket(&session);
-            Ok(Ok(()))
-        }
         // All sessions of the user were ended since this login was begun: it counts as before that.
         Err(Error::Conflict) => Ok(Err(Failure::InvalidState)),
-        Err(error) => Err(error.into()),
+        outcome => Ok(outcome?.map(|(_, device)| device)),
     }
 }
 
@@ -177,8 +206,15 @@ pub(crate) async fn identify<H: Host>(
     };
     // 1. The limits, before the provider is asked; and the present session.
     cx.app.config.limits.apply_login_address(&cx.store.limiter, cx.address());
-    cx.store.limiter.add("mint", cx.app.config.limits.mint, cx.address());
+    if !pending.is_tie() {
+        cx.store.limiter.add("mint", cx.app.config.limits.mint, cx.address());
+    }
     let old = cx.load_at_primary().await.inspect_err(|_| cx.store.limiter.refund(&["mint"]))?;
+    if pending.is_tie()
+        && let Err(failure) = link::check(cx, old.as_ref(), pending).await?
+    {
+        return Ok(Err(failure));
+    }
     // 2. Who it is. A failed attempt stays counted; no session was created.
     let identity = match client.identify(pending, code, redirect_uri).await {
         Ok(identity) => identity,
@@ -193,8 +229,9 @@ pub(crate) async fn identify<H: Host>(
     Ok(Ok((old, identity)))
 }
 
-/// The session of who has come back, in exchange for the one that they have. `apply`: see [`Context::log_in`]. Error: Conflict if
-/// all sessions of the user were ended since the login was begun.
+/// Logs in the user of an identity: of the account that it is tied to, if it is. The session, and the line of the cookie by which
+/// the account knows the device from now on. `apply`: see [`Context::log_in`]. Error: Conflict if all sessions of the user were
+/// ended since the login was begun.
 pub(crate) async fn begin_session<H: Host>(
     cx: &Context<'_, H>,
     provider: &Provider,
@@ -202,19 +239,53 @@ pub(crate) async fn begin_session<H: Host>(
     Identity { user, auth_time }: Identity,
     pending: &Pending,
     apply: &dyn Fn(&RawValue) -> Result<Box<RawValue>, Error>,
-) -> Result<Session, Error> {
-    let tag = user.tag();
+) -> Result<Result<(Session, Option<String>), Failure>, Error> {
+    // 1. Whose it is.
+    let identity = user.id.clone();
+    let tied = cx.accounts().of_identity(&provider.id, &identity).await;
+    let tied = tied.inspect_err(|_| cx.store.limiter.refund(&["mint"]))?.map(|stored| stored.account);
+    if tied.as_ref().is_some_and(|account| account.disabled) {
+        cx.store.limiter.refund(&["mint"]);
+        return Ok(Err(Failure::AccessDenied));
+    }
+    let user = tied.as_ref().map_or(user, Account::user);
+    // 2. The session.
+    let (id, tag) = (user.id.clone(), user.tag());
+    let is_owners = old.as_ref().and_then(|old| old.record.user.as_ref()).is_some_and(|owner| owner.id == id);
     let is_valid = async || {
-        let (sessions, key) = (cx.sessions(), cx.accounts().name_key(&tag));
-        let (state, _) = sessions.user_state_with(&tag, &key).await?;
-        Ok(state.revocation_mark.is_none_or(|mark| mark.time() <= pending.begun))
+        let state = cx.sessions().user_state(&tag).await?;
+        if state.revocation_mark.is_some_and(|mark| mark.time() > pending.begun) {
+            return Ok(false);
+        }
+        if tied.is_none() {
+            return Ok(true);
+        }
+        // Untied, disabled or deleted before that, perhaps.
+        let stored = match cx.accounts().of_identity(&provider.id, &identity).await {
+            Err(Error::UnreadableAccount(_)) => None,
+            stored => stored?,
+        };
+        Ok(stored.is_some_and(|stored| stored.account.id == id && !stored.account.disabled))
     };
     let proof = Proof { user, provider: Some((provider.id.clone(), auth_time)) };
-    cx.log_in(old, proof, pending.remember(), apply, is_valid).await
+    let session = cx.log_in(old, proof, pending.remember(), apply, is_valid).await?;
+    // 3. The device, as with a password.
+    let device = tied.as_ref().and_then(|account| account::meet_device(cx, &session, account, is_owners));
+    Ok(Ok((session, device)))
+}
+
+/// Whether the user is one of a provider's, and so has no account.
+pub(super) fn is_of_any<H: Host>(cx: &Context<'_, H>, user: &User) -> bool {
+    cx.app.config.accounts.providers.iter().any(|provider| provider.is_of(&user.id))
+}
+
+/// The provider of the path. 404 if there is none.
+pub(super) fn provider<'c, H: Host>(cx: &'c Context<'_, H>) -> Result<&'c Provider, Problem> {
+    find_provider(cx, &cx.param)
 }
 
 /// The provider with this id. 404 if there is none.
-pub(crate) fn provider<'c, H: Host>(cx: &'c Context<'_, H>, id: &str) -> Result<&'c Provider, Problem> {
+pub(crate) fn find_provider<'c, H: Host>(cx: &'c Context<'_, H>, id: &str) -> Result<&'c Provider, Problem> {
     let provider = cx.app.config.accounts.providers.iter().find(|provider| provider.id == id);
     provider
         .ok_or_else(|| Problem::not_found("there is no such provider here: GET /auth/providers lists them"))
@@ -272,10 +343,14 @@ fn redirect(location: String) -> Response {
     Response::new(303).header("Location", location)
 }
 
-/// Sends the visitor back without a login.
+/// Sends the visitor back without a login, and tells the operator if there is something to do.
 fn refuse<H: Host>(cx: &Context<'_, H>, provider: &Provider, failure: Failure, return_to: &str) -> Response {
+    redirect(refusal(cx, provider, failure, return_to))
+}
+
+fn refusal<H: Host>(cx: &Context<'_, H>, provider: &Provider, failure: Failure, return_to: &str) -> String {
     tell(cx, provider, failure);
-    redirect(append_param(return_to, "login_error", failure.code()))
+    append_param(return_to, "login_error", failure.code())
 }
 
 /// Tells the operator if there is something to do.

@@ -30,6 +30,8 @@ pub enum Error {
     Conflict,
     /// The username is taken.
     NameTaken,
+    /// Who this is at a provider is tied to another account, or the account to somebody else there.
+    AlreadyLinked,
     /// There is no such user, or the password is wrong.
     InvalidCredentials,
     /// The login was too long ago for this.
@@ -112,6 +114,9 @@ impl From<Error> for Problem {
                 "others kept changing this until the deadline, or it ended in the meantime; try again",
             ),
             Error::NameTaken => Self::conflict("this username is taken; choose another"),
+            Error::AlreadyLinked => {
+                Self::conflict("this is tied to another account already; untie it there first")
+            }
             Error::InvalidCredentials => Self::invalid_credentials(),
             Error::NotFresh => Self::reauthenticate(),
             Error::NoAccount => Self::not_found("the user has no account here"),

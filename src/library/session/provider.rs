@@ -91,7 +91,8 @@ impl Session {
     /// session that there is lives on, and [`FinishedLogin::location`] tells the page why.
     ///
     /// `user`: who the provider's user is here. They come as the service knows them (id `google:1094563`, a name, no roles), and
-    /// leave as it says: with roles, or with the id of a row of yours. Never go by a name or a mail address there: whoever can
+    /// leave as it says: with roles, or with the id of a row of yours. Who leaves as they came and is tied to an account of the
+    /// service's (`POST /auth/link/{provider}`) is that account's user. Never go by a name or a mail address there: whoever can
     /// choose it at a provider would be that user. Its errors are the handler's.
     ///
     /// The session is that of [`Session::log_in`]: a new id, with what an anonymous one held. Failed logins count by address, ten
@@ -144,8 +145,15 @@ impl Session {
             self.cookies.push(removal);
             return Ok(self.failed(provider, Failure::InvalidState, pending.return_to()));
         }
-        self.take_over(session)?;
         self.cookies.push(removal);
+        let (session, device) = match session {
+            Ok(Ok((session, device))) => (Ok(session), device),
+            // The account that the provider's user is tied to is disabled.
+            Ok(Err(failure)) => return Ok(self.failed(provider, failure, pending.return_to())),
+            Err(error) => (Err(error), None),
+        };
+        self.take_over(session)?;
+        self.cookies.extend(device);
         Ok(FinishedLogin { return_to: pending.return_to().to_owned(), error: None })
     }
 
@@ -186,7 +194,7 @@ impl<'s> ProviderLogin<'s> {
     async fn begin(self) -> Result<String, Error> {
         let Self { session, provider, callback, wish } = self;
         let cx = &session.cx;
-        let provider = provider::provider(cx, provider)?;
+        let provider = provider::find_provider(cx, provider)?;
         cx.sessions().check_holds_users().map_err(Problem::from)?;
         let usual = [&*cx.app.config.base_path, "/callback/", &provider.id].concat();
         let path = callback.unwrap_or(&usual);

@@ -91,7 +91,7 @@ fn path(pattern: &str) -> String {
         "{path}"
     } else if pattern.ends_with("/sessions/*") {
         "{handle}"
-    } else if pattern == "/login/*" || pattern == "/callback/*" {
+    } else if ["/login/*", "/callback/*", "/link/*"].contains(&pattern) {
         "{provider}"
     } else {
         "{id}"

@@ -158,6 +158,15 @@ pub(super) fn of(method: Method, pattern: &str) -> Option<Operation> {
         }
         .answering(303, answers::reference("Redirect"))
         .refusing(&[NotFound, Unprocessable]),
+        (Post, "/link/*") => Operation {
+            parameters: &["provider", "return_to"],
+            ..session("tie", "Ties the account to a provider: go to location")
+        }
+        .answering(200, answers::json("", schemas::reference("Begun"), true))
+        .refusing(&[NotFound, Reauthenticate, Conflict, Unprocessable]),
+        (Delete, "/link/*") => Operation { parameters: &["provider"], ..session("untie", "") }
+            .done()
+            .refusing(&[NotFound, Reauthenticate, Conflict, Unprocessable]),
         (Get, "/health") => Operation::new("health", "", Who::Nobody)
             .answering(200, answers::json("", schemas::reference("Health"), false)),
         (Get, PUBLIC_KEYS) => Operation::new("keys", "Who asks is signed with these", Who::Everybody)

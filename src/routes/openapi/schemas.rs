@@ -3,7 +3,7 @@
 use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Map, Value, json};
 
-use super::super::{account, admin, devices, health, inspect, provider, users};
+use super::super::{account, admin, devices, health, inspect, link, provider, users};
 use crate::{
     account::AccountView,
     gateway::jwt::KeySet,
@@ -47,6 +47,7 @@ pub(super) fn components() -> Map<String, Value> {
         add::<users::Ended>(answered);
         add::<users::ResetView>(answered);
         add::<provider::Providers<'_>>(answered);
+        add::<link::Begun>(answered);
         add::<health::Health>(answered);
         add::<stats::Report>(answered);
         add::<KeySet<'_>>(answered);
