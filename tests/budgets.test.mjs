@@ -315,11 +315,11 @@ function sum(counts) {
   return Object.values(counts).reduce((total, count) => total + count, 0);
 }
 
-test("the bundle has at most 525 KB: the sum of each file's gzip -9", () => {
+test("the bundle has at most 550 KB: the sum of each file's gzip -9", () => {
   const build = new URL("../build/", import.meta.url);
   const sizes = readdirSync(build).map(
     (name) => gzipSync(readFileSync(new URL(name, build)), { level: 9 }).length,
   );
   const size = sizes.reduce((sum, part) => sum + part, 0);
-  assert.ok(sizes.length >= 2 && size <= 537_600, `${size} bytes in ${sizes.length} files`);
+  assert.ok(sizes.length >= 2 && size <= 563_200, `${size} bytes in ${sizes.length} files`);
 });
