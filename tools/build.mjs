@@ -108,6 +108,8 @@ const { outputFiles } = await build({
   target: "es2022",
   minify: true,
   banner: { js: "// @ts-nocheck" },
+  // wasm-bindgen's own way without it: whoever makes a closure here frees it, so none has to be found by garbage collection.
+  define: { FinalizationRegistry: "undefined" },
   logLevel: "warning",
   plugins: [
     {

@@ -7,13 +7,16 @@ mod query;
 mod signature;
 
 use std::{
+    borrow::Cow,
     cell::{Cell, RefCell},
+    ptr,
     time::Duration,
 };
 
 use futures_util::future::{Either, select};
 use js_sys::{Date, JSON, JsString, Object, Promise, Reflect, RegExp};
-use wasm_bindgen::{JsCast, JsValue};
+use serde::Serialize;
+use wasm_bindgen::{JsCast, JsValue, prelude::wasm_bindgen};
 use wasm_bindgen_futures::JsFuture;
 use web_sys::{
     AbortController, AbortSignal, CryptoKey, RequestInit, RequestRedirect, ResponseInit, WorkerGlobalScope,
@@ -24,6 +27,7 @@ use crate::{
     bindings,
     host::{Answer, Call, Document, Host, Post, Query, SigningKey, Unreachable, Unsigned, VerifyingKey},
     http::{Headers, Response},
+    json,
     log::{self, Level, Line},
     time::{Time, milliseconds},
 };
@@ -34,6 +38,9 @@ const RATE_LIMITER: &str = "RATE_LIMITER";
 const SYNC_TOKEN: &str = "upstash-sync-token";
 const ENCODING: &str = "upstash-encoding";
 
+/// The length of a call's body above which it is let go of at once.
+const LARGE: usize = 4096;
+
 /// One isolate of a Worker.
 #[derive(Debug)]
 pub struct Platform {
@@ -42,6 +49,8 @@ pub struct Platform {
     /// Both are used for every call to the store: what differs is set anew, and `fetch` reads them before it returns.
     store_headers: web_sys::Headers,
     store_request: RequestInit,
+    /// What `store_headers` has.
+    sync_token: RefCell<String>,
     rate_limiter: Option<RateLimiter>,
     /// The service binding `ORIGIN`.
     origin: Option<JsValue>,
@@ -66,6 +75,7 @@ impl Platform {
             store_url: secret("UPSTASH_REDIS_REST_URL").trim_end_matches('/').to_owned(),
             store_headers,
             store_request,
+            sync_token: RefCell::default(),
             rate_limiter: rate_limiter(env),
             origin: binding(env, "ORIGIN"),
             keys: RefCell::default(),
@@ -90,7 +100,10 @@ impl Platform {
         &self,
         Call { path, body, is_base64, sync_token, timeout }: Call,
     ) -> Result<Answer, JsValue> {
-        self.store_headers.set(SYNC_TOKEN, &sync_token)?;
+        if *self.sync_token.borrow() != sync_token {
+            self.store_headers.set(SYNC_TOKEN, &sync_token)?;
+            self.sync_token.replace(sync_token);
+        }
         self.store_request.set_body_opt_str(Some(&body));
         let timeout = u32::try_from(milliseconds(timeout)).unwrap_or(u32::MAX);
         self.store_request.set_signal(Some(&AbortSignal::timeout_with_u32(timeout)));
@@ -103,9 +116,11 @@ impl Platform {
         if is_base64 {
             self.store_headers.delete(ENCODING)?;
         }
-        // It has been read: it would be kept until the answer, and until the next call, otherwise.
+        // It has been read: a large one is not kept until the answer, and until the next call.
+        if body.len() > LARGE {
+            self.store_request.set_body_opt_str(None);
+        }
         drop(body);
-        self.store_request.set_body_opt_str(None);
         let response = self.wait_for(sent).await?;
         let response: web_sys::Response = response.unchecked_into();
         let body = self.wait_for(response.text()?).await?;
@@ -238,8 +253,28 @@ impl RequestHeaders {
 
 impl Headers for RequestHeaders {
     fn get(&self, name: &'static str) -> Option<String> {
-        self.0.get(name).ok().flatten()
+        NAMES.with_borrow_mut(|names| {
+            let at = names.iter().position(|(known, _)| ptr::eq(*known, name)).unwrap_or_else(|| {
+                names.push((name, JsString::from(name)));
+                names.len() - 1
+            });
+            let (_, name) = names.get(at)?;
+            self.0.unchecked_ref::<NamedHeaders>().get(name).ok().flatten()
+        })
     }
+}
+
+thread_local! {
+    /// The names of headers that were asked for, as strings of JavaScript: one is made once, and not for every request.
+    static NAMES: RefCell<Vec<(&'static str, JsString)>> = const { RefCell::new(Vec::new()) };
+}
+
+#[wasm_bindgen]
+extern "C" {
+    /// `Headers`, asked with a string of JavaScript.
+    type NamedHeaders;
+    #[wasm_bindgen(method, catch, structural)]
+    fn get(this: &NamedHeaders, name: &JsString) -> Result<Option<String>, JsValue>;
 }
 
 /// The environment as [`crate::config::Config::from_json`] takes it: the settings, and of all other bindings, which may be
@@ -269,15 +304,18 @@ fn outline(value: &JsValue) -> JsValue {
     names.into()
 }
 
+/// What a response is made with. Pairs, as a name may occur twice.
+#[derive(Serialize)]
+struct Init<'r> {
+    status: u16,
+    headers: &'r [(&'static str, Cow<'static, str>)],
+}
+
 /// The response as the platform takes it. Errors: a status or a header that the platform refuses.
 pub fn write_response(response: &Response) -> Result<web_sys::Response, JsValue> {
-    let headers = web_sys::Headers::new()?;
-    for (name, value) in &response.headers {
-        headers.append(name, value)?;
-    }
-    let init = ResponseInit::new();
-    init.set_status(response.status);
-    init.set_headers_headers(&headers);
+    // In one piece: a `Headers` that is filled one by one takes a call with two strings for each.
+    let init = json::to_string(&Init { status: response.status, headers: &response.headers });
+    let init: ResponseInit = JSON::parse(&init)?.unchecked_into();
     // 204 and 304 are refused with a body, however empty.
     let body = (!response.body.is_empty()).then_some(response.body.as_str());
     web_sys::Response::new_with_opt_str_and_init(body, &init)
