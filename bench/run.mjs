@@ -17,7 +17,7 @@ workerd, and are measured in turn, round after round; the figures are medians ov
 
   --comparison   what is measured without an option: next to others
   --growth       instead: how Cloakroom's cost grows with data, limits and sessions
-  --profile      instead: what the CPU time of a request goes into
+  --profile      instead: what the CPU time of a request goes into, by Linux' perf (it says what to install)
   --gateway      instead: what the gateway takes in front of an application, next to a bare pass-through
   --write        into docs/performance.md, and bench/results.json, cpu.svg and profile.svg; else it is printed. Measures
                  all four, or with --comparison, --growth, --profile or --gateway that, and leaves the figures of the

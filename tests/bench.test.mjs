@@ -9,70 +9,28 @@ import { IN_FRONT, throughGateway } from "../bench/lib/gateway.mjs";
 import { startOrigin } from "../bench/lib/origin.mjs";
 import { until } from "./support/worker.mjs";
 
-/** @typedef {import("../bench/lib/attribute.mjs").Node} Node */
-
-const SOURCES = ["target/worker/cloakroom.js", "src/entry.js", "node_modules/hono/dist/context.js"];
-const regions = SOURCES.map((file, at) => ({ line: at * 100, file }));
-const [BORDER, ENTRY, HONO] = regions.map(({ line }) => line + 1);
-const BUILT_IN = -1;
-const WASM = -2;
-
-/**
- * What a stack of functions, innermost first, counts for.
- * @param {[name: string, where: number][]} stack
- */
-function partOfStack(stack) {
-  /** @type {Map<number, Node>} */
-  const parents = new Map();
-  const url = (/** @type {number} */ where) =>
-    where === BUILT_IN ? "" : where === WASM ? "wasm://wasm/1" : "index.js";
-  const nodes = stack.map(([functionName, where], id) => ({
-    id,
-    callFrame: { functionName, url: url(where), lineNumber: Math.max(where, 0) },
-  }));
-  nodes.slice(1).forEach((parent, id) => parents.set(id, parent));
-  return partOf(/** @type {Node} */ (nodes[0]), parents, regions);
-}
-
-test("a sample of the profiler counts for the platform's function that was called", () => {
-  const hash = "4c88d8bf264fd984";
-  const entry = /** @type {[string, number]} */ (["fetch", ENTRY]);
-  const wasm = /** @type {[string, number]} */ (["wasm-function[7]", WASM]);
-  for (const [part, stack] of /** @type {[string, [string, number][]][]} */ ([
-    ["wasm", [wasm, entry]],
-    ["request", [[`__wbg_get_${hash}`, BORDER], wasm, entry]],
-    ["request", [["get", BUILT_IN], [`__wbg_get_${hash}`, BORDER], wasm, entry]],
-    [
-      "request",
-      [["get", BUILT_IN], ["", BORDER], ["handleError", BORDER], [`__wbg_get_${hash}`, BORDER], wasm],
-    ],
-    ["border", [["passStringToWasm0", BORDER], [`__wbg_get_${hash}`, BORDER], wasm, entry]],
-    [
-      "border",
-      [["encodeInto", BUILT_IN], ["passStringToWasm0", BORDER], [`__wbg_get_${hash}`, BORDER], wasm],
-    ],
-    ["border", [["getStringFromWasm0", BORDER], [`__wbg_append_${hash}`, BORDER], wasm]],
-    ["border", [[`__wbg_then_${hash}`, BORDER], wasm]],
-    ["border", [["handle", BORDER], entry]],
-    ["store", [["fetch", BUILT_IN], [`__wbg_fetch_${hash}`, BORDER], wasm]],
-    ["store", [[`__wbg_arrayBuffer_${hash}`, BORDER], wasm]],
-    ["store", [[`__wbg_set_body_${hash}`, BORDER], wasm]],
-    ["response", [["append", BUILT_IN], [`__wbg_append_${hash}`, BORDER], wasm]],
-    ["response", [["Response", BUILT_IN], ["", BORDER], [`__wbg_new_${hash}`, BORDER], wasm]],
-    ["response", [[`__wbg_new_with_opt_str_and_init_${hash}`, BORDER], wasm]],
-    ["request", [["readBody", ENTRY]]],
-    ["rest", [entry]],
-    ["response", [["header", HONO], entry]],
-    [
-      "garbage",
-      [
-        ["(garbage collector)", BUILT_IN],
-        [`__wbg_get_${hash}`, BORDER],
-      ],
-    ],
-    ["workerd", [["(program)", BUILT_IN]]],
-  ])) {
-    assert.equal(partOfStack(stack), part, JSON.stringify(stack));
+test("a sample of perf counts for what its function is", () => {
+  for (const [part, file, name] of [
+    ["wasm", "[JIT] tid 42", "JS:wasm-function[2631]-2631-turbofan"],
+    ["wasm", "workerd", "Builtins_WasmLiftoffFrameSetup"],
+    ["wasm", "workerd", "v8::internal::wasm::memory_copy_wrapper"],
+    ["script", "[JIT] tid 42", "JS:*'h index.js:3:1036"],
+    ["engine", "workerd", "Builtins_RunMicrotasks"],
+    ["engine", "workerd", "v8::Value::IsObject"],
+    ["garbage", "workerd", "v8::internal::Scavenger::ScavengePage"],
+    ["garbage", "workerd", "v8::internal::GlobalHandles::Create"],
+    ["api", "workerd", "workerd::api::Headers::~Headers"],
+    ["api", "workerd", "kj::_::HeapDisposer<workerd::api::Headers::Header>::disposeImpl"],
+    ["network", "workerd", "kj::_::Event::armDepthFirst"],
+    ["network", "workerd", "<tokio::runtime::io::registration::Registration>::poll_ready"],
+    ["memory", "workerd", "tcmalloc::tcmalloc_internal::FreeSmallSlow"],
+    ["memory", "workerd", "TCMallocInternalDeleteArrayNothrow"],
+    ["memory", "libc.so.6", "__memmove_avx512_unaligned_erms"],
+    ["kernel", "[kernel.kallsyms]", "finish_task_switch.isra.0"],
+    ["kernel", "[vdso]", "__vdso_clock_gettime"],
+    ["rest", "workerd", "sqlite3_step"],
+  ]) {
+    assert.equal(partOf(String(file), String(name)), part, name);
   }
 });
 

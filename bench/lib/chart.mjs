@@ -10,13 +10,14 @@ import { BUSY, figures } from "./report.mjs";
 /** White on them can be read; the second is for dark pages. @type {Record<Part, [string, string]>} */
 const COLOURS = {
   wasm: ["#b3402e", "#c4503c"],
-  border: ["#8a5a00", "#9a6700"],
-  request: ["#1a7f37", "#238636"],
-  store: ["#0757ba", "#1f6feb"],
-  response: ["#7a3fd0", "#8957e5"],
+  script: ["#8a5a00", "#9a6700"],
+  engine: ["#1a7f37", "#238636"],
   garbage: ["#a62d72", "#bf4b8a"],
-  rest: ["#424a53", "#586069"],
-  workerd: ["#6e7781", "#6e7681"],
+  api: ["#7a3fd0", "#8957e5"],
+  network: ["#0757ba", "#1f6feb"],
+  memory: ["#0b7285", "#1b7c83"],
+  kernel: ["#424a53", "#586069"],
+  rest: ["#6e7781", "#6e7681"],
 };
 
 /**
@@ -68,7 +69,7 @@ export function profileChart({ profiled, date }) {
   const names = /** @type {Part[]} */ (Object.keys(PARTS));
   const [width, left, line] = [860, 230, 44];
   const legend = names.map((name, at) => {
-    const [x, y] = [10 + (at % 4) * 212, 64 + Math.floor(at / 4) * 22];
+    const [x, y] = [10 + (at % 5) * 170, 64 + Math.floor(at / 5) * 22];
     return `<rect x="${x}" y="${y - 11}" width="13" height="13" rx="2" class="${name}"/><text x="${x + 20}" y="${y}">${PARTS[name]}</text>`;
   });
   const top = 106;

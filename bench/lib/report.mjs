@@ -84,10 +84,9 @@ function profiled({ profiled }) {
   return [
     "## Where the time goes",
     "![CPU time per request, by what it goes into](../bench/profile.svg)",
-    "Microseconds per request, from samples of V8's profiler; means over the rounds, 32 connections, store next " +
-      "door. A function built into workerd counts for what calls it. *workerd itself*: the rest of the process' CPU " +
-      "time, as measured without the profiler: the connections, HTTP, the event loop. The profiler makes the other " +
-      "parts up to a tenth larger than they are.",
+    "Microseconds per request, from samples of `perf` of all threads; means over the rounds, 32 connections, store next " +
+      "door. A function counts for what it is and not for what calls it. *V8's own functions*: what is built into it, " +
+      "strings and promises among them. *The platform's API*: workerd's side of requests, responses, headers, timers.",
     rows(
       ["", ...Object.values(PARTS), "all"],
       profiled.map(({ title, job, parts, cpu }) => [

@@ -30,10 +30,11 @@ const SECRET = "the-secret-of-the-benchmark-of-more-than-32-characters";
  * @param {Candidate} candidate
  * @param {string} folder for what is made
  * @param {Store} store
- * @param {{ minify?: boolean, origin?: string }} [options] `origin`: of the application behind it
+ * @param {{ areFunctionsNamed?: boolean, origin?: string }} [options] `areFunctionsNamed`: to perf; `origin`: of the application
+ *   behind it
  * @returns {Promise<Ready>}
  */
-export async function prepare(candidate, folder, store, { minify = true, origin = "" } = {}) {
+export async function prepare(candidate, folder, store, { areFunctionsNamed = false, origin = "" } = {}) {
   const secrets = {
     SESSION_SECRET: SECRET,
     UPSTASH_REDIS_REST_URL: store.url,
@@ -60,7 +61,7 @@ export async function prepare(candidate, folder, store, { minify = true, origin 
       entryPoints: [join(BENCH, candidate.worker ?? "")],
       outfile: join(home, "index.js"),
       bundle: true,
-      minify,
+      minify: !areFunctionsNamed,
       format: "esm",
       target: "es2024",
       conditions: ["workerd", "worker", "browser"],
@@ -87,6 +88,7 @@ export async function prepare(candidate, folder, store, { minify = true, origin 
     `using Workerd = import "/workerd/workerd.capnp";
 
 const config :Workerd.Config = (
+  v8Flags = [${areFunctionsNamed ? '"--perf-basic-prof", "--no-logfile-per-isolate", "--logfile=/dev/null"' : ""}],
   services = [
     (name = "main", worker = .main),
     (name = "internet", network = (allow = ["public", "private"])),
@@ -160,6 +162,7 @@ export async function start({ program, args, env, noise }, isServed, more = []) 
   const pid = parseInt(readFileSync(`/proc/${guarded.pid}/task/${guarded.pid}/children`, "utf8"), 10);
   return {
     port,
+    pid,
     /** Milliseconds from spawn to the first response. */
     startup,
     /** CPU time of the process so far, user and system, all threads, in milliseconds. */
