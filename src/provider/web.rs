@@ -81,9 +81,10 @@ pub(super) fn is_safe_url(url: &str) -> bool {
 /// Where a visitor is sent back to: a path of this origin, with its query and fragment. `Err`: what it takes.
 pub(crate) fn check_return_to(target: &str) -> Result<(), &'static str> {
     let path = target.split(['?', '#']).next().unwrap_or_default();
-    // Browsers take a backslash for a slash, drop tabs and line breaks, and read two slashes as the beginning of a host.
+    // Browsers take a backslash for a slash, drop tabs and line breaks, and read two slashes as the beginning of a host. A quotation
+    // mark, which they encode everywhere, would take two bytes in the cookie that remembers this.
     let is_path = target.starts_with('/')
-        && target.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\')
+        && target.bytes().all(|byte| byte.is_ascii_graphic() && !b"\\\"".contains(&byte))
         && gateway::is_unambiguous(path);
     if !is_path {
         Err("return_to must be a path of this site, like /account?tab=1, percent-encoded")
@@ -180,6 +181,8 @@ mod tests {
             "/é",
             "/a b",
             "/a\r\nSet-Cookie: x=y",
+            "/a?b=\"",
+            "/a#\"",
             "?a",
             "#a",
             &format!("/{}", "a".repeat(512)),
