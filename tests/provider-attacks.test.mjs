@@ -308,6 +308,7 @@ test("return_to is a path of this origin, and every other query is refused", asy
     "javascript:alert(1)",
     "/%2e%2e//evil.example",
     "home",
+    `/?${'"'.repeat(400)}`,
     `/${"a".repeat(600)}`,
   ]) {
     const answer = await visitor.send("GET", `/auth/login/acme?return_to=${encodeURIComponent(target)}`);

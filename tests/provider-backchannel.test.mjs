@@ -198,6 +198,27 @@ describe("whose sessions end", () => {
     }
   });
 
+  test("those of who is tied to an account, and those that they began before they were", async () => {
+    for (const [said, left] of /** @type {[(sid: string) => Json, boolean[]][]} */ ([
+      [() => ({}), [false, false, false]],
+      [(sid) => ({ sid }), [false, false, true]],
+    ])) {
+      const [sub, sid] = [randomUUID(), randomUUID()];
+      const before = await loggedIn(sub, sid);
+      const owner = both.worker.visitor();
+      assert.equal((await owner.register(`Ada ${sub}`, "correct horse")).status, 201);
+      const tying = await owner.send("POST", "/auth/link/acme");
+      assert.equal(await finish(tying.json.location, owner, sub), "/");
+      const tied = both.worker.visitor();
+      assert.equal(await finish(await begin(tied), tied, sub, sid), "/");
+      assert.equal((await tied.session()).user.id, (await owner.session()).user.id);
+      const token = sign(claims({ sub, ...said(sid) }));
+      assertHeard(await tell(token));
+      assert.deepEqual(await whoIsIn(before, tied, owner), left);
+      assertRefused(await tell(token), "again");
+    }
+  });
+
   test("never those of another provider, whatever it calls its users and sessions", async () => {
     const sid = randomUUID();
     const twin = await loggedIn("kay", sid, both.worker.visitor(), "twin");
@@ -235,6 +256,21 @@ describe("whose sessions end", () => {
       assert.deepEqual(await whoIsIn(since), [false]);
     }
   });
+});
+
+test("a login that does not count any more leaves who is logged in as they are", async () => {
+  for (const said of [{}, { sid: randomUUID() }]) {
+    const sub = randomUUID();
+    const visitor = both.worker.visitor();
+    const location = await begin(visitor);
+    await moveClocks(both.store, [both.worker], 1000);
+    assert.equal((await visitor.register(`Bob ${sub}`, "correct horse")).status, 201);
+    const { user, handle } = await visitor.session();
+    assertHeard(await tell(sign(claims({ sub, ...said }))));
+    assert.equal(await finish(location, visitor, sub, said.sid), "/?login_error=invalid_state");
+    const session = await visitor.session();
+    assert.deepEqual([session?.user, session?.handle], [user, handle], JSON.stringify(said));
+  }
 });
 
 describe("a token counts once, and only once it has done its work", () => {

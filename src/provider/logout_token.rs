@@ -78,9 +78,9 @@ impl Logout {
         self.sid.as_ref().map(|sid| provider.session_name(sid))
     }
 
-    /// The token's own name.
-    pub(crate) fn name(&self, provider: &Provider) -> String {
-        provider.token_name(&self.jti)
+    /// The token's own name, and that under which it counts for the account that the user is tied to.
+    pub(crate) fn names(&self, provider: &Provider) -> (String, String) {
+        (provider.token_name(&self.jti), provider.account_token_name(&self.jti))
     }
 
     /// What began after this has begun since the logout, however wrong the clocks are: a token can be late.

@@ -83,6 +83,11 @@ impl Provider {
         self.name_of("token", jti)
     }
 
+    /// The same for what it does to a tied account.
+    pub(crate) fn account_token_name(&self, jti: &str) -> String {
+        self.name_of("account-token", jti)
+    }
+
     fn name_of(&self, what: &str, value: &str) -> String {
         use sha2::{Digest, Sha256};
         let text = ["cloakroom provider ", what, " v1 ", &self.id, " ", value].concat();
@@ -229,6 +234,7 @@ pub(crate) mod tests {
             provider().session_name("08a5019c"),
             provider().session_name("08a5019d"),
             provider().token_name("08a5019c"),
+            provider().account_token_name("08a5019c"),
             other.session_name("08a5019c"),
         ];
         for (index, name) in names.iter().enumerate() {

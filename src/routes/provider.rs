@@ -281,10 +281,27 @@ pub(crate) async fn begin_session<H: Host>(
     pending: &Pending,
     apply: &dyn Fn(&RawValue) -> Result<Box<RawValue>, Error>,
 ) -> Result<Session, Error> {
-    let tag = user.tag();
+    let (tag, sessions) = (user.tag(), cx.sessions());
+    let was_revoked = async || {
+        let state = sessions.user_state(&tag).await?;
+        Ok::<_, Error>(state.revocation_mark.is_some_and(|mark| mark.time() > pending.begun))
+    };
+    // 1. What a user's session holds is not carried on by another, as what an anonymous one holds is: it lives on if this login
+    // does not count.
+    let has_owner = old.as_ref().is_some_and(|old| old.record.user.is_some());
+    if has_owner && cx.app.config.session.formats.own().is_none() {
+        let has_ended = match &identity.session {
+            Some(session) => sessions.has_ended_since(session, &tag, pending.begun).await?,
+            None => false,
+        };
+        if has_ended || was_revoked().await? {
+            cx.store.limiter.refund(&["mint"]);
+            return Err(Error::Conflict);
+        }
+    }
+    // 2. The new one.
     let is_valid = async || {
-        let state = cx.sessions().user_state(&tag).await?;
-        if state.revocation_mark.is_some_and(|mark| mark.time() > pending.begun) {
+        if was_revoked().await? {
             return Ok(false);
         }
         let Some(account) = &tied else { return Ok(true) };

@@ -67,22 +67,35 @@ pub(super) async fn hear<H: Host>(cx: &Context<'_, H>) -> Result<Response, Probl
     };
     // 2. Whose. The wait for its keys was none of the store's.
     cx.begin_operation();
-    let user = match &logout.subject {
-        None => None,
-        Some(subject) => match user_of(cx, provider, subject).await? {
+    let (user, account) = match &logout.subject {
+        None => (None, None),
+        Some(subject) => match users_of(cx, provider, subject).await? {
             None => return refuse_token(cx, provider, "its user has a sub that can be none").await,
-            user => user,
+            Some((user, account)) => (Some(user), account),
         },
     };
     // 3. The end.
-    let name = logout.name(provider);
-    let said = ProviderLogout { token: &name, until: logout.until, certainly_past: logout.certainly_past() };
+    let (name, name_for_account) = logout.names(provider);
+    let (until, certainly_past) = (logout.until, logout.certainly_past());
+    let said = ProviderLogout { token: &name, until, certainly_past };
+    let said_for_account = ProviderLogout { token: &name_for_account, until, certainly_past };
     let sessions = cx.sessions();
-    let outcome = match (logout.session(provider), &user) {
-        (Some(session), user) => sessions.end_provider_session(&session, user.as_ref(), &said).await?,
-        (None, Some(user)) => sessions.end_all_at_logout(user, &said).await?,
-        // A token that names neither is none.
-        (None, None) => LogoutOutcome::Ended,
+    let outcome = match logout.session(provider) {
+        Some(session) => {
+            let users: Vec<UserTag> = user.into_iter().chain(account).collect();
+            sessions.end_provider_session(&session, &users, &said).await?
+        }
+        None => {
+            // The account first, by a name of its own of the token: what broke off in between can be sent again.
+            let mut outcome = LogoutOutcome::Replayed;
+            for (user, said) in [(account, &said_for_account), (user, &said)] {
+                let Some(user) = user else { continue };
+                if sessions.end_all_at_logout(&user, said).await? == LogoutOutcome::Ended {
+                    outcome = LogoutOutcome::Ended;
+                }
+            }
+            outcome
+        }
     };
     match outcome {
         LogoutOutcome::Ended => Ok(Response::new(200)),
@@ -90,16 +103,16 @@ pub(super) async fn hear<H: Host>(cx: &Context<'_, H>) -> Result<Response, Probl
     }
 }
 
-/// Who is logged in here as this user of the provider's: the account that they are tied to, if they are. `None`: there is no such
-/// user.
-async fn user_of<H: Host>(
+/// Who may be logged in here as this user of the provider's: that user, since before they were tied to an account, and the account.
+/// `None`: there is no such user.
+async fn users_of<H: Host>(
     cx: &Context<'_, H>,
     provider: &Provider,
     subject: &str,
-) -> Result<Option<UserTag>, Error> {
+) -> Result<Option<(UserTag, Option<UserTag>)>, Error> {
     let Some(user) = provider.user(subject, None) else { return Ok(None) };
     let tied = cx.accounts().of_identity(&provider.id, &user.id).await?;
-    Ok(Some(tied.map_or(user, |stored| stored.account.user()).tag()))
+    Ok(Some((user.tag(), tied.map(|stored| stored.account.user().tag()))))
 }
 
 /// 400 to what proves nothing. It counts as a failed login of its sender's.

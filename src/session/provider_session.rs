@@ -96,12 +96,12 @@ impl<H: Host> Sessions<'_, H> {
         Ok(LogoutOutcome::Ended)
     }
 
-    /// Ends the sessions that began with the one at the provider that has this name; of this user alone, if one is given. The
+    /// Ends the sessions that began with the one at the provider that has this name; of these users alone, if any is given. The
     /// token is remembered once they have ended: until then it can be sent again. Four calls, and more for each session.
     pub(crate) async fn end_provider_session(
         &self,
         name: &str,
-        user: Option<&UserTag>,
+        users: &[UserTag],
         logout: &ProviderLogout<'_>,
     ) -> Result<LogoutOutcome, Error> {
         self.check_can_end_all()?;
@@ -113,19 +113,27 @@ impl<H: Host> Sessions<'_, H> {
         // 1. No login with it counts any more that is under way, and these are those who had one.
         let now = self.host.now();
         let ended = now.min(logout.certainly_past).0.to_string();
-        let (key, field) = (self.provider_session_key(name), user.map_or(ENDED.to_owned(), ended_for));
+        let key = self.provider_session_key(name);
+        let fields = match users {
+            [] => vec![ENDED.to_owned()],
+            users => users.iter().map(ended_for).collect(),
+        };
         let longest = self.rules.lifetimes.longest();
         let mut retry = Retry::default();
         let index = loop {
-            let batch = Batch::default().hash_set(&key, &field, &ended, longest).hash(&*key).atomic();
-            match self.store.run(batch).await {
-                Ok([_, _, index]) => break index.pairs()?,
+            let mut batch = Batch::default();
+            for field in &fields {
+                batch = batch.hash_set(&key, field, &ended, longest);
+            }
+            let batch = batch.hash(&*key).atomic();
+            match self.store.run_all(batch).await {
+                Ok(replies) => break replies.into_iter().next_back().ok_or(Failure::Garbled)?.pairs()?,
                 Err(failure) => retry.after(failure, self.store).await?,
             }
         };
-        let users = match user {
-            Some(user) => vec![*user],
-            None => index.iter().filter_map(|(tag, _)| base64url::decode_array(tag)).collect(),
+        let users = match users {
+            [] => index.iter().filter_map(|(tag, _)| base64url::decode_array(tag)).collect(),
+            users => users.to_vec(),
         };
         // 2. Their sessions.
         let is_meant = |record: &Record| {
@@ -209,6 +217,19 @@ impl<H: Host> Sessions<'_, H> {
             }
         }
         Ok(meant)
+    }
+
+    /// Whether a session at the provider has ended after a login to it began, so that this does not count. One call.
+    pub(crate) async fn has_ended_since(
+        &self,
+        name: &str,
+        user: &UserTag,
+        begun: Time,
+    ) -> Result<bool, Error> {
+        let key = self.provider_session_key(name);
+        let [index] = self.store.run(Batch::default().hash(&*key).at_primary(self.state_key(user))).await?;
+        let ended = logged_out_since(&index.pairs()?, &base64url::encode(user));
+        Ok(ended.is_some_and(|ended| begun < ended))
     }
 
     /// The key of the index that a session belongs to, and its user there.
