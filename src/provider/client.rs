@@ -49,6 +49,22 @@ pub(super) struct Endpoints {
     sends_issuer: bool,
 }
 
+#[cfg(test)]
+impl Endpoints {
+    pub(super) fn of_nobody() -> Self {
+        let [authorize, token] = ["https://acme.example/x"; 2].map(str::to_owned);
+        Self {
+            authorize,
+            token,
+            user: None,
+            end_session: None,
+            keys: None,
+            has_basic: true,
+            sends_issuer: false,
+        }
+    }
+}
+
 /// What is read of its own description (OpenID Connect Discovery section 3, RFC 8414).
 #[derive(Deserialize)]
 struct Metadata {
