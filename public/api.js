@@ -111,6 +111,13 @@ export function loginAddress(provider, returnTo, { remember, fresh } = {}) {
   return `${BASE}/login/${provider}?${query}`;
 }
 
+/**
+ * The address that logs out here, and leads to a provider to log out there.
+ * @param {string} provider  @param {string} returnTo
+ */
+export const logoutAddress = (provider, returnTo) =>
+  `${BASE}/logout/${provider}?return_to=${encodeURIComponent(returnTo)}`;
+
 /** Answers with the address to go on to. @param {string} provider  @param {string} returnTo */
 export const link = (provider, returnTo) =>
   call("POST", `/link/${provider}?return_to=${encodeURIComponent(returnTo)}`);

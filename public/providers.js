@@ -21,8 +21,9 @@ const OUTCOMES = {
   login_required: "That login did not work: the provider would have had to ask you something, and may not.",
   invalid_state:
     "That login was over already, took more than ten minutes, or was begun in another browser. Try again.",
+  // This is said after a logout, too.
   provider_unavailable:
-    "That login did not work: the provider does not answer as it should. Try again later.",
+    "That did not work there: the provider does not answer as it should. Try again later.",
   invalid_response:
     "That login did not work: what the provider said about you could not be trusted. Try again.",
   already_linked: "Not tied: it is tied to another account, or this account to somebody else there.",
@@ -99,7 +100,9 @@ function draw(user) {
   byId("providers").replaceChildren(...known.map(loginButton));
   byId("ties").hidden = !known.length;
   byId("tied").replaceChildren(
-    ...(own ? [make("li", "", `You log in with ${own.name}.`)] : known.map(tieRow)),
+    ...(own
+      ? [make("li", "", make("p", "", `You log in with ${own.name}.`), logoutLink(own))]
+      : known.map(tieRow)),
   );
   // They have no account here: no password, no profile, and nothing to delete.
   byId("password").hidden = byId("own").hidden = own !== undefined;
@@ -124,9 +127,17 @@ function tieRow(provider) {
   const button = make("button", "", linked ? "Untie" : "Tie", make("span", "unseen", ` ${name}`));
   button.type = "button";
   onPress(button, () => (linked ? untie(provider) : tie(provider)));
-  const row = make("li", "", about, ...(linked ? [make("span", "badge", "tied")] : []), button);
+  const more = linked ? [make("span", "badge", "tied"), logoutLink(provider)] : [];
+  const row = make("li", "", about, ...more, button);
   row.dataset.provider = id;
   return row;
+}
+
+/** The provider asks whether one wants to log out there, and leads back to this page. @param {Provider} provider */
+function logoutLink({ id, name }) {
+  const link = make("a", "", `Log out here and at ${name}`);
+  link.href = api.logoutAddress(id, location.pathname);
+  return link;
 }
 
 /** @param {Provider} provider */

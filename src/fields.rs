@@ -73,6 +73,14 @@ impl<'a> Table<'a> {
         &self.known
     }
 
+    /// Says why a setting that there is not must not stand here, if it does.
+    pub(crate) fn refuse(&mut self, name: &'static str, why: &str) {
+        if self.fields.is_some_and(|fields| fields.contains_key(name)) {
+            self.known.push(name);
+            self.fault(name, why);
+        }
+    }
+
     /// A setting's value, as it stands.
     pub(crate) fn get(&mut self, name: &'static str) -> Option<&'a Value> {
         if !self.known.contains(&name) {

@@ -4,12 +4,12 @@ import { after, test } from "node:test";
 import { createClient } from "../client/src/index.js";
 import { cookieJar, failure, page, startBehindProxy } from "./support/client.mjs";
 import { CLIENT, startProvider } from "./support/oidc-provider.mjs";
-import { FAST_HASH } from "./support/worker.mjs";
+import { FAST_HASH, moveClocks } from "./support/worker.mjs";
 
 const acme = await startProvider();
 after(acme.stop);
 const providers = [{ id: "acme", issuer: acme.issuer, client_id: CLIENT.client_id, label: "Acme" }];
-const { proxy, worker } = await startBehindProxy({
+const { proxy, store, worker } = await startBehindProxy({
   settings: { password: FAST_HASH, accounts: { providers } },
   secrets: { PROVIDER_ACME_SECRET: CLIENT.client_secret },
 });
@@ -45,24 +45,37 @@ test("an address says all that is asked for, and nothing of it leaves its place"
   }
 });
 
-test("a provider is tied by going to an address, and untied by a call", async () => {
-  const client = page(proxy.url);
-  const headers = { "content-type": "application/json" };
-  const location = `${acme.issuer}/auth?state=x`;
-  const body = JSON.stringify({ location });
-  proxy.next(/POST .*link/, { kind: "answer", status: 200, headers, body });
-  assert.equal(await client.link("acme", { returnTo: "/a?b" }), location);
-  proxy.next(/DELETE .*link/, { kind: "answer", status: 204 });
+test("a provider is tied by going to an address, opens the account, and is untied by a call", async () => {
+  const jar = cookieJar();
+  const client = page(proxy.url, {}, jar);
+  const { user } = await client.register({ username: "tess", password: "correct horse" });
+  proxy.took();
+  const location = await client.link("acme", { returnTo: "/a?b" });
+  assert.ok(location.startsWith(`${acme.issuer}/auth?`), location);
+  const browser = acme.browser();
+  const back = await browser.follow(location, { as: "tess" });
+  const ended = await jar.fetch(proxy.url + back, { redirect: "manual" });
+  assert.deepEqual([ended.status, ended.headers.get("location")], [303, "/a?b"]);
+  assert.equal((await client.providers())[0]?.linked, true);
+
+  const other = cookieJar();
+  const begun = await other.fetch(client.loginUrl("acme"), { redirect: "manual" });
+  const way = await browser.follow(String(begun.headers.get("location")), { as: "tess" });
+  await other.fetch(proxy.url + way, { redirect: "manual" });
+  assert.deepEqual((await page(proxy.url, {}, other).session())?.user, user);
+
   await client.unlink("acme");
-  assert.deepEqual(proxy.took(), ["POST link/acme?return_to=%2Fa%3Fb", "DELETE link/acme"]);
+  assert.equal((await client.providers())[0]?.linked, false);
+  const calls = proxy.took().filter((call) => call.includes("link"));
+  assert.deepEqual(calls, ["POST link/acme?return_to=%2Fa%3Fb", "DELETE link/acme"]);
 });
 
 test("who logged in too long ago is told so by the code, and nothing is repeated", async () => {
   const client = page(proxy.url);
-  const headers = { "content-type": "application/problem+json" };
-  const body = JSON.stringify({ code: "reauthenticate", detail: "this needs a recent login" });
+  await client.register({ username: "late", password: "correct horse" });
+  await moveClocks(store, [worker], 16 * 60_000); // session.fresh_for is 15 minutes
+  proxy.took();
   for (const call of [() => client.link("acme"), () => client.unlink("acme")]) {
-    proxy.next(/link/, { kind: "answer", status: 403, headers, body });
     const { code, maybeDone } = await failure(call());
     assert.deepEqual([code, maybeDone, proxy.took().length], ["reauthenticate", false, 1]);
   }

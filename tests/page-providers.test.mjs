@@ -4,6 +4,7 @@ import { after, before, beforeEach, describe, test } from "node:test";
 import { dataOf, settled, textOf } from "./support/browser.mjs";
 import { CLIENT, startProvider } from "./support/oidc-provider.mjs";
 import {
+  ada,
   describeInBrowser,
   device,
   focused,
@@ -13,6 +14,7 @@ import {
   press,
   push,
   register,
+  send,
   serve,
   store,
   worker,
@@ -60,7 +62,13 @@ describeInBrowser("logging in with others, from the page", () => {
     );
     url = worker.url.replace("127.0.0.1", "localhost");
     openAcme();
-    other.open([`${url}/auth/callback/other`], { algorithm: "ES256", consent: true });
+    other.open([`${url}/auth/callback/other`], {
+      algorithm: "ES256",
+      consent: true,
+      backChannel: `${worker.url}/auth/backchannel/other`,
+      hasSid: true,
+      afterLogout: [`${url}/`],
+    });
   });
   after(() => {
     acme?.stop();
@@ -91,6 +99,11 @@ describeInBrowser("logging in with others, from the page", () => {
     await go(page);
     await choose(page, `Log in as ${as}`);
   };
+  const logInAtOther = async (/** @type {Page} */ page) => {
+    await go(page, "OTHER");
+    await page.getByRole("button", { name: "Log in as ada" }).click();
+    await choose(page, "Allow");
+  };
   const titleOf = (/** @type {Page} */ page) => textOf(page, "account-title");
   /** Lets time pass, at the providers too. @param {number} milliseconds */
   const pass = (milliseconds) => {
@@ -106,7 +119,7 @@ describeInBrowser("logging in with others, from the page", () => {
     assert.equal(await focused(page), "account-title");
     assert.deepEqual(await dataOf(page), { visits: 1 });
     assert.equal(await textOf(page, "remember"), "no");
-    assert.equal(await textOf(page, "tied"), "You log in with ACME.");
+    assert.match(await textOf(page, "tied"), /^You log in with ACME\.\s+Log out here and at ACME$/);
     assert.match(await page.locator("#devices li").first().innerText(), / · by acme[^]*this one/);
     const shown = (/** @type {string} */ id) => page.locator(`#${id}`).isVisible();
     assert.deepEqual(await Promise.all(["devices", "profile", "password", "leave"].map(shown)), [
@@ -191,7 +204,7 @@ describeInBrowser("logging in with others, from the page", () => {
     await page.getByRole("button", { name: "Log in as bob" }).click();
     await choose(page, "Allow");
     assert.equal(await titleOf(page), "Logged in as bob of Acme");
-    assert.equal(await textOf(page, "tied"), "You log in with OTHER.");
+    assert.match(await textOf(page, "tied"), /^You log in with OTHER\./);
     assert.deepEqual(await dataOf(page), {});
   });
 
@@ -258,45 +271,77 @@ describeInBrowser("logging in with others, from the page", () => {
     assert.equal(await titleOf(elsewhere), "Log in or register");
   });
 
-  test("a provider is tied to an account, after the password, and untied; what hinders that is told in place", async () => {
+  test("register, tie, log out, log in with the provider: the same account and profile, until it is untied", async () => {
     const page = await open(context);
     await register(page);
+    await send(page, "profile", { motto: "onward" });
     assert.match(await textOf(page, "tied"), /^ACME\s+Tie\s+ACME\s+OTHER\s+Tie\s+OTHER$/);
-    /** What the Worker answers next, and what it was asked. @type {[status: number, body: object][]} */
-    const answers = [];
-    /** @type {string[]} */
-    const asked = [];
-    await page.route("**/auth/link/**", (route) => {
-      asked.push(`${route.request().method()} ${route.request().url().slice(url.length)}`);
-      const [status, body] = answers.shift() ?? [500, {}];
-      return route.fulfill({ status, contentType: "application/json", body: JSON.stringify(body) });
-    });
-    const link = "POST /auth/link/acme?return_to=%2F%23account";
-
-    answers.push(
-      [403, { code: "reauthenticate" }],
-      [200, { location: `${url}/?login_error=already_linked#account` }],
-    );
+    // The password was given a good while ago: it is asked for first.
+    await pass(3 * MINUTE);
+    await press(page, "Look again");
+    await pass(3 * MINUTE);
     await press(page, "Tie ACME");
     await page.locator("#prove-password").fill(PASSWORD);
     await page.locator("#go").click();
-    await page.locator("#account-said", { hasText: /^Not tied: / }).waitFor();
-    await settled(page);
-    assert.deepEqual([asked.splice(0), page.url()], [[link, link], `${url}/`]);
+    await page.waitForURL(/^http:\/\/127\.0\.0\.1:/);
+    await choose(page, "Log in as bob");
+    assert.match(
+      await textOf(page, "tied"),
+      /^ACME\s+tied\s+Log out here and at ACME\s+Untie\s+ACME\s+OTHER\s+Tie\s+OTHER$/,
+    );
+    assert.equal(await titleOf(page), `Logged in as ${ada}`);
 
-    await page.route("**/auth/providers", async (route) => {
-      const providers = [{ id: "acme", name: "ACME", linked: answers.length > 0 }];
-      await route.fulfill({ json: { providers } });
-    });
-    answers.push([204, {}]);
-    await page.reload();
+    await press(page, "Log out");
+    await press(page, "Count a visit");
+    await push(page, "Log in with ACME"); // which knows bob still
+    await page.locator("#inside").waitFor();
     await settled(page);
-    assert.match(await textOf(page, "tied"), /tied\s+Untie\s+ACME$/);
+    assert.equal(await titleOf(page), `Logged in as ${ada}`);
+    assert.deepEqual([await dataOf(page), await textOf(page, "motto")], [{ visits: 1 }, "onward"]);
+    assert.match(await page.locator("#devices li").first().innerText(), / · by acme[^]*this one/);
+
+    // What another account has is not given to a second one.
+    const second = await open(await device());
+    await register(second, `${ada} too`);
+    await push(second, "Tie ACME");
+    await second.waitForURL(/^http:\/\/127\.0\.0\.1:/);
+    await choose(second, "Log in as bob");
+    assert.match(await textOf(second, "account-said"), /^Not tied: it is tied to another account/);
+    assert.match(await textOf(second, "tied"), /^ACME\s+Tie\s+ACME/);
+
     await press(page, "Untie ACME");
     assert.equal(await textOf(page, "ties-said"), "ACME is untied: it does not open this account any more.");
-    assert.match(await textOf(page, "tied"), /Tie\s+ACME$/);
+    assert.match(await textOf(page, "tied"), /^ACME\s+Tie\s+ACME/);
     assert.equal(await focused(page), "ties-title");
-    assert.deepEqual(asked, ["DELETE /auth/link/acme"]);
+    await press(page, "Log out");
+    await push(page, "Log in with ACME");
+    await page.locator("#inside").waitFor();
+    await settled(page);
+    assert.equal(await titleOf(page), "Logged in as bob of Acme");
+  });
+
+  test("a logout here and there: the provider asks, leads back, and does not know the user any more", async () => {
+    const page = await open(context);
+    await logInAtOther(page);
+    await page.getByRole("link", { name: "Log out here and at OTHER" }).click();
+    await page.waitForURL(/^http:\/\/127\.0\.0\.1:/);
+    await choose(page, "Yes, sign me out");
+    assert.equal(await titleOf(page), "Log in or register");
+    await go(page, "OTHER");
+    await page.getByRole("button", { name: "Log in as ada" }).waitFor();
+  });
+
+  test("a logout at the provider is one here, of that browser's session and no other", async () => {
+    const [page, elsewhere] = [await open(context), await open(await device())];
+    for (const one of [page, elsewhere]) await logInAtOther(one);
+    await page.goto(`${other.issuer}/session/end`);
+    await page.getByRole("button", { name: "Yes, sign me out" }).click();
+    await page.getByText("Sign-out Success").first().waitFor();
+    await page.goto(url);
+    await settled(page);
+    assert.equal(await titleOf(page), "Log in or register");
+    await press(elsewhere, "Look again");
+    assert.equal(await titleOf(elsewhere), "Logged in as ada of Acme");
   });
 
   test("the example of a login has the same ways in, and says what has become of one", async () => {

@@ -189,8 +189,12 @@ describe("a provider that fails is unavailable, and takes nothing down", () => {
         const isAnswer = place === "/token" && what === "nonsense";
         assertSentBack(answer, isAnswer ? "invalid_response" : "provider_unavailable");
         assert.deepEqual(await visitor.session(), session);
-        // It is left alone for a moment, and then all is well.
+        // Who has no document is left alone for a moment, and then all is well.
         forger.reset();
+        if (place !== "/token") {
+          assertSentBack(await logIn((await someone()).visitor), "provider_unavailable");
+          assert.equal(forger.counts[place] ?? 0, 0);
+        }
         await moveClocks(both.store, [both.worker], 6000);
         const { visitor: later } = await someone();
         assertSentBack(await logIn(later));

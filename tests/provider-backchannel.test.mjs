@@ -171,6 +171,22 @@ describe("a token that proves nothing ends nothing", () => {
 });
 
 describe("whose sessions end", () => {
+  test("of who is tied to an account those of the account, however they began", async () => {
+    const owner = both.worker.visitor();
+    const { status } = await owner.tell("POST", "/register", { username: "tess", password: "correct horse" });
+    assert.equal(status, 201);
+    const { json } = await owner.send("POST", "/auth/link/acme");
+    assert.equal(await finish(json.location, owner, "tess-there"), "/");
+    const devices = [both.worker.visitor(), both.worker.visitor()];
+    for (const [index, visitor] of devices.entries())
+      await finish(await begin(visitor), visitor, "tess-there", `tess-${index}`);
+    assert.equal((await devices[0].session()).user.name, "tess");
+    assertHeard(await tell(sign(claims({ sub: "tess-there", sid: "tess-0" }))));
+    assert.deepEqual(await whoIsIn(owner, ...devices), [true, false, true]);
+    assertHeard(await tell(sign(claims({ sub: "tess-there" }))));
+    assert.deepEqual(await whoIsIn(owner, ...devices), [false, false, false]);
+  });
+
   test("with sid those that began with it, also after a rotation; with sub alone all of the user's", async () => {
     for (const [more, left] of /** @type {[Json, boolean[]][]} */ ([
       [{ sid: "s1" }, [false, false, true, true, true]],

@@ -70,6 +70,20 @@ describe("npm start with its demo provider", () => {
     assert.equal(await visitor.session(), null);
   });
 
+  it("logs out here and there, from either side", async () => {
+    const form = { do: "login", name: "Ada" };
+    const [visitor, browser] = [new Visitor(url), new Browser()];
+    await logIn(visitor, form, { browser });
+    const { headers } = await visitor.send("GET", "/auth/logout/demo?return_to=/bye");
+    assert.equal(await visitor.session(), null);
+    assert.equal(await browser.logOut(String(headers.get("location"))), `${url}/bye`);
+    await logIn(visitor, form, { browser });
+    assert.equal(browser.asked, 2, "it had forgotten who that is");
+    const [, end] = /href="([^"]*)">Log out here/.exec(await (await fetch(issuer)).text()) ?? [];
+    await browser.logOut(issuer + end);
+    assert.equal(await visitor.session(), null, "the Worker was told");
+  });
+
   it("answers to its own address alone", async () => {
     const status = await new Promise((done) =>
       get(issuer, { headers: { host: "evil.example" } }, (response) => done(response.resume().statusCode)),

@@ -146,7 +146,8 @@ export async function startDemoProvider({ port }) {
 }
 
 const ABOUT = `<p>It belongs to <code>npm start -- --demo-provider</code>, and does what Google or GitHub do for a real site.
-  Log in with it from the demo page.</p>`;
+  Log in with it from the demo page.</p>
+  <p><a href="/session/end">Log out here</a>: your session in Cloakroom ends with it.</p>`;
 
 /**
  * The page where a user says who they are, and what they answer.
@@ -213,8 +214,8 @@ function askName(response, name, said) {
 /** @param {any} context  @param {string} form  that has to be on the page */
 function askLogout(context, form) {
   const buttons = `
-    <p>You are logged out of Cloakroom. The demo provider knows you still: without a logout here, the next login asks
-      for nothing.</p>
+    <p>The demo provider knows you still: without a logout here, the next login asks for nothing. With one, your session
+      in Cloakroom ends, too, if it has not already.</p>
     ${form}
     <p><button form="op.logoutForm" name="logout" value="yes" autofocus>Log out here too</button>
       <button form="op.logoutForm">Stay logged in</button></p>`;

@@ -49,6 +49,22 @@ pub(super) struct Endpoints {
     sends_issuer: bool,
 }
 
+#[cfg(test)]
+impl Endpoints {
+    pub(super) fn of_nobody() -> Self {
+        let [authorize, token] = ["https://acme.example/x"; 2].map(str::to_owned);
+        Self {
+            authorize,
+            token,
+            user: None,
+            end_session: None,
+            keys: None,
+            has_basic: true,
+            sends_issuer: false,
+        }
+    }
+}
+
 /// What is read of its own description (OpenID Connect Discovery section 3, RFC 8414).
 #[derive(Deserialize)]
 struct Metadata {
@@ -371,7 +387,7 @@ impl<H: Host> Client<'_, H> {
             Ok(Document { status: 200, text: None, .. }) => {
                 Err(Failure::Unavailable("a document of its is longer than 256 KiB"))
             }
-            Ok(_) => Err(Failure::Unavailable("a document of its is not there: check the issuer")),
+            Ok(_) => Err(Failure::Unavailable("it has no document where one should be: check the issuer")),
             Err(failure) => Err(failure),
         };
         if outcome.is_err() {
@@ -388,7 +404,10 @@ impl<H: Host> Client<'_, H> {
     ) -> Result<Document, Failure> {
         headers.push(("accept", "application/json".to_owned()));
         let query = Query { url: url.to_owned(), headers, form, timeout: TIMEOUT, max_bytes: MAX_ANSWER };
-        self.host.ask(query).await.map_err(|_| Failure::Unavailable("it did not answer within 5 s"))
+        self.host
+            .ask(query)
+            .await
+            .map_err(|_| Failure::Unavailable("it cannot be reached, or did not answer within 5 s"))
     }
 }
 

@@ -239,6 +239,26 @@ mod tests {
     }
 
     #[test]
+    fn what_a_token_says_of_the_login_there_is_no_later_than_now_and_no_empty_name() {
+        let now = Time(NOW * 1000);
+        let parse = |name: &str, value: Value| {
+            let mut claims = claims();
+            claims[name] = value;
+            Claims::parse(claims.to_string().as_bytes(), &expected()).expect("good")
+        };
+        let auth_time = |value| parse("auth_time", value).auth_time(now);
+        assert_eq!(auth_time(json!(NOW - 9)), Some(Time((NOW - 9) * 1000)));
+        // Else the login would stay fresh for longer.
+        assert_eq!(auth_time(json!(NOW + 1_000_000)), Some(now));
+        assert_eq!(auth_time(json!(u64::MAX)), Some(now));
+        assert_eq!(auth_time(Value::Null), None);
+        for (sid, name) in [(json!("s"), Some("s")), (json!(""), None), (json!(7), None), (Value::Null, None)]
+        {
+            assert_eq!(parse("sid", sid.clone()).session(), name, "{sid}");
+        }
+    }
+
+    #[test]
     fn a_claim_that_is_there_twice_is_none() {
         let twice = claims().to_string().replacen('{', r#"{"aud":"client","#, 1);
         assert!(Claims::parse(twice.as_bytes(), &expected()).is_err());

@@ -186,7 +186,7 @@ mod tests {
             with(ec(), "alg", json!("ES256")), with(okp(), "alg", json!("Ed25519")), with(rsa(256), "use", json!("sig")),
             7, {}, {"kty": "oct", "k": "AAAA", "alg": "HS256"}, rsa(128), rsa(255),
             with(rsa(256), "alg", json!("HS256")), with(rsa(256), "alg", json!("PS256")), with(rsa(256), "use", json!("enc")),
-            with(ec(), "alg", json!("RS256")), with(ec(), "crv", json!("P-384")), with(ec(), "x", json!("AA")),
+            with(ec(), "alg", json!("RS256")), with(ec(), "crv", json!("P-384")), with(ec(), "x", json!("AA")), with(ec(), "y", json!("AA")),
             with(okp(), "crv", json!("X25519")), with(okp(), "key_ops", json!(["sign"])), with(okp(), "x", json!("AA")),
             with(rsa(256), "e", Value::Null), with(rsa(256), "n", json!(base64url::encode(&[0; 256]))), rsa(1025),
         ]});

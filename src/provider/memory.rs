@@ -132,6 +132,29 @@ mod tests {
     }
 
     #[test]
+    fn a_description_is_read_again_once_it_is_too_old() {
+        let (memory, now) = (Memory::default(), Time(1_767_225_600_000));
+        memory.keep_endpoints("acme", &Rc::new(Endpoints::of_nobody()), "max-age=600", now);
+        let has = |after| memory.endpoints("acme", now + Duration::from_secs(after)).is_some();
+        assert_eq!([has(0), has(599), has(600)], [true, true, false]);
+    }
+
+    #[test]
+    fn a_provider_that_answers_again_is_not_down_any_more() {
+        let now = Time(1_767_225_600_000);
+        for keep in [
+            (|memory: &Memory, now| memory.keep_endpoints("acme", &Rc::new(Endpoints::of_nobody()), "", now))
+                as fn(&Memory, Time),
+            |memory, now| memory.keep_keys("acme", &Rc::new(Vec::new()), "", now),
+        ] {
+            let memory = Memory::default();
+            memory.failed("acme", now);
+            keep(&memory, now);
+            assert!(!memory.is_down("acme", now));
+        }
+    }
+
+    #[test]
     fn a_provider_that_is_down_is_left_alone_for_a_moment() {
         let (memory, now) = (Memory::default(), Time(1_767_225_600_000));
         assert!(!memory.is_down("acme", now));

@@ -209,7 +209,9 @@ mod tests {
         let (state, nonce, verifier) = (pending.state(), pending.nonce(), pending.verifier());
         assert!(state != nonce && nonce != verifier && verifier != state && pending.challenge() != verifier);
         assert!(pending.is_of("acme", &state));
-        for (provider, state) in [("other", &*state), ("acme", ""), ("acme", &nonce), ("acme", &state[1..])] {
+        for (provider, state) in
+            [("other", &*state), ("acme", ""), ("acme", &nonce), ("acme", &state[1..]), ("acme", &verifier)]
+        {
             assert!(!pending.is_of(provider, state));
         }
     }

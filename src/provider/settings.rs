@@ -78,14 +78,22 @@ fn read(table: &mut Table<'_>) -> Provider {
         params.push(("prompt".to_owned(), prompt));
     }
     let kind = if is_openid { openid(table) } else { oauth2(table) };
+    table.refuse(
+        "client_secret",
+        "is no setting, as wrangler.toml is read by many: take it out, and set PROVIDER_<ID>_SECRET with `npx wrangler secret put`",
+    );
+    table.refuse(
+        "redirect_uri",
+        "is no setting: it is https://YOUR-HOST/auth/callback/ID, with your base_path and id, to be registered at the provider",
+    );
     Provider { id, name, client_id, client_secret: String::new(), scopes: scopes.join(" "), params, kind }
 }
 
 fn openid(table: &mut Table<'_>) -> Kind {
     let issuer = table.text("issuer", "");
-    if !is_safe_url(&issuer) || issuer.contains('?') {
-        let what = "the provider's own name, like \"https://accounts.google.com\" (http:// for this machine alone), without a query; \
-                    with type = \"oauth2\" there is none";
+    if !is_safe_url(&issuer) || issuer.contains('?') || issuer.contains("/.well-known/") {
+        let what = "the provider's own name, like \"https://accounts.google.com\" (http:// for this machine alone), without a query \
+                    and without /.well-known/openid-configuration; a provider that has none, like GitHub, needs type = \"oauth2\"";
         table.fault("issuer", what);
     }
     Kind::OpenId { issuer }
@@ -199,6 +207,13 @@ mod tests {
             (with(openid(), "issuer", json!("http://acme.example")), "issuer"),
             (with(openid(), "issuer", json!("https://acme.example?a=b")), "issuer"),
             (with(openid(), "issuer", json!("acme.example")), "issuer"),
+            (
+                with(openid(), "issuer", json!("https://acme.example/.well-known/openid-configuration")),
+                "issuer",
+            ),
+            (with(openid(), "client_secret", json!("x")), "client_secret: is no setting, as"),
+            (with(oauth2(), "client_secret", json!("x")), "client_secret: is no setting, as"),
+            (with(openid(), "redirect_uri", json!("https://a.example/x")), "redirect_uri: is no setting: it"),
             (with(openid(), "scopes", json!(["email"])), "scopes"),
             (with(openid(), "scopes", json!(["openid email"])), "scopes"),
             (with(openid(), "params", json!({"state": "x"})), "params"),

@@ -188,6 +188,8 @@ mod tests {
             "/..;/evil",
             "/%2e%2e//evil.example",
             "/a\\b",
+            "/a?b=\\c",
+            "/a#\\c",
             "/é",
             "/a b",
             "/a\r\nSet-Cookie: x=y",
