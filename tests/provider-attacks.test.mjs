@@ -404,6 +404,24 @@ test("failed logins are limited by address; a good one gives back what it took",
   await limited.stop();
 });
 
+test("new sessions are limited by address, and a login that fails makes none", async () => {
+  const limits = { session: "", login: "", mint: "3/5m" };
+  const accounts = { providers: [{ id: "acme", issuer: forger.issuer, client_id: CLIENT_ID }] };
+  const limited = await startBoth({
+    settings: { accounts, limits },
+    secrets: { PROVIDER_ACME_SECRET: CLIENT_SECRET },
+  });
+  forger.setClock(() => Math.floor(Date.now() / 1000));
+  const attempt = () => logIn(limited.worker.visitor());
+  forger.setToken(() => good({ nonce: "another" }));
+  for (let times = 0; times < 4; times += 1) assertSentBack(await attempt(), "invalid_response");
+  forger.setToken(() => good());
+  for (let times = 0; times < 3; times += 1) assertSentBack(await attempt());
+  const asked = forger.counts["/token"];
+  assert.deepEqual([(await attempt()).status, forger.counts["/token"]], [429, asked]);
+  await limited.stop();
+});
+
 test("what is logged helps the operator, and holds nothing of theirs or of a visitor's", () => {
   const log = both.worker.logs.join("");
   assert.match(log, /provider acme: its ID token is for another client \(aud\)/);
