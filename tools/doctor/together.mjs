@@ -13,9 +13,9 @@ const STALE =
 const HALF =
   "Rate limits would let more through than they should, and what belongs together would be half written.";
 const SCRIPTS =
-  "Sessions beside Express or Flask (cookie.format, cookie.accept) would not work or get lost. Without these settings no script is used.";
+  "Sessions beside Express or Flask (cookie.format, cookie.accept) would not work or get lost, and accounts could not be tied to providers (accounts.providers). Without these settings no script is used.";
 
-/** Each command that the scripts in `src/session` call, as they call it; replies 1 or with what is not as it should be. */
+/** Each command that the scripts in `src/session` and `src/account` call, as they call it; replies 1 or with what is not as it should be. */
 const SCRIPT = `#!lua flags=allow-key-locking
 local function bytes(hex) return (hex:gsub('..', function(pair) return string.char(tonumber(pair, 16)) end)) end
 if redis.call('GET', KEYS[1]) then return 'GET of a missing key' end
@@ -36,6 +36,8 @@ if tonumber(string.match(moved, '"originalMaxAge":(%d+)')) ~= 5 then return 'str
 redis.call('HSET', KEYS[3], 'f', 'v')
 redis.call('PEXPIRE', KEYS[3], ARGV[2])
 if KEYS[4] then return 'KEYS' end
+redis.call('SET', KEYS[2], 'for ever')
+if redis.call('PTTL', KEYS[2]) ~= -1 then return 'SET' end
 if redis.call('DEL', KEYS[2]) ~= 1 then return 'DEL' end
 return 1`;
 
