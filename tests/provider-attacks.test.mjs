@@ -383,13 +383,14 @@ test("an isolate without providers has none of their routes but the list", async
   await alone.stop();
 });
 
-test("failed logins are limited by address; a good one gives back what it took", async () => {
+test("failed logins are limited by address; a good one gives back what it took", async (t) => {
   const limits = { session: "", mint: "", login: "1/5m" };
   const accounts = { providers: [{ id: "acme", issuer: forger.issuer, client_id: CLIENT_ID }] };
   const limited = await startBoth({
     settings: { accounts, limits },
     secrets: { PROVIDER_ACME_SECRET: CLIENT_SECRET },
   });
+  t.after(() => limited.stop());
   forger.setClock(() => Math.floor(Date.now() / 1000));
   const attempt = () => logIn(limited.worker.visitor());
   for (let times = 0; times < 12; times += 1) assertSentBack(await attempt());
@@ -401,16 +402,16 @@ test("failed logins are limited by address; a good one gives back what it took",
     [refused.status, refused.json.code, forger.counts["/token"]],
     [429, "rate_limited", asked],
   );
-  await limited.stop();
 });
 
-test("new sessions are limited by address, and a login that fails makes none", async () => {
+test("new sessions are limited by address, and a login that fails makes none", async (t) => {
   const limits = { session: "", login: "", mint: "3/5m" };
   const accounts = { providers: [{ id: "acme", issuer: forger.issuer, client_id: CLIENT_ID }] };
   const limited = await startBoth({
     settings: { accounts, limits },
     secrets: { PROVIDER_ACME_SECRET: CLIENT_SECRET },
   });
+  t.after(() => limited.stop());
   forger.setClock(() => Math.floor(Date.now() / 1000));
   const attempt = () => logIn(limited.worker.visitor());
   forger.setToken(() => good({ nonce: "another" }));
@@ -419,7 +420,6 @@ test("new sessions are limited by address, and a login that fails makes none", a
   for (let times = 0; times < 3; times += 1) assertSentBack(await attempt());
   const asked = forger.counts["/token"];
   assert.deepEqual([(await attempt()).status, forger.counts["/token"]], [429, asked]);
-  await limited.stop();
 });
 
 test("what is logged helps the operator, and holds nothing of theirs or of a visitor's", () => {

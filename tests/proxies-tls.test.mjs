@@ -9,13 +9,14 @@ import { join } from "node:path";
 import { after, before, test } from "node:test";
 import selfsigned from "selfsigned";
 import { missingProxy } from "../tools/proxies.mjs";
-import { findHere, startApplication, startProxy, startWitness } from "./support/proxies.mjs";
+import { findAllHere, startApplication, startProxy, startWitness } from "./support/proxies.mjs";
 import { Visitor } from "./support/visitor.mjs";
 import { randomSecret, startBoth } from "./support/worker.mjs";
 
 /** What each answers when the Worker is not who it should be. */
 const PROXIES = { nginx: 503, caddy: 502, traefik: 500, envoy: 503 };
 const ADMIN_TOKEN = randomSecret();
+const binaries = await findAllHere();
 /** Those whose recipe shows a certificate to visitors, or does with one more line. */
 const SHOWN = ["nginx", "caddy"];
 
@@ -46,7 +47,7 @@ async function certificate(name) {
 
 for (const [name, refused] of Object.entries(PROXIES)) {
   const proxy = /** @type {keyof typeof PROXIES} */ (name);
-  const binary = await findHere(proxy);
+  const binary = binaries[proxy];
   const skip = !binary && missingProxy(proxy);
 
   test(`${name} believes the Worker, and nobody else who says yes`, { skip }, async () => {

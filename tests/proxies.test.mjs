@@ -5,7 +5,7 @@ import { once } from "node:events";
 import { request } from "node:http";
 import { after, before, beforeEach, describe, test } from "node:test";
 import { missingProxy } from "../tools/proxies.mjs";
-import { findHere, startApplication, startProxy, startWitness } from "./support/proxies.mjs";
+import { findAllHere, startApplication, startProxy, startWitness } from "./support/proxies.mjs";
 import { Visitor } from "./support/visitor.mjs";
 import { FAST_HASH, moveClocks, randomSecret, startBoth } from "./support/worker.mjs";
 
@@ -18,6 +18,7 @@ const PROXIES = {
 };
 
 const ADMIN_TOKEN = randomSecret();
+const binaries = await findAllHere();
 const METHODS = ["GET", "POST", "PUT", "DELETE", "OPTIONS", "PROPFIND"];
 const NAMES = ["User", "Name", "Roles", "Handle", "Authenticated-At"].map((name) => `X-Session-${name}`);
 /** Each name as visitors may write it, so that some server behind takes it for ours. */
@@ -40,7 +41,7 @@ const told = ({ fields }) =>
 
 for (const [name, { down, inPlace = false }] of Object.entries(PROXIES)) {
   const proxy = /** @type {import("./support/proxies.mjs").ProxyName} */ (name);
-  const binary = await findHere(proxy);
+  const binary = binaries[proxy];
 
   describe(`${name} in front of an application`, { skip: binary ? false : missingProxy(proxy) }, () => {
     /** @type {Awaited<ReturnType<typeof startBoth>>} */

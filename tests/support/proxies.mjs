@@ -180,7 +180,18 @@ export async function startProxy(name, binary, addresses) {
 }
 
 /** The path of a proxy, or null. @param {ProxyName} name */
-export const findHere = (name) => findProxy(name, console.error);
+const findHere = (name) => findProxy(name, console.error);
+
+/**
+ * The same of all of them. To be awaited before the first test: once that has ended, hooks for the end of the file run, although
+ * tests are added after a pause.
+ */
+export async function findAllHere() {
+  /** @type {ProxyName[]} */
+  const names = ["nginx", "caddy", "traefik", "envoy"];
+  const found = await Promise.all(names.map(async (name) => [name, await findHere(name)]));
+  return /** @type {Record<ProxyName, Awaited<ReturnType<typeof findHere>>>} */ (Object.fromEntries(found));
+}
 
 /**
  * @typedef {object} Reached What has reached the application.
