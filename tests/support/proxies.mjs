@@ -187,10 +187,12 @@ const findHere = (name) => findProxy(name, console.error);
  * tests are added after a pause.
  */
 export async function findAllHere() {
-  /** @type {ProxyName[]} */
-  const names = ["nginx", "caddy", "traefik", "envoy"];
-  const found = await Promise.all(names.map(async (name) => [name, await findHere(name)]));
-  return /** @type {Record<ProxyName, Awaited<ReturnType<typeof findHere>>>} */ (Object.fromEntries(found));
+  return {
+    nginx: await findHere("nginx"),
+    caddy: await findHere("caddy"),
+    traefik: await findHere("traefik"),
+    envoy: await findHere("envoy"),
+  };
 }
 
 /**
