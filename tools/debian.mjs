@@ -52,9 +52,10 @@ async function unpack(name, log) {
   await mkdir(LOCAL, { recursive: true });
   const folder = await mkdtemp(join(LOCAL, `${name}.tmp-`));
   try {
+    // One after the other: apt-get fails while another has the lists of packages.
     const script =
-      'cd "$0" && apt-get update && apt-get download "$1" && dpkg-deb -x "$1"_*.deb . && rm "$1"_*.deb';
-    if ((await capture("sh", ["-c", script, folder, name])).code !== 0) return false;
+      'exec 9> "$2" && flock 9 && cd "$0" && apt-get update && apt-get download "$1" && dpkg-deb -x "$1"_*.deb . && rm "$1"_*.deb';
+    if ((await capture("sh", ["-c", script, folder, name, join(LOCAL, "apt.lock")])).code !== 0) return false;
     await rename(folder, join(LOCAL, name)).catch((error) => {
       if (error.code !== "ENOTEMPTY" && error.code !== "EEXIST") throw error; // else the other process won
     });
