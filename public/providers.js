@@ -35,7 +35,7 @@ let counter;
 
 /** Where one can log in, as far as is known, and for whom that was asked. @type {Provider[]} */
 let known = [];
-/** @type {string | null | undefined} */
+/** @type {User | null | undefined} */
 let knownFor;
 
 /** Begins to serve. @param {Counter & Account} lent */
@@ -45,13 +45,13 @@ export function open(lent) {
 
 /** Fetches the list for this user, if it is not on show yet. @param {User | null} user */
 export async function refresh(user) {
-  const isKnown = knownFor !== undefined && (!known.length || knownFor === (user?.id ?? null));
+  const isKnown = knownFor !== undefined && (!known.length || knownFor?.id === user?.id);
   if (!isKnown) await load(user);
 }
 
 /** @param {User | null} user  @returns {Promise<boolean>}  whether that worked */
 async function load(user) {
-  knownFor = user?.id ?? null;
+  knownFor = user;
   const exchange = await counter.one(api.providers());
   if (!api.succeeded(exchange)) return false;
   known = /** @type {{ providers: Provider[] }} */ (exchange.json).providers;
@@ -161,7 +161,7 @@ function untie(provider) {
       return ask(`To untie ${provider.name}`, () => untie(provider));
     if (!api.succeeded(exchange)) {
       if (!(await counter.lost(exchange))) say(api.reason(exchange), "bad");
-    } else if (await load({ id: knownFor ?? "", name: "", roles: [] })) {
+    } else if (await load(knownFor ?? null)) {
       byId("ties-title").focus();
       say(`${provider.name} is untied: it does not open this account any more.`);
     }
