@@ -383,16 +383,23 @@ test("an isolate without providers has none of their routes but the list", async
   await alone.stop();
 });
 
-test("failed logins are limited by address; a good one gives back what it took", async (t) => {
-  const limits = { session: "", mint: "", login: "1/5m" };
+/**
+ * Logs in at a Worker with these limits, a new visitor each time.
+ * @param {import("node:test").TestContext} t @param {Record<string, string>} limits
+ */
+async function limited(t, limits) {
   const accounts = { providers: [{ id: "acme", issuer: forger.issuer, client_id: CLIENT_ID }] };
-  const limited = await startBoth({
+  const both = await startBoth({
     settings: { accounts, limits },
     secrets: { PROVIDER_ACME_SECRET: CLIENT_SECRET },
   });
-  t.after(() => limited.stop());
+  t.after(() => both.stop());
   forger.setClock(() => Math.floor(Date.now() / 1000));
-  const attempt = () => logIn(limited.worker.visitor());
+  return () => logIn(both.worker.visitor());
+}
+
+test("failed logins are limited by address; a good one gives back what it took", async (t) => {
+  const attempt = await limited(t, { session: "", mint: "", login: "1/5m" });
   for (let times = 0; times < 12; times += 1) assertSentBack(await attempt());
   forger.setToken(() => good({ nonce: "another" }));
   for (let times = 0; times < 10; times += 1) assertSentBack(await attempt(), "invalid_response");
@@ -405,15 +412,7 @@ test("failed logins are limited by address; a good one gives back what it took",
 });
 
 test("new sessions are limited by address, and a login that fails makes none", async (t) => {
-  const limits = { session: "", login: "", mint: "3/5m" };
-  const accounts = { providers: [{ id: "acme", issuer: forger.issuer, client_id: CLIENT_ID }] };
-  const limited = await startBoth({
-    settings: { accounts, limits },
-    secrets: { PROVIDER_ACME_SECRET: CLIENT_SECRET },
-  });
-  t.after(() => limited.stop());
-  forger.setClock(() => Math.floor(Date.now() / 1000));
-  const attempt = () => logIn(limited.worker.visitor());
+  const attempt = await limited(t, { session: "", login: "", mint: "3/5m" });
   forger.setToken(() => good({ nonce: "another" }));
   for (let times = 0; times < 4; times += 1) assertSentBack(await attempt(), "invalid_response");
   forger.setToken(() => good());
