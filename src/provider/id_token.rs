@@ -53,15 +53,15 @@ pub(super) enum Audience {
 }
 
 impl Audience {
-    /// Whether a token for these is for this client, and whether it is for others, too.
-    pub(super) fn has(&self, client: &str) -> (bool, bool) {
-        match self {
+    /// Whether a token for these is for this client, and whether it was issued to it: by `azp` or, without one, as there is no
+    /// other that it is for.
+    pub(super) fn admits(&self, client: &str, azp: Option<&str>) -> (bool, bool) {
+        let is_ours = |own: &String| own == client;
+        let (has_us, has_others) = match self {
             Self::One(own) => (own == client, false),
-            Self::Several(clients) => {
-                let is_ours = |own: &String| own == client;
-                (clients.iter().any(is_ours), !clients.iter().all(is_ours))
-            }
-        }
+            Self::Several(clients) => (clients.iter().any(is_ours), !clients.iter().all(is_ours)),
+        };
+        (has_us, azp.map_or(!has_others, |azp| azp == client))
     }
 }
 
@@ -111,8 +111,7 @@ impl Claims {
     fn fault(&self, expected: &Expected<'_>) -> Option<&'static str> {
         let now = expected.now.0 / 1000;
         let is_after = |Seconds(time): Seconds, limit: u64| time > limit;
-        let (has_us, has_others) = self.aud.has(expected.client_id);
-        let is_authorized = self.azp.as_ref().map_or(!has_others, |client| client == expected.client_id);
+        let (has_us, is_authorized) = self.aud.admits(expected.client_id, self.azp.as_deref());
         let is_hash_right = self
             .at_hash
             .as_ref()

@@ -92,8 +92,7 @@ impl Logout {
 impl Claims {
     fn fault(&self, issuer: &str, client_id: &str, now: Time) -> Option<&'static str> {
         let now = now.0 / 1000;
-        let (has_us, has_others) = self.aud.has(client_id);
-        let is_authorized = self.azp.as_ref().map_or(!has_others, |client| client == client_id);
+        let (has_us, is_authorized) = self.aud.admits(client_id, self.azp.as_deref());
         let is_empty = |text: &Option<String>| text.as_ref().is_some_and(String::is_empty);
         let faults = [
             (self.iss != issuer, "its logout token is of another issuer (iss)"),
