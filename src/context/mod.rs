@@ -18,7 +18,10 @@ pub(crate) use self::{
     tickets::{MAX_DEAD_TICKETS, open_old},
 };
 use crate::{
-    account::{Account, Accounts, KnownDevice, name::Name},
+    account::{
+        Account, Accounts, KnownDevice,
+        name::{Name, NameTag},
+    },
     app::App,
     config::Secret,
     host::Host,
@@ -405,7 +408,7 @@ impl<'a, H: Host> Context<'a, H> {
     /// Adds the limits of an attempt to give an account's password. Returns the device, if the account knows it; that it
     /// still does is for [`Context::confirm_device`] to say, once the account is loaded.
     pub fn limit_attempt(&self, name: &Name) -> Option<KnownDevice> {
-        let device = self.known_device(name);
+        let device = self.known_device(&name.tag());
         let who = device.map_or(Subject::Account(name.tag()), |device| {
             Subject::Device(device.account, device.password, device.slot)
         });
@@ -413,11 +416,11 @@ impl<'a, H: Host> Context<'a, H> {
         device
     }
 
-    /// The device, if it is one from which the account with this name was logged in to: perhaps with another password.
-    pub(crate) fn known_device(&self, name: &Name) -> Option<KnownDevice> {
+    /// The device, if it is one from which the account with the name of this tag was logged in to, perhaps with another password;
+    /// or the user of a provider's with that of [`KnownDevice::tag_of_user`].
+    pub(crate) fn known_device(&self, tag: &NameTag) -> Option<KnownDevice> {
         let (cookie, keyring) = &self.app.config.device;
-        let tag = name.tag();
-        let open = |value| KnownDevice::open(value, &tag, keyring, self.app.host.now());
+        let open = |value| KnownDevice::open(value, tag, keyring, self.app.host.now());
         cookie.values(self.request.cookie()).filter_map(open).max_by_key(|device| device.issued)
     }
 

@@ -4,7 +4,11 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::{
-    account::{Account, KnownDevice, ResetToken, StoredAccount, name::Name, password::Password},
+    account::{
+        Account, KnownDevice, PasswordTag, ResetToken, StoredAccount,
+        name::{Name, NameTag},
+        password::Password,
+    },
     context::Context,
     events::Event,
     host::Host,
@@ -98,7 +102,7 @@ pub(super) async fn log_in<H: Host>(cx: &Context<'_, H>) -> Result<Response, Pro
     let is_known = device.is_some() || owner.is_some_and(|owner| owner.id == account.id);
     let session = begin_session(cx, old, &account, &name, remember).await?;
     if !is_known {
-        tell_of_device(cx, &session, &account);
+        tell_of_device(cx, &session, &account.user());
     }
     Ok(show_login(cx, &session, device, &account, &name))
 }
@@ -243,28 +247,28 @@ fn show_login<H: Host>(
     add_device_cookie(cx, response, device, account, name)
 }
 
-/// The same for a login without a password: tells the back end of a device that the account does not know, as which one counts from
-/// which its owner is logged in. The line of the cookie by which the account knows it from now on, if that is not the case already.
+/// The same for a login without a password, of an account's owner or of a provider's user: tells the back end of a device that is
+/// not known, unless the user was logged in there. The line of the cookie by which it is known from now on, if it needs one.
 pub(super) fn meet_device<H: Host>(
     cx: &Context<'_, H>,
     session: &Session,
-    account: &Account,
+    user: &User,
+    (tag, password): (NameTag, PasswordTag),
     is_logged_in: bool,
 ) -> Option<String> {
-    let name = Name::parse(&account.name, &cx.app.host).ok()?;
-    let device = cx.known_device(&name).filter(|device| device.password == account.password_tag());
+    let device = cx.known_device(&tag).filter(|device| device.password == password);
     if device.is_none() && !is_logged_in {
-        tell_of_device(cx, session, account);
+        tell_of_device(cx, session, user);
     }
     match device {
         Some(device) if !device.is_due(cx.app.host.now()) => None,
-        device => device_line(cx, device, account, &name),
+        device => device_line(cx, device, (tag, password)),
     }
 }
 
-fn tell_of_device<H: Host>(cx: &Context<'_, H>, session: &Session, account: &Account) {
+fn tell_of_device<H: Host>(cx: &Context<'_, H>, session: &Session, user: &User) {
     let handle = session.ticket.id.handle();
-    cx.tell(&account.user(), &Event::new_device(handle, session.record.device.clone()));
+    cx.tell(user, &Event::new_device(handle, session.record.device.clone()));
 }
 
 /// The account of a session's user, whose password this is. The attempt is counted as one to log in, by the session, which
@@ -330,7 +334,7 @@ fn add_device_cookie<H: Host>(
     account: &Account,
     name: &Name,
 ) -> Response {
-    match device_line(cx, device, account, name) {
+    match device_line(cx, device, (name.tag(), account.password_tag())) {
         Some(line) => response.header("Set-Cookie", line),
         None => response,
     }
@@ -340,13 +344,12 @@ fn add_device_cookie<H: Host>(
 fn device_line<H: Host>(
     cx: &Context<'_, H>,
     device: Option<KnownDevice>,
-    account: &Account,
-    name: &Name,
+    (tag, password): (NameTag, PasswordTag),
 ) -> Option<String> {
     if cx.is_bearer {
         return None;
     }
     let (cookie, keyring) = &cx.app.config.device;
-    let device = KnownDevice::new(name.tag(), account.password_tag(), device, &cx.app.host);
+    let device = KnownDevice::new(tag, password, device, &cx.app.host);
     Some(cookie.set(&device.sign(keyring)?, Some(KnownDevice::LIFETIME)))
 }

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::provider::{self, provider, redirect_uri, return_to, set_out};
+use super::provider::{self, provider, redirect_uri, return_to, set_out, with_cookie};
 use crate::{
     account::StoredAccount,
     context::Context,
@@ -39,11 +39,7 @@ pub(super) async fn begin<H: Host>(cx: &Context<'_, H>) -> Result<Response, Prob
     let pending = Pending::new(seed, &provider.id, return_to, false, false, cx.app.host.now());
     let pending = pending.tying(&stored.account.password_tag());
     let (location, cookie) = set_out(cx, provider, &pending, &redirect_uri(cx, provider)).await?;
-    let response = Response::json(&Begun { location });
-    Ok(match cookie {
-        Some(line) => response.header("Set-Cookie", line),
-        None => response,
-    })
+    Ok(with_cookie(Response::json(&Begun { location }), cookie))
 }
 
 /// `DELETE /auth/link/{provider}`: also if it is not tied.

@@ -5,9 +5,11 @@ use serde_json::value::RawValue;
 
 use super::{account, link};
 use crate::{
-    account::{Account, KnownDevice},
+    account::{
+        Account, KnownDevice, PasswordTag,
+        name::{Name, NameTag},
+    },
     context::{Context, Proof},
-    events::Event,
     host::{Host, random},
     http::{Method, Problem, Response, unknown_query},
     limit::LOGIN_LIMITS,
@@ -131,7 +133,7 @@ pub(super) async fn set_out<H: Host>(
     }
 }
 
-fn with_cookie(response: Response, line: Option<String>) -> Response {
+pub(super) fn with_cookie(response: Response, line: Option<String>) -> Response {
     match line {
         Some(line) => response.header("Set-Cookie", line),
         None => response,
@@ -184,21 +186,18 @@ async fn finish<H: Host>(
         Err(failure) => return Ok(Err(failure)),
     };
     // 2. The session.
-    let (user, tied) = (arrival.user.clone(), arrival.tied.clone());
     let owner = old.as_ref().and_then(|old| old.record.user.as_ref());
-    let is_owners = owner.is_some_and(|owner| owner.id == user.id);
+    let is_owners = owner.is_some_and(|owner| owner.id == arrival.user.id);
     let keep = |data: &RawValue| Ok(data.to_owned());
-    let session = match begin_session(cx, provider, old, arrival, pending, &keep).await {
+    let session = match begin_session(cx, provider, old, &arrival, pending, &keep).await {
         Ok(session) => session,
         // All sessions of the user were ended since this login was begun: it counts as before that.
         Err(Error::Conflict) => return Ok(Err(Failure::InvalidState)),
         Err(error) => return Err(error.into()),
     };
     // 3. The device, as with a password.
-    Ok(Ok(match &tied {
-        Some(account) => account::meet_device(cx, &session, account, is_owners),
-        None => know_device(cx, &session, &user, is_owners),
-    }))
+    let known_as = arrival.known_as(&cx.app.host);
+    Ok(Ok(known_as.and_then(|tags| account::meet_device(cx, &session, &arrival.user, tags, is_owners))))
 }
 
 /// Who has come back, and the session that they have: one call to the store, and one or more to the provider.
@@ -253,6 +252,14 @@ impl Arrival {
     pub(crate) fn with_user(self, user: User) -> Self {
         Self { user, ..self }
     }
+
+    /// As whose a device is known from which they have logged in.
+    fn known_as(&self, host: &impl Host) -> Option<(NameTag, PasswordTag)> {
+        match &self.tied {
+            Some(account) => Some((Name::parse(&account.name, host).ok()?.tag(), account.password_tag())),
+            None => Some((KnownDevice::tag_of_user(&self.user.id), KnownDevice::NO_PASSWORD)),
+        }
+    }
 }
 
 /// Whose identity it is: the account's that it is tied to, if it is. One call to the store, and one more then.
@@ -277,7 +284,7 @@ pub(crate) async fn begin_session<H: Host>(
     cx: &Context<'_, H>,
     provider: &Provider,
     old: Option<Session>,
-    Arrival { user, identity, tied }: Arrival,
+    Arrival { user, identity, tied }: &Arrival,
     pending: &Pending,
     apply: &dyn Fn(&RawValue) -> Result<Box<RawValue>, Error>,
 ) -> Result<Session, Error> {
@@ -304,7 +311,7 @@ pub(crate) async fn begin_session<H: Host>(
         if was_revoked().await? {
             return Ok(false);
         }
-        let Some(account) = &tied else { return Ok(true) };
+        let Some(account) = tied else { return Ok(true) };
         // Untied, disabled or deleted before that, perhaps.
         let stored = match cx.accounts().of_identity(&provider.id, &identity.user.id).await {
             Err(Error::UnreadableAccount(_)) => None,
@@ -313,7 +320,7 @@ pub(crate) async fn begin_session<H: Host>(
         Ok(stored.is_some_and(|stored| stored.account.id == account.id && !stored.account.disabled))
     };
     let proof = Proof {
-        user,
+        user: user.clone(),
         provider: Some((provider.id.clone(), identity.auth_time)),
         provider_session: (identity.session.clone(), Some(pending.begun)),
     };
@@ -325,29 +332,8 @@ pub(super) fn is_of_any<H: Host>(cx: &Context<'_, H>, user: &User) -> bool {
     cx.app.config.accounts.providers.iter().any(|provider| provider.is_of(&user.id))
 }
 
-/// The device is known to this user from now on. If it was not, and no live login of theirs was replaced, that is an event.
-fn know_device<H: Host>(
-    cx: &Context<'_, H>,
-    session: &Session,
-    user: &User,
-    was_theirs: bool,
-) -> Option<String> {
-    let ((cookie, keyring), now) = (&cx.app.config.device, cx.app.host.now());
-    let tag = KnownDevice::tag_of_user(&user.id);
-    let open = |value| KnownDevice::open(value, &tag, keyring, now);
-    let device = cookie.values(cx.request.cookie()).filter_map(open).max_by_key(|device| device.issued);
-    if device.is_none() && !was_theirs {
-        cx.tell(user, &Event::new_device(session.ticket.id.handle(), session.record.device.clone()));
-    }
-    if device.is_some_and(|device| !device.is_due(now)) {
-        return None;
-    }
-    let device = KnownDevice::new(tag, KnownDevice::NO_PASSWORD, device, &cx.app.host);
-    device.sign(keyring).map(|value| cookie.set(&value, Some(KnownDevice::LIFETIME)))
-}
-
 /// The provider with this id. 404 if there is none.
-pub(crate) fn provider<'c, H: Host>(cx: &'c Context<'_, H>, id: &str) -> Result<&'c Provider, Problem> {
+pub(crate) fn provider<'a, H: Host>(cx: &Context<'a, H>, id: &str) -> Result<&'a Provider, Problem> {
     let provider = cx.app.config.accounts.providers.iter().find(|provider| provider.id == id);
     provider
         .ok_or_else(|| Problem::not_found("there is no such provider here: GET /auth/providers lists them"))

@@ -226,9 +226,7 @@ impl<H: Host> Sessions<'_, H> {
         user: &UserTag,
         begun: Time,
     ) -> Result<bool, Error> {
-        let key = self.provider_session_key(name);
-        let [index] = self.store.run(Batch::default().hash(&*key).at_primary(self.state_key(user))).await?;
-        let ended = logged_out_since(&index.pairs()?, &base64url::encode(user));
+        let ended = self.ended_at(&self.provider_session_key(name), user).await?;
         Ok(ended.is_some_and(|ended| begun < ended))
     }
 
@@ -240,10 +238,16 @@ impl<H: Host> Sessions<'_, H> {
 
     /// When the session at the provider ended that a session belongs to, if that has. One call, if it belongs to one.
     pub(super) async fn logged_out(&self, session: &Session) -> Result<Option<Time>, Failure> {
-        let Some((key, tag)) = self.provider_session_of(session) else { return Ok(None) };
-        let state_key = session.ticket.user.map(|user| self.state_key(&user)).unwrap_or_default();
-        let [index] = self.store.run(Batch::default().hash(&*key).at_primary(state_key)).await?;
-        Ok(logged_out_since(&index.pairs()?, &tag))
+        let (Some((key, _)), Some(user)) = (self.provider_session_of(session), session.ticket.user) else {
+            return Ok(None);
+        };
+        self.ended_at(&key, &user).await
+    }
+
+    /// When the session at the provider ended whose index has this key, for this user, if it has.
+    async fn ended_at(&self, key: &str, user: &UserTag) -> Result<Option<Time>, Failure> {
+        let [index] = self.store.run(Batch::default().hash(key).at_primary(self.state_key(user))).await?;
+        Ok(logged_out_since(&index.pairs()?, &base64url::encode(user)))
     }
 }
 

@@ -105,9 +105,7 @@ impl Session {
     ) -> Result<FinishedLogin, Error> {
         let path = self.cx.request.path().to_owned();
         let id = path.rsplit('/').next().unwrap_or_default();
-        let app = self.cx.app;
-        let provider = app.config.accounts.providers.iter().find(|provider| provider.id == id);
-        let provider = provider.ok_or_else(|| Problem::not_found("there is no such provider here"))?;
+        let provider = provider::provider(&self.cx, id)?;
         provider::check_come_back(&self.cx)?;
         self.begin();
         // 1. This browser has begun this login, to end here.
@@ -144,7 +142,7 @@ impl Session {
         // 3. The session.
         let apply = |newest: &RawValue| self.data.apply_to(newest);
         let arrival = arrival.with_user(user);
-        let session = provider::begin_session(&self.cx, provider, old, arrival, &pending, &apply).await;
+        let session = provider::begin_session(&self.cx, provider, old, &arrival, &pending, &apply).await;
         if matches!(session, Err(session::Error::Conflict)) {
             // All sessions of the user were ended since it was begun. What an anonymous session held is in another one now.
             self.forget();
