@@ -90,8 +90,9 @@ impl Session {
     /// provider is the last segment of that path. Whatever goes wrong with the login is no error: nobody is logged in, the
     /// session that there is lives on, and [`FinishedLogin::location`] tells the page why.
     ///
-    /// `user`: who the provider's user is here. They come as the service knows them (id `google:1094563`, a name, no roles), and
-    /// leave as it says: with roles, or with the id of a row of yours. Never go by a name or a mail address there: whoever can
+    /// `user`: who the provider's user is here. They come as the service knows them (id `google:1094563`, a name, no roles; or the
+    /// account that they are tied to by `POST /auth/link/{provider}`), and leave as it says: with roles, or with the id of a row
+    /// of yours. Logout tokens that name a `sub` alone find no user whose id is yours; those with a `sid` do. Never go by a name or a mail address there: whoever can
     /// choose it at a provider would be that user. Its errors are the handler's.
     ///
     /// The session is that of [`Session::log_in`]: a new id, with what an anonymous one held. Failed logins count by address, ten
