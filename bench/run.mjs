@@ -19,9 +19,10 @@ workerd, and are measured in turn, round after round; the figures are medians ov
   --growth       instead: how Cloakroom's cost grows with data, limits and sessions
   --profile      instead: what the CPU time of a request goes into, by Linux' perf (it says what to install)
   --gateway      instead: what the gateway takes in front of an application, next to a bare pass-through
+  --latency      instead: how long a visitor waits for a store that is 5 and 50 ms away, next to others
+  --contention   instead: a hundred changes of one session at once over four isolates, next to others
   --write        into docs/performance.md, and bench/results.json, cpu.svg and profile.svg; else it is printed. Measures
-                 all four, or with --comparison, --growth, --profile or --gateway that, and leaves the figures of the
-                 others
+                 all of these, or those that are named, and leaves the figures of the others
   --quick        shorter and fewer rounds, and only the cells of the first table
   --rounds N     5, or 3 with --quick
   --only NAME    one candidate (more with commas), besides the floors; not with --growth, --profile, --gateway, --write. Some, as
@@ -52,6 +53,8 @@ installPeers();
 const { CANDIDATES, buildBefore } = await import("./candidates.mjs");
 const { measure } = await import("./lib/measure.mjs");
 const { grow } = await import("./lib/growth.mjs");
+const { wait } = await import("./lib/latency.mjs");
+const { contend } = await import("./lib/contention.mjs");
 const { profile } = await import("./lib/profile.mjs");
 const { report } = await import("./lib/report.mjs");
 const { IN_FRONT } = await import("./lib/gateway.mjs");
@@ -86,6 +89,8 @@ const runs = {
         jobs: ["read", "forged"],
       },
     ),
+  latency: () => wait(candidates, { folder, rounds }),
+  contention: () => contend(candidates, { folder, rounds }),
   growth: () => grow({ folder, rounds, milliseconds: options.quick ? 300 : 800 }),
 };
 /** @type {Results} */
@@ -97,21 +102,22 @@ for (const part of parts) {
 // 3. The report.
 console.log(`\n${report(results)}`);
 if (options.write) {
-  const { comparison, profile, gateway, growth } = { ...written(), ...results };
+  const { comparison, profile, gateway, latency, contention, growth } = { ...written(), ...results };
+  const all = { comparison, profile, gateway, latency, contention, growth };
   const page = readFileSync(PAGE, "utf8");
   if (!MARKED.test(page)) fail(`${PAGE} has no place between <!-- results --> and <!-- /results -->`);
   writeFileSync(
     PAGE,
-    page.replace(MARKED, () => report({ comparison, profile, gateway, growth })),
+    page.replace(MARKED, () => report(all)),
   );
-  writeFileSync(RESULTS, `${JSON.stringify({ comparison, profile, gateway, growth }, null, 1)}\n`);
+  writeFileSync(RESULTS, `${JSON.stringify(all, null, 1)}\n`);
   if (comparison) writeFileSync(join(BENCH, "cpu.svg"), cpuChart(comparison));
   if (profile) writeFileSync(join(BENCH, "profile.svg"), profileChart(profile));
 }
 
 /** @returns {Part[]} */
 function choose() {
-  const all = /** @type {Part[]} */ (["comparison", "profile", "gateway", "growth"]);
+  const all = /** @type {Part[]} */ (["comparison", "profile", "gateway", "latency", "contention", "growth"]);
   const named = all.filter((part) => options[part]);
   if (named.length) return named;
   return options.write ? all : ["comparison"];
@@ -181,6 +187,8 @@ function readOptions() {
     growth: { type: "boolean" },
     profile: { type: "boolean" },
     gateway: { type: "boolean" },
+    latency: { type: "boolean" },
+    contention: { type: "boolean" },
     write: { type: "boolean" },
     quick: { type: "boolean" },
     rounds: { type: "string" },
