@@ -13,14 +13,7 @@ use super::{
     merge::{ASK_EVERY, Outcome, Place, Turn, Write},
     update::{Versioned, settle},
 };
-use crate::{
-    host::Host,
-    http::Preconditions,
-    id::Nonce,
-    log::{self, Line},
-    store::Failure,
-    ticket::Ticket,
-};
+use crate::{host::Host, http::Preconditions, id::Nonce, store::Failure, ticket::Ticket};
 
 /// Makes new data from the newest. It may run several times.
 pub(crate) type Apply<'a> = dyn Fn(&RawValue) -> Result<Box<RawValue>, Error> + 'a;
@@ -181,13 +174,6 @@ impl<H: Host> Sessions<'_, H> {
             || known.is_rotation_due(self.rules.rotate_every, now)
             || now >= known.record.expires_at;
         (is_same && !is_due).then_some(Session { ticket, ..known })
-    }
-
-    /// The store has refused a script: for a while it is not asked to run any.
-    fn do_without_scripts(&self, failure: Failure) {
-        self.isolate.refuse_scripts(self.host.now());
-        let message = format!("a script was refused: {failure}; changes are made without it for a minute");
-        self.host.log(&Line::new(log::Event::ScriptRefused, message));
     }
 
     /// Carries out a write: once the one before it is made or, after a conflict, when others have had the time to join.
