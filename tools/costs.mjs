@@ -8,7 +8,8 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
 import { Ratelimit } from "@upstash/ratelimit";
 import { Redis } from "@upstash/redis";
-import { randomSecret, startWorker } from "../tests/support/worker.mjs";
+import { FAST_HASH, randomSecret, startWorker } from "../tests/support/worker.mjs";
+import { READS, WRITES } from "./billed.mjs";
 import { startLocalStore } from "./local-store/index.mjs";
 import { ROOT, say, sentence } from "./say.mjs";
 
@@ -38,10 +39,6 @@ const MARKED = /(?<=<!-- costs -->\n)[^]*(?=\n<!-- \/costs -->)/;
 const DOLLARS_PER_MILLION = 2; // $0.20 per 100,000
 /** A primary and one read region. */
 const REGIONS = 2;
-/** Billed once. A script is, and each command that it runs by its own kind. */
-const READS = "EVALSHA TIME MGET GET HMGET HLEN".split(" ");
-/** Billed once per region. GETEX reads, but is one of these to Redis. */
-const WRITES = "SET INCR DECRBY INCRBY DELEX GETEX HSET PEXPIRE ZINCRBY".split(" ");
 const KNOWN = [...READS, ...WRITES];
 
 /** Longer than this takes. What a request costs depends neither on the window's length nor on the limit. */
@@ -107,7 +104,7 @@ async function measure() {
 /** @param {Row} row */
 function line([request, { calls, byName }]) {
   const unknown = Object.keys(byName).find((name) => !KNOWN.includes(name));
-  if (unknown) throw new Error(`tools/costs.mjs has to be told whether ${unknown} is a read or a write`);
+  if (unknown) throw new Error(`tools/billed.mjs has to be told whether ${unknown} is a read or a write`);
   const present = KNOWN.filter((name) => name in byName);
   const count = (/** @type {string[]} */ names) => names.reduce((sum, name) => sum + (byName[name] ?? 0), 0);
   const list = present.map((name) => (byName[name] > 1 ? `${byName[name]} ${name}` : name)).join(", ");
@@ -158,6 +155,18 @@ async function costsOfCloakroom(store) {
     await count("logout, counted by `session`", 204, () => user.logout());
   });
 
+  await withWorker(store, { session: QUOTA, mint: LOOSE, login: LOOSE }, async (worker) => {
+    const password = "correct horse battery";
+    await worker.visitor().register("Ada", password);
+    await worker.visitor().login("Ada", password); // from here on the windows have begun
+    await worker.idle();
+    await count("login with a password, and what it counted as a failure given back", 200, async () => {
+      const answer = await worker.visitor().login("Ada", password);
+      await worker.idle();
+      return answer;
+    });
+  });
+
   await withWorker(store, { session: QUOTA, ip: LOOSE }, async (worker) => {
     const visitor = await began(worker);
     await count("no cookie, counted by `ip`", 200, () => worker.visitor().look());
@@ -178,7 +187,7 @@ async function costsOfCloakroom(store) {
  * @param {(worker: Worker) => Promise<void>} use
  */
 async function withWorker(store, limits, use) {
-  const settings = { limits: { session: "", mint: "", ...limits } };
+  const settings = { limits: { session: "", mint: "", ...limits }, password: FAST_HASH };
   const worker = await startWorker({ store, settings, secrets: { ADMIN_TOKEN } });
   try {
     await use(worker);
