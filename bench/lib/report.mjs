@@ -4,6 +4,7 @@ import { median, TOLERANCE } from "./figures.mjs";
 import { throughGateway } from "./gateway.mjs";
 import { CLOUDFLARE, LOOKED_UP, million, UPSTASH } from "./prices.mjs";
 import { PARTS } from "./attribute.mjs";
+import { filled } from "./scale-report.mjs";
 
 /** @typedef {import("./measure.mjs").Measurements} Measurements */
 /** @typedef {Measurements["candidates"][number]} Result */
@@ -22,7 +23,7 @@ import { PARTS } from "./attribute.mjs";
  * @property {{ cpu: string, cores: number, kernel: string, node: string, loadBefore: number }} machine
  *
  * @typedef {Measurements & Run} Comparison
- * @typedef {{ comparison?: Comparison, growth?: Growth & Run, profile?: Profile & Run, gateway?: Comparison }} Results
+ * @typedef {{ comparison?: Comparison, growth?: Growth & Run, profile?: Profile & Run, gateway?: Comparison, scale?: import("./scale.mjs").Scale & Run }} Results
  *   each of its own run
  */
 
@@ -36,16 +37,17 @@ const JOBS = /** @type {Record<Job, string>} */ ({
 const PEER = "hono-upstash";
 
 /** @param {Results} results */
-export function report({ comparison, growth, profile, gateway }) {
+export function report({ comparison, growth, profile, gateway, scale }) {
   /** @type {string[]} */
   const paragraphs = [];
   if (comparison) paragraphs.push(...againstBefore(comparison), ...compared(comparison));
   if (profile) paragraphs.push(...profiled(profile));
   if (gateway) paragraphs.push(...throughGateway(gateway));
   if (growth) paragraphs.push(...grown(growth));
+  if (scale) paragraphs.push(...filled(scale));
   if (comparison) paragraphs.push(...details(comparison));
   paragraphs.push("## The runs");
-  for (const run of [comparison, profile, gateway, growth]) if (run) paragraphs.push(told(run));
+  for (const run of [comparison, profile, gateway, growth, scale]) if (run) paragraphs.push(told(run));
   return paragraphs.join("\n\n");
 }
 
