@@ -2,6 +2,7 @@
  * A store as full as that of a large site: some sessions are made by the real Worker, and what stands in the store
  * because of each is copied under fresh names, with a time to live.
  */
+import { readFileSync } from "node:fs";
 import { SESSION } from "../candidates/session.js";
 
 /** @typedef {import("./load.mjs").Visitor} Visitor */
@@ -11,6 +12,9 @@ import { SESSION } from "../candidates/session.js";
 /** @typedef {Entry[]} Template what stands in the store because of one session */
 
 export const ADMIN_TOKEN = "the-admin-token-of-the-benchmark-of-more-than-32-characters";
+
+/** Of free memory, in GB: Valkey takes less than two, and something is to be left. */
+const NEEDED = 4;
 
 const json = { "Content-Type": "application/json" };
 /** 2 KB as JSON, of many small things. */
@@ -49,6 +53,18 @@ export const SHAPES = [
     data: SESSION,
   },
 ];
+
+/** Throws, and says what to do, if this machine has not enough free memory. */
+export function checkMemory(text = readFileSync("/proc/meminfo", "utf8")) {
+  const [, kilobytes] = /^MemAvailable:\s+(\d+) kB/m.exec(text) ?? [];
+  const free = Number(kilobytes) / 2 ** 20;
+  if (!(free >= NEEDED)) {
+    throw new Error(
+      `--scale fills a Valkey with a million sessions and needs ${NEEDED} GB of free memory; ` +
+        `there are ${free.toFixed(1)}. Stop what takes it, or use a larger machine.`,
+    );
+  }
+}
 
 let users = 0;
 

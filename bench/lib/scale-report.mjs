@@ -13,30 +13,21 @@ export function filled({ sessions, real, memory, cells, expiry, slow, hot }) {
   const gigabytes = (/** @type {number} */ bytes) => `${(bytes / 1e9).toFixed(2)} GB`;
   const times = (/** @type {{ p50: number, p99: number }} */ { p50, p99 }) =>
     `${p50.toFixed(1)} / ${p99.toFixed(1)}`;
-  const { shapes, counters } = memory;
   return [
     "## A million sessions in the store",
     `Some sessions were made by the Worker, and what stands in the store because of each was copied under fresh names until ` +
       `there were ${number(sessions)} sessions: ${number(memory.keys)} keys in ${memory.seconds.toFixed(0)} s, ` +
       `**${gigabytes(memory.all)}** of Valkey's memory (resident: ${gigabytes(memory.resident)}), ` +
-      `**${number(memory.bytes)} bytes** a session. By what they are, from \`used_memory\` before and after; the table of keys ` +
-      "itself grows by doubling, so that a row may be some 50 bytes off:",
+      `**${number(memory.bytes)} bytes** a session. By what they are, with ${number(memory.tables)} bytes for each key's place ` +
+      "in Valkey's tables, which grow by doubling:",
     rows(
       ["", "of", "keys of each", "bytes of each"],
-      [
-        ...shapes.map(({ title, sessions, keys, bytes }) => [
-          title,
-          number(sessions),
-          keys.map((key) => `\`${key}\``).join(", "),
-          number(bytes),
-        ]),
-        [
-          "in use within the last minutes: counters of `limits.session`",
-          number(counters.sessions),
-          "`limit`",
-          number(counters.bytes),
-        ],
-      ],
+      memory.steps.map(({ title, sessions, keys, bytes }) => [
+        title,
+        number(sessions),
+        keys.map((key) => `\`${key}\``).join(", "),
+        number(bytes),
+      ]),
     ),
     `The Worker in front of it, asked for ${number(real.large)} of these sessions at random, next to one with ` +
       `${number(real.small)} sessions in its store, in turn: p50 / p99 of the latency and CPU time of workerd in milliseconds, ` +
@@ -60,7 +51,8 @@ export function filled({ sessions, real, memory, cells, expiry, slow, hot }) {
     ),
     `**Expiry.** ${number(expiry.sessions)} more sessions ended within ${expiry.seconds} s, while 32 connections read others: ` +
       `p50 / p99 ${times(expiry.busy)} ms, before it ${times(expiry.calm)}. An ended session is gone for whoever asks at once; ` +
-      `its memory Valkey takes back in the background, by sampling: ${number(expiry.removed)} in these seconds, ` +
+      `its memory Valkey takes back in the background, by sampling, and leaves it be while fewer than a tenth of the keys have ` +
+      `ended: ${number(expiry.removed)} in these seconds, ` +
       `${number(expiry.later.removed)} within ${number(expiry.seconds + expiry.later.seconds)} s.`,
     `**Slow commands**, by \`SLOWLOG\`, of the Worker's: ${slow.count} took over ${slow.over / 1000} ms` +
       (slow.worst.length

@@ -2,7 +2,6 @@
  * A million sessions in the store: what they take of its memory, and whether the Worker is slower for it. Next to a store
  * of a thousand, in turn, under the same load; while many sessions expire; and which keys everybody writes.
  */
-import { readFileSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import { createClient } from "@redis/client";
 import { CANDIDATES } from "../candidates.mjs";
@@ -10,7 +9,7 @@ import { median } from "./figures.mjs";
 import { mixedLoad } from "./hot.mjs";
 import { load, Visitor } from "./load.mjs";
 import { once, progress } from "./measure.mjs";
-import { ADMIN_TOKEN, begin, fill, SHAPES, templateOf } from "./population.mjs";
+import { ADMIN_TOKEN, begin, checkMemory, fill, kindOf, SHAPES, templateOf } from "./population.mjs";
 import { prepare, start } from "./serve.mjs";
 import { startStore } from "./store.mjs";
 
@@ -42,8 +41,6 @@ const CONNECTIONS = 32;
 const EXPIRING = 100_000;
 /** In which all of those expire. */
 const EXPIRY_SECONDS = 10;
-/** Of free memory, in GB: Valkey takes less than two, and something is to be left. */
-const NEEDED = 4;
 /** Microseconds. Valkey's own threshold is ten times that. */
 const SLOW = 1000;
 
@@ -61,18 +58,6 @@ const CELLS = [
   { job: "change", connections: CONNECTIONS },
   { job: "list", connections: 1 },
 ];
-
-/** Throws, and says what to do, if this machine has not enough free memory. */
-export function checkMemory(text = readFileSync("/proc/meminfo", "utf8")) {
-  const [, kilobytes] = /^MemAvailable:\s+(\d+) kB/m.exec(text) ?? [];
-  const free = Number(kilobytes) / 2 ** 20;
-  if (!(free >= NEEDED)) {
-    throw new Error(
-      `--scale fills a Valkey with a million sessions and needs ${NEEDED} GB of free memory; ` +
-        `there are ${free.toFixed(1)}. Stop what takes it, or use a larger machine.`,
-    );
-  }
-}
 
 /** @param {{ folder: string, rounds: number, milliseconds: number, sessions?: number }} options */
 export async function scale({ folder, rounds, milliseconds, sessions = MILLION }) {
@@ -237,36 +222,55 @@ async function populate({ redis, server }, count) {
   visitor.close();
 
   const began = performance.now();
-  const before = await used(redis);
-  const shapes = [];
-  for (const { shape, kept } of all) {
-    progress(`Filling the store: ${shape.title}`);
-    const [sessions, empty] = [Math.round(count * shape.share), await used(redis)];
-    await fill(redis, kept, sessions);
-    const keys = (kept[0] ?? []).map(({ key }) => key.replace(/:.*?(?=$|:s)/, ""));
-    shapes.push({ title: shape.title, sessions, keys, bytes: ((await used(redis)) - empty) / sessions });
-  }
-  const [full, inUse] = [await used(redis), Math.round(count * IN_USE)];
-  await fill(
-    redis,
-    all.flatMap(({ counters }) => counters),
-    inUse,
+  const start = await memoryOf(redis);
+  let last = start;
+  /** @type {{ title: string, sessions: number, keys: string[], own: number }[]} */
+  const steps = [];
+  const step = async (
+    /** @type {string} */ title,
+    /** @type {Template[]} */ templates,
+    /** @type {number} */ sessions,
+  ) => {
+    progress(`Filling the store: ${title}`);
+    await fill(redis, templates, sessions);
+    const now = await memoryOf(redis);
+    const keys = (templates[0] ?? []).map(({ key }) => kindOf(key));
+    steps.push({ title, sessions, keys, own: (now.own - last.own) / sessions });
+    last = now;
+  };
+  for (const { shape, kept } of all) await step(shape.title, kept, Math.round(count * shape.share));
+  const counters = all.flatMap(({ counters }) => counters);
+  await step(
+    "in use within the last minutes: a counter of `limits.session`",
+    counters,
+    Math.round(count * IN_USE),
   );
-  const after = await used(redis);
+  const tables = last.tables / last.keys;
   return {
-    shapes,
-    counters: { sessions: inUse, bytes: (after - full) / inUse },
+    steps: steps.map(({ own, ...step }) => ({ ...step, bytes: own + step.keys.length * tables })),
+    /** Of the tables of keys and of times to live, for each key. */
+    tables,
     /** Of each session, all together. */
-    bytes: (after - before) / count,
-    all: after,
+    bytes: (last.all - start.all) / count,
+    all: last.all,
     resident: await info(redis, "memory", "used_memory_rss"),
-    keys: await redis.dbSize(),
+    keys: last.keys,
     seconds: (performance.now() - began) / 1000,
   };
 }
 
-/** @param {Redis} redis */
-const used = (redis) => info(redis, "memory", "used_memory");
+/** In bytes. `tables`: those of keys and of times to live, which grow by doubling. @param {Redis} redis */
+async function memoryOf(redis) {
+  const stats = /** @type {any} */ (await redis.sendCommand(["MEMORY", "STATS"]));
+  const { "overhead.hashtable.main": main = 0, "overhead.hashtable.expires": expires = 0 } =
+    stats["db.0"] ?? {};
+  return {
+    all: Number(stats["total.allocated"]),
+    own: Number(stats["dataset.bytes"]),
+    tables: main + expires,
+    keys: Number(stats["keys.count"]),
+  };
+}
 
 /** @param {Redis} redis @param {string} section @param {string} name */
 async function info(redis, section, name) {

@@ -12,7 +12,10 @@ import { ROOT } from "../say.mjs";
 /** @typedef {"primary" | "nearest"} Where a call is answered: at the primary if it writes or counts */
 /** @typedef {{ calls: Where[], reads: number, writes: number }} Budget of one request: billed commands */
 /** @typedef {{ cpu: number, bytes: number }} Usage milliseconds, and bytes between Worker and store */
-/** @typedef {{ name: string, title: string, isWorker: boolean, windows: "isolate" | "store", touches: boolean, budgets: Record<Kind, Budget>, usage: Record<Kind, Usage> }} Candidate */
+/**
+ * `opens`: who pays a write more for a window's first request: of each isolate, or of all; `touches`: with a write of their own
+ * @typedef {{ name: string, title: string, isWorker: boolean, opens?: "isolate" | "store", touches: boolean, budgets: Record<Kind, Budget>, usage: Record<Kind, Usage> }} Candidate
+ */
 /** @typedef {typeof TRAFFIC} Traffic */
 /** @typedef {ReturnType<typeof load>} Load */
 
@@ -27,7 +30,9 @@ export const TRAFFIC = {
   perIsolate: 20,
   /** How many isolates one visitor's requests are spread over. */
   spread: 4,
-  /** `session.touch_every`. */
+  /** The window of `limits.session`, */
+  windowSeconds: 60,
+  /** and `session.touch_every`. */
   touchEverySeconds: 300,
   /** Sessions that the store holds. */
   sessions: 1e6,
@@ -61,7 +66,6 @@ export const STATISTICS = 6;
 const MINUTE = 60;
 export const MONTH = 30 * 24 * 3600;
 const GB = 1e9;
-const SECONDS_OF_WINDOW = MINUTE;
 /** What an isolate remembers at most (src/limit/memory.rs, src/isolate.rs). */
 export const REMEMBERED = { windows: 20_000, touches: 10_000 };
 
@@ -135,8 +139,8 @@ export function candidates(results = readResults(), row = readBudgets()) {
     Object.fromEntries(Object.entries(ROWS).map(([kind, name]) => [kind, row(name)]))
   );
   const uncounted = { ...ours, read: row(READ_UNCOUNTED) };
-  const hono = { windows: /** @type {const} */ ("store"), touches: false, isWorker: true };
-  const cloakroom = { windows: /** @type {const} */ ("isolate"), touches: true, isWorker: true };
+  const hono = { opens: /** @type {const} */ ("store"), touches: false, isWorker: true };
+  const cloakroom = { opens: /** @type {const} */ ("isolate"), touches: true, isWorker: true };
   return [
     { ...cloakroom, name: "cloakroom", title: "Cloakroom", budgets: ours, usage: usage("cloakroom") },
     {
@@ -154,7 +158,7 @@ export function candidates(results = readResults(), row = readBudgets()) {
       usage: usage("hono-upstash"),
     },
     {
-      ...hono,
+      touches: false,
       isWorker: false,
       name: "express",
       title: "Express + connect-redis (its server not included)",
@@ -192,35 +196,36 @@ export function firstsRemembered(expected, things, most) {
  * @param {number} rate requests a second
  * @param {Traffic} [traffic]
  */
-export function load({ budgets, windows, touches, isWorker }, rate, traffic = TRAFFIC) {
-  const { secondsBetween, perIsolate, spread, touchEverySeconds } = traffic;
+export function load({ budgets, opens, touches }, rate, traffic = TRAFFIC) {
+  const { secondsBetween, perIsolate, spread, windowSeconds, touchEverySeconds } = traffic;
   const isolates = Math.max(spread, Math.ceil(rate / perIsolate));
   const inUse = rate * secondsBetween;
-  const places = windows === "isolate" ? spread : 1;
   const inIsolate = (inUse * spread) / isolates;
-  const share = (/** @type {number} */ seconds, /** @type {number} */ most) => {
-    const expected = seconds / secondsBetween / places;
-    return windows === "isolate" ? firstsRemembered(expected, inIsolate, most) : firsts(expected);
+  const inAnIsolate = (/** @type {number} */ seconds, /** @type {number} */ most) =>
+    firstsRemembered(seconds / secondsBetween / spread, inIsolate, most);
+  const opened = {
+    isolate: () => inAnIsolate(windowSeconds, REMEMBERED.windows),
+    store: () => firsts(windowSeconds / secondsBetween),
   };
   const extra = {
     /** Writes of a request that is counted by a session: its window's first, … */
-    window: share(SECONDS_OF_WINDOW, REMEMBERED.windows),
+    window: opens ? opened[opens]() : 0,
     /** … and a touch that is due. */
-    touch: touches ? share(touchEverySeconds, REMEMBERED.touches) : 0,
+    touch: touches ? inAnIsolate(touchEverySeconds, REMEMBERED.touches) : 0,
   };
   let [calls, reads, writes] = [0, 0, 0];
   for (const [kind, part] of /** @type {[Kind, number][]} */ (Object.entries(MIX))) {
     const budget = budgets[kind];
     const isCounted = budgets.read.writes > 0 && (kind === "read" || kind === "change");
     // Each address' windows count as new ones: there are many.
-    const opened = isCounted ? extra.window : kind === "first" ? 1 : 0;
+    const opening = isCounted ? extra.window : kind === "first" ? 1 : 0;
     const touched = kind === "read" || kind === "change" ? extra.touch : 0;
     calls += part * budget.calls.length;
     reads += part * budget.reads;
-    writes += part * (budget.writes + opened + touched);
+    writes += part * (budget.writes + opening + touched);
   }
-  const background = touches && isWorker ? (isolates * STATISTICS) / MINUTE : 0;
-  const clock = touches ? isolates / MINUTE : 0;
+  const background = opens === "isolate" ? (isolates * STATISTICS) / MINUTE : 0;
+  const clock = opens === "isolate" ? isolates / MINUTE : 0;
   return {
     isolates,
     inUse,
@@ -255,23 +260,23 @@ export function month(candidate, rate, regions, bytesOfSession, traffic = TRAFFI
       beyond(cpu, cpuMilliseconds) * CLOUDFLARE.cpuMillisecond
     : 0;
   const commands = MONTH * (reads + regions * writes);
-  const traffic_ = (requests * of((kind) => candidate.usage[kind].bytes)) / GB;
+  const gigabytes = (requests * of((kind) => candidate.usage[kind].bytes)) / GB;
   const stored = (traffic.sessions * bytesOfSession) / GB;
   const { payAsYouGo, fixed, readRegion } = UPSTASH_PLANS;
   const perSecond = reads + writes;
   const byUse =
     commands * UPSTASH.command +
-    beyond(traffic_, payAsYouGo.free.traffic) * GB * UPSTASH.byte +
+    beyond(gigabytes, payAsYouGo.free.traffic) * GB * UPSTASH.byte +
     beyond(regions * stored, payAsYouGo.free.gigabytes) * payAsYouGo.gigabyte;
   const plan = fixed.find(
-    (plan) => plan.gigabytes >= stored && plan.traffic >= traffic_ && plan.perSecond >= perSecond,
+    (plan) => plan.gigabytes >= stored && plan.traffic >= gigabytes && plan.perSecond >= perSecond,
   );
   return {
     requests,
     /** Billed: a write once per region. */
     commands,
     workers,
-    traffic: traffic_,
+    traffic: gigabytes,
     stored,
     /** What the primary has to do each second. */
     perSecond,
