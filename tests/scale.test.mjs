@@ -200,10 +200,10 @@ test("a round trip is the same in both directions, and each pair of places has o
 });
 
 test("Little's law: under way are the rate times the mean time", () => {
-  const { times, inFlight, requests, end } = simulate({ jobs: job(["primary"]), rate: 200, seconds: 50 });
+  const { times, underWay, requests, end } = simulate({ jobs: job(["primary"]), rate: 200, seconds: 50 });
   const mean = times().reduce((sum, time) => sum + time, 0) / requests;
-  assertClose(inFlight, (requests / end) * mean, "under way");
-  assertClose(inFlight, (200 * mean) / 1000, "by the rate that was asked for", 0.05);
+  assertClose(underWay, (requests / end) * mean, "under way");
+  assertClose(underWay, (200 * mean) / 1000, "by the rate that was asked for", 0.05);
 });
 
 test("the same seed gives the same, another one another", () => {

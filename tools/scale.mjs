@@ -213,7 +213,7 @@ function queueTable(cloakroom) {
         percent(run.utilisation),
         ...[quantile(times, 0.5), quantile(times, 0.99)].map((time) => `${number(time)} ms`),
         percent(late),
-        few(run.inFlight),
+        few(run.underWay),
       ];
     }),
   );

@@ -94,7 +94,13 @@ export function simulate({
   /** @type {{ place: Place, kind: string, began: number, ended: number }[]} */
   const done = [];
   let [freeAt, busy] = [0, 0];
+  let [underWay, area, last] = [0, 0, 0];
+  const enter = (/** @type {number} */ now, /** @type {number} */ by) => {
+    area += underWay * (now - last);
+    [underWay, last] = [underWay + by, now];
+  };
   const arrive = (/** @type {number} */ now) => {
+    enter(now, 1);
     const place = /** @type {Place} */ (places[Math.floor(random() * places.length)]);
     let left = random();
     const job = /** @type {Job} */ (jobs.find(({ share }) => (left -= share) < 0) ?? jobs.at(-1));
@@ -105,7 +111,10 @@ export function simulate({
       const call = job.calls[count];
       if (!call) {
         const ended = time + ASSUMED.worker + way(at, place, ASSUMED.visitor);
-        done.push({ place, kind: job.kind, began: now, ended });
+        events.add(ended, () => {
+          enter(ended, -1);
+          done.push({ place, kind: job.kind, began: now, ended });
+        });
         return;
       }
       const region = nearest(at);
@@ -131,7 +140,6 @@ export function simulate({
     events.add(at, arrive);
   }
   events.run();
-  const end = Math.max(...done.slice(-1).map(({ ended }) => ended), 1000 * seconds);
   const times = (/** @type {Partial<{ place: Place, kind: string }>} */ { place, kind } = {}) =>
     done
       .filter((one) => (!place || one.place === place) && (!kind || one.kind === kind))
@@ -141,9 +149,9 @@ export function simulate({
     requests: done.length,
     /** Milliseconds, in order. */
     times,
-    /** Requests under way, on average: by Little's law the rate times the mean time. */
-    inFlight: times().reduce((sum, time) => sum + time, 0) / end,
-    end,
+    /** Requests under way, on average until the last one has ended: by Little's law their rate times their mean time. */
+    underWay: area / last,
+    end: last,
     /** Of the time in which requests came, what the primary needs for their commands: above 1 it falls behind. */
     utilisation: busy / (1000 * seconds),
   };
