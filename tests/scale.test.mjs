@@ -21,7 +21,6 @@ const all = model.candidates(results);
 const [cloakroom, uncounted, hono, express] = /** @type {import("../tools/scale/model.mjs").Candidate[]} */ (
   all
 );
-const kinds = /** @type {[Kind, number][]} */ (Object.entries(model.MIX));
 const places = /** @type {Place[]} */ (Object.keys(PLACES));
 
 /** @param {number} found @param {number} expected @param {string} [what] */
@@ -48,13 +47,13 @@ test("what a request of the mix costs is what the README says", () => {
   const readme = read("README.md");
   const rows = {
     read: "read, counted by `limits.session`",
-    change: "change |",
+    change: "change; of a session that the isolate does not know",
     forged: "no cookie; a forged",
     first: "first change, which begins the session, counted by `limits.mint`",
   };
   for (const [kind, start] of /** @type {[Kind, string][]} */ (Object.entries(rows))) {
     const row = readme.split("\n").find((line) => line.startsWith(`| ${start}`));
-    const [, calls, commands] = row?.match(/\| (\d+) \| (\d+) \|$/) ?? [];
+    const [, calls, commands] = row?.match(/\| (\d+)[^|]* \| (\d+)[^|]* \|$/) ?? [];
     const budget = cloakroom.budgets[kind];
     assert.equal(budget.calls.length, Number(calls), row);
     assert.equal(budget.reads + budget.writes, Number(commands), row);
@@ -84,29 +83,32 @@ test("reads and writes are told apart by the commands that a row lists", () => {
 
 // Sums
 
-test("the parts of the mix are the whole", () => {
-  assertClose(
-    kinds.reduce((sum, [, part]) => sum + part, 0),
-    1,
-    "sum",
-  );
+test("the parts of the mix are the whole, also when a visitor meets several isolates", () => {
+  for (const spread of [1, 4, 64]) {
+    const parts = model.parts(cloakroom, { ...model.TRAFFIC, spread });
+    const sum = parts.reduce((sum, { part }) => sum + part, 0);
+    assertClose(sum, 1, `${spread}`);
+    const outdated = parts.find(({ budget }) => budget === cloakroom.outdated)?.part ?? NaN;
+    assert.equal(outdated === 0, spread === 1, "alone an isolate knows the newest state");
+    assert.ok(outdated < model.MIX.change);
+  }
 });
 
 test("commands are what the requests cost, their windows' first ones, touches, and what isolates do by themselves", () => {
   const rate = 1000;
   const { calls, reads, writes, extra, isolates } = model.load(cloakroom, rate);
-  const of = (/** @type {(kind: Kind) => number} */ value) =>
-    rate * kinds.reduce((sum, [kind, part]) => sum + part * value(kind), 0);
+  const of = (/** @type {(budget: import("../tools/scale/model.mjs").Budget) => number} */ value) =>
+    rate * model.parts(cloakroom).reduce((sum, { part, budget }) => sum + part * value(budget), 0);
   assertClose(
     calls,
-    of((kind) => cloakroom.budgets[kind].calls.length),
+    of((budget) => budget.calls.length),
     "calls",
   );
-  assertClose(reads, of((kind) => cloakroom.budgets[kind].reads) + isolates / 60, "reads");
+  assertClose(reads, of((budget) => budget.reads) + isolates / 60, "reads");
   const { read: looks, change, first } = model.MIX;
   const more = rate * ((looks + change) * (extra.window + extra.touch) + first);
   const own = (isolates * model.STATISTICS) / 60;
-  assertClose(writes, of((kind) => cloakroom.budgets[kind].writes) + more + own, "writes");
+  assertClose(writes, of((budget) => budget.writes) + more + own, "writes");
   assert.ok(model.load(uncounted, rate).writes < writes);
 });
 

@@ -144,8 +144,17 @@ async function costsOfCloakroom(store) {
     );
     await count("read, counted by `session`, the first in its window", 200, () => visitor.look());
     await count("read, counted by `session`", 200, () => visitor.look());
+    await (await began(worker)).merge({ n: 2 }); // the store learns the script
     const other = await began(worker);
     await count("change, counted by `session`", 200, () => other.merge({ n: 2 }));
+    const forgotten = await began(worker);
+    await forgotten.merge({ n: 2 }, { "If-Match": '"another"' }); // refused: the isolate forgets it
+    await count("change, of a session that the isolate does not know", 200, () => forgotten.merge({ n: 2 }));
+    const roaming = await began(worker);
+    await elsewhere(store, worker, (another) => roaming.clone(another.url).merge({ n: 2 }));
+    await count("change, of a session that another isolate has changed since", 200, () =>
+      roaming.merge({ n: 3 }),
+    );
     await visitor.look();
     const refused = () => refunded(store, () => visitor.look());
     await count("refused the first time, and what it counted given back", 429, refused);
@@ -193,6 +202,24 @@ async function withWorker(store, limits, use) {
     await use(worker);
   } finally {
     await worker.stop();
+  }
+}
+
+/**
+ * In another isolate of the same deployment.
+ *
+ * @param {LocalStore} store
+ * @param {Worker} worker
+ * @param {(another: Worker) => Promise<unknown>} use
+ */
+async function elsewhere(store, { secret }, use) {
+  const secrets = { SESSION_SECRET: secret };
+  const another = await startWorker({ store, settings: { limits: { session: QUOTA } }, secrets });
+  try {
+    await use(another);
+    await another.idle();
+  } finally {
+    await another.stop();
   }
 }
 

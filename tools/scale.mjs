@@ -8,7 +8,6 @@ import * as model from "./scale/model.mjs";
 import { PLACES, quantile, simulate } from "./scale/simulate.mjs";
 
 /** @typedef {import("./scale/model.mjs").Candidate} Candidate */
-/** @typedef {import("./scale/model.mjs").Kind} Kind */
 /** @typedef {import("./scale/model.mjs").Where} Where */
 /** @typedef {import("./scale/simulate.mjs").Place} Place */
 
@@ -86,7 +85,7 @@ function table(head, lines) {
 }
 
 /** @param {Candidate} cloakroom */
-function mixTable({ budgets }) {
+function mixTable(cloakroom) {
   const titles = {
     read: "read the session",
     change: "change its data",
@@ -96,9 +95,11 @@ function mixTable({ budgets }) {
   };
   return table(
     ["", "of all requests", "store calls", "reads", "writes"],
-    kinds().map(([kind, part]) => {
-      const { calls, reads, writes } = budgets[kind];
-      return [titles[kind], percent(part), ...[calls.length, reads, writes].map(String)];
+    model.parts(cloakroom).map(({ kind, part, budget }) => {
+      const { calls, reads, writes } = budget;
+      const title =
+        budget === cloakroom.outdated ? "the same, after a change by another isolate" : titles[kind];
+      return [title, percent(part), ...[calls.length, reads, writes].map(String)];
     }),
   );
 }
@@ -222,20 +223,16 @@ function queueTable(cloakroom) {
 /** @param {Candidate} candidate @param {number} rate */
 function jobsOf(candidate, rate) {
   const { reads, writes } = model.load(candidate, rate);
-  const counted = kinds().reduce((sum, [kind, part]) => sum + part * commandsOf(candidate, kind), 0);
+  const parts = model.parts(candidate);
+  const counted = parts.reduce((sum, { part, budget }) => sum + part * (budget.reads + budget.writes), 0);
   // What comes beside, of windows, touches and clocks, is spread over all.
   const factor = (reads + writes) / rate / counted;
-  return kinds().map(([kind, share]) => ({
+  return parts.map(({ kind, part, budget }) => ({
     kind,
-    share,
-    calls: candidate.budgets[kind].calls,
-    commands: factor * commandsOf(candidate, kind),
+    share: part,
+    calls: budget.calls,
+    commands: factor * (budget.reads + budget.writes),
   }));
-}
-
-/** @param {Candidate} candidate @param {Kind} kind */
-function commandsOf({ budgets }, kind) {
-  return budgets[kind].reads + budgets[kind].writes;
 }
 
 /** @param {(row: string) => import("./scale/model.mjs").Budget} row */
@@ -349,9 +346,4 @@ function floodTable(bytes) {
       ];
     }),
   );
-}
-
-/** @returns {[Kind, number][]} */
-function kinds() {
-  return /** @type {[Kind, number][]} */ (Object.entries(model.MIX));
 }

@@ -13,8 +13,9 @@ import { ROOT } from "../say.mjs";
 /** @typedef {{ calls: Where[], reads: number, writes: number }} Budget of one request: billed commands */
 /** @typedef {{ cpu: number, bytes: number }} Usage milliseconds, and bytes between Worker and store */
 /**
- * `opens`: who pays a write more for a window's first request: of each isolate, or of all; `touches`: with a write of their own
- * @typedef {{ name: string, title: string, isWorker: boolean, opens?: "isolate" | "store", touches: boolean, budgets: Record<Kind, Budget>, usage: Record<Kind, Usage> }} Candidate
+ * `opens`: who pays a write more for a window's first request: of each isolate, or of all; `touches`: with a write of their own; `outdated`: what a
+ * change costs that another isolate was before
+ * @typedef {{ name: string, title: string, isWorker: boolean, opens?: "isolate" | "store", touches: boolean, budgets: Record<Kind, Budget>, outdated?: Budget, usage: Record<Kind, Usage> }} Candidate
  */
 /** @typedef {typeof TRAFFIC} Traffic */
 /** @typedef {ReturnType<typeof load>} Load */
@@ -46,6 +47,8 @@ export const ROWS = {
   first: "first change, which begins the session, counted by `mint`",
   login: "login with a password, and what it counted as a failure given back",
 };
+/** A change in an isolate that knows an older state. */
+export const CHANGE_OUTDATED = "change, of a session that another isolate has changed since";
 /** Without `limits.session`. */
 export const READ_UNCOUNTED = "read, all limits switched off";
 
@@ -139,8 +142,14 @@ export function candidates(results = readResults(), row = readBudgets()) {
     Object.fromEntries(Object.entries(ROWS).map(([kind, name]) => [kind, row(name)]))
   );
   const uncounted = { ...ours, read: row(READ_UNCOUNTED) };
+  const outdated = row(CHANGE_OUTDATED);
   const hono = { opens: /** @type {const} */ ("store"), touches: false, isWorker: true };
-  const cloakroom = { opens: /** @type {const} */ ("isolate"), touches: true, isWorker: true };
+  const cloakroom = {
+    outdated,
+    opens: /** @type {const} */ ("isolate"),
+    touches: true,
+    isWorker: true,
+  };
   return [
     { ...cloakroom, name: "cloakroom", title: "Cloakroom", budgets: ours, usage: usage("cloakroom") },
     {
@@ -190,13 +199,37 @@ export function firstsRemembered(expected, things, most) {
 }
 
 /**
+ * The parts of the mix, by what they cost: a change finds the state that its isolate knows, or that of another isolate since.
+ *
+ * @param {Candidate} candidate
+ * @param {Traffic} [traffic]
+ * @returns {{ kind: Kind, part: number, budget: Budget }[]}
+ */
+export function parts({ budgets, outdated }, { spread } = TRAFFIC) {
+  const kinds = /** @type {[Kind, number][]} */ (Object.entries(MIX));
+  const all = kinds.map(([kind, part]) => ({ kind, part, budget: budgets[kind] }));
+  if (!outdated) return all;
+  // Of a visitor's requests before this one, back to the last one here, none elsewhere was a change.
+  const known = 1 / (1 + ((spread - 1) * MIX.change) / (MIX.read + MIX.change));
+  return all.flatMap((one) =>
+    one.kind === "change"
+      ? [
+          { ...one, part: one.part * known },
+          { ...one, part: one.part * (1 - known), budget: outdated },
+        ]
+      : [one],
+  );
+}
+
+/**
  * The store's load by so many requests a second, before replication.
  *
  * @param {Candidate} candidate
  * @param {number} rate requests a second
  * @param {Traffic} [traffic]
  */
-export function load({ budgets, opens, touches }, rate, traffic = TRAFFIC) {
+export function load(candidate, rate, traffic = TRAFFIC) {
+  const { budgets, opens, touches } = candidate;
   const { secondsBetween, perIsolate, spread, windowSeconds, touchEverySeconds } = traffic;
   const isolates = Math.max(spread, Math.ceil(rate / perIsolate));
   const inUse = rate * secondsBetween;
@@ -214,8 +247,7 @@ export function load({ budgets, opens, touches }, rate, traffic = TRAFFIC) {
     touch: touches ? inAnIsolate(touchEverySeconds, REMEMBERED.touches) : 0,
   };
   let [calls, reads, writes] = [0, 0, 0];
-  for (const [kind, part] of /** @type {[Kind, number][]} */ (Object.entries(MIX))) {
-    const budget = budgets[kind];
+  for (const { kind, part, budget } of parts(candidate, traffic)) {
     const isCounted = budgets.read.writes > 0 && (kind === "read" || kind === "change");
     // Each address' windows count as new ones: there are many.
     const opening = isCounted ? extra.window : kind === "first" ? 1 : 0;
