@@ -19,10 +19,12 @@ workerd, and are measured in turn, round after round; the figures are medians ov
   --growth       instead: how Cloakroom's cost grows with data, limits and sessions
   --profile      instead: what the CPU time of a request goes into, by Linux' perf (it says what to install)
   --gateway      instead: what the gateway takes in front of an application, next to a bare pass-through
+  --latency      instead: how long a visitor waits for a store that is 5 and 50 ms away, next to others
+  --contention   instead: a hundred changes of one session at once over four isolates, next to others
   --scale        instead: a million sessions in the store, their memory, latency and hot keys; four minutes, 4 GB of free memory
   --write        into docs/performance.md, and bench/results.json, cpu.svg and profile.svg; else it is printed. Measures
-                 all five, or with --comparison, --growth, --profile, --gateway or --scale that, and leaves the figures of
-                 the others. The tables of docs/scale.md hang on them: npm run scale -- --write
+                 all of these, or those that are named, and leaves the figures of the others; and brings docs/scale.md
+                 up to date, which sums them up
   --quick        shorter and fewer rounds, and only the cells of the first table
   --rounds N     5, or 3 with --quick
   --only NAME    one candidate (more with commas), besides the floors; not with --growth, --profile, --gateway, --scale, --write. Some, as
@@ -53,6 +55,8 @@ installPeers();
 const { CANDIDATES, buildBefore } = await import("./candidates.mjs");
 const { measure } = await import("./lib/measure.mjs");
 const { grow } = await import("./lib/growth.mjs");
+const { wait } = await import("./lib/latency.mjs");
+const { contend } = await import("./lib/contention.mjs");
 const { profile } = await import("./lib/profile.mjs");
 const { scale } = await import("./lib/scale.mjs");
 const { report } = await import("./lib/report.mjs");
@@ -88,6 +92,8 @@ const runs = {
         jobs: ["read", "forged"],
       },
     ),
+  latency: () => wait(candidates, { folder, rounds }),
+  contention: () => contend(candidates, { folder, rounds }),
   growth: () => grow({ folder, rounds, milliseconds: options.quick ? 300 : 800 }),
   scale: () => scale({ folder, rounds, milliseconds: options.quick ? 300 : 800 }),
 };
@@ -100,21 +106,31 @@ for (const part of parts) {
 // 3. The report.
 console.log(`\n${report(results)}`);
 if (options.write) {
-  const { comparison, profile, gateway, growth, scale } = { ...written(), ...results };
+  const { comparison, profile, gateway, latency, contention, growth, scale } = { ...written(), ...results };
+  const all = { comparison, profile, gateway, latency, contention, growth, scale };
   const page = readFileSync(PAGE, "utf8");
   if (!MARKED.test(page)) fail(`${PAGE} has no place between <!-- results --> and <!-- /results -->`);
   writeFileSync(
     PAGE,
-    page.replace(MARKED, () => report({ comparison, profile, gateway, growth, scale })),
+    page.replace(MARKED, () => report(all)),
   );
-  writeFileSync(RESULTS, `${JSON.stringify({ comparison, profile, gateway, growth, scale }, null, 1)}\n`);
+  writeFileSync(RESULTS, `${JSON.stringify(all, null, 1)}\n`);
+  execFileSync(process.execPath, [join(BENCH, "../tools/scale.mjs"), "--write"]);
   if (comparison) writeFileSync(join(BENCH, "cpu.svg"), cpuChart(comparison));
   if (profile) writeFileSync(join(BENCH, "profile.svg"), profileChart(profile));
 }
 
 /** @returns {Part[]} */
 function choose() {
-  const all = /** @type {Part[]} */ (["comparison", "profile", "gateway", "growth", "scale"]);
+  const all = /** @type {Part[]} */ ([
+    "comparison",
+    "profile",
+    "gateway",
+    "latency",
+    "contention",
+    "growth",
+    "scale",
+  ]);
   const named = all.filter((part) => options[part]);
   if (named.length) return named;
   return options.write ? all : ["comparison"];
@@ -184,6 +200,8 @@ function readOptions() {
     growth: { type: "boolean" },
     profile: { type: "boolean" },
     gateway: { type: "boolean" },
+    latency: { type: "boolean" },
+    contention: { type: "boolean" },
     scale: { type: "boolean" },
     write: { type: "boolean" },
     quick: { type: "boolean" },

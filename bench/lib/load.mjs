@@ -3,6 +3,7 @@
  * it takes little of the machine that it measures.
  */
 import { connect } from "node:net";
+import { quantile } from "./figures.mjs";
 
 /**
  * @typedef {object} Ask
@@ -142,13 +143,11 @@ export async function load(visitors, ask, { milliseconds = Infinity, requests = 
     }),
   );
   const seconds = (performance.now() - began) / 1000;
-  latencies.sort((a, b) => a - b);
-  const quantile = (/** @type {number} */ part) =>
-    latencies[Math.min(latencies.length - 1, Math.floor(part * latencies.length))] ?? NaN;
   return {
     requests: latencies.length,
     perSecond: latencies.length / seconds,
-    p50: quantile(0.5),
-    p99: quantile(0.99),
+    p50: quantile(latencies, 0.5),
+    p99: quantile(latencies, 0.99),
+    latencies,
   };
 }
