@@ -42,11 +42,6 @@ function forger() {
   return forger;
 }
 
-/** Lets the isolate forget what it knows of a session: a change that is refused does. @param {Visitor} visitor */
-async function forget(visitor) {
-  assert.equal((await visitor.merge({ a: 0 }, { "If-Match": '"another"' })).status, 412);
-}
-
 /** @param {() => Promise<import("./support/visitor.mjs").Answer>} act */
 async function costOf(act) {
   const { value, calls, commands, byName } = await both.store.counters.during(act);
@@ -109,7 +104,7 @@ test("a change: one call and three commands if the isolate knows the session, el
   assert.deepEqual(await costOf(() => visitor.merge({ a: 2 })), known);
   const same = { calls: 1, commands: 2, byName: { MGET: 1, GETEX: 1 } };
   assert.deepEqual(await costOf(() => visitor.merge({ a: 2 })), same);
-  await forget(visitor);
+  await visitor.forget();
   const read = { calls: 2, commands: 3, byName: { MGET: 1, GETEX: 1, SET: 1 } };
   assert.deepEqual(await costOf(() => visitor.merge({ a: 3 })), read);
 });
@@ -216,7 +211,7 @@ describe("with the limits that are set by default", () => {
   test("a change: one call and four commands if the isolate knows the session, else two calls and three", async () => {
     const known = { calls: 1, commands: 4, byName: { EVALSHA: 1, MGET: 1, INCR: 1, SET: 1 } };
     assert.deepEqual(await cost(() => visitor.merge({ a: 2 })), known);
-    await forget(visitor);
+    await visitor.forget();
     const read = { calls: 2, commands: 3, byName: { MGET: 1, INCR: 1, SET: 1 } };
     assert.deepEqual(await cost(() => visitor.merge({ a: 3 })), read);
   });
