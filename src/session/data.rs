@@ -236,10 +236,11 @@ impl<H: Host> Sessions<'_, H> {
         }
     }
 
-    /// Writes the next state. With much `company` others probably write at the same time: a script then tells at once what there
-    /// is, for one command more.
+    /// Writes the next state. In `company` others probably write at the same time: a script then tells at once what there is, for
+    /// two commands more. It is also told a large state by what differs, where a command would need the old one and the new one.
     async fn write(&self, base: &Session, next: &Session, has_company: bool) -> Outcome {
-        if has_company && self.isolate.may_run_scripts(self.host.now()) {
+        let is_large = base.stored.len() > LARGE;
+        if (has_company || is_large) && self.isolate.may_run_scripts(self.host.now()) {
             match self.exchange(base, next).await {
                 Ok(Some(Exchange::Made)) => return Outcome::Made,
                 Ok(Some(Exchange::Found(loaded))) => {
@@ -263,6 +264,10 @@ impl<H: Host> Sessions<'_, H> {
 
 /// After how many conflicts a change waits, and reads again, before the next try: others are faster.
 const PAUSE_AFTER: u32 = 3;
+
+/// From how many bytes of text on it costs less to send what differs than to save commands: at Upstash's prices 33 KB are as
+/// much as a command.
+const LARGE: usize = 32_768;
 
 /// The data of the next state; `None` if nothing changes.
 fn next_data(
