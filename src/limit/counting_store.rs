@@ -18,7 +18,7 @@ use crate::{
 
 /// The store and the rate limits of one request.
 pub struct CountingStore<'a, H> {
-    store: Store<'a, H>,
+    pub(super) store: Store<'a, H>,
     /// The request's rate limits.
     pub limiter: RateLimiter<'a>,
     /// Whether requests pass uncounted when the store fails.
@@ -85,6 +85,16 @@ impl<'a, H: Host> CountingStore<'a, H> {
     /// The token by which a later request reads what this one wrote; `None` if it wrote nothing, or if it was taken.
     pub fn take_sync_token(&self) -> Option<String> {
         self.store.take_sync_token()
+    }
+
+    /// The token by which a request reads what this one has read and written.
+    pub fn sync_token(&self) -> String {
+        self.store.sync_token()
+    }
+
+    /// Another request has written on this one's behalf: what it wrote is read by this token.
+    pub fn has_written(&self, sync_token: &str) {
+        self.store.has_written(sync_token);
     }
 
     /// Waits a short random time, longer with every attempt.

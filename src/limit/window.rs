@@ -50,6 +50,13 @@ impl Window {
         self.quota.window * 2 + MARGIN
     }
 
+    /// What a script of the store needs to judge a request as [`Window::judge`] does: the limit, the window's length and what is
+    /// left of it, in milliseconds.
+    pub(super) fn terms(&self) -> [u64; 3] {
+        let length = self.quota.window_ms();
+        [self.quota.limit(), length, length - self.elapsed_ms]
+    }
+
     /// How long until the next begins.
     pub(super) fn reset(&self) -> Duration {
         Duration::from_millis(self.quota.window_ms() - self.elapsed_ms)

@@ -213,8 +213,53 @@ impl Network {
                 let now = (self.now.get() + self.ahead.get() - self.behind.get()).0;
                 json!([(now / 1000).to_string(), (now % 1000 * 1000).to_string()])
             }
+            // The one script that is called by its name.
+            ["EVALSHA", _, count, rest @ ..] => {
+                let (keys, arguments) = rest.split_at(count.parse().expect("a number"));
+                self.exchange(keys, arguments)
+            }
             _ => unreachable!("not a command of this store: {words:?}"),
         }
+    }
+
+    /// That script in its own words: `session/exchange.rs` has the real one.
+    fn exchange(&self, keys: &[&str], arguments: &[&str]) -> Value {
+        let number = |text: &str| text.parse::<usize>().expect("a number");
+        let (own, limits) = keys.split_at(number(arguments[0]));
+        let (arguments, terms) = arguments.split_at(11);
+        let count = |key: &str| self.get(key).map_or(0, |count| count.parse::<u64>().expect("a count"));
+        // 1. The limits, which refuse together or count together.
+        let mut counts = Vec::new();
+        for (keys, terms) in limits.chunks(3).zip(terms.chunks(4)) {
+            let (previous, before) = (count(keys[0]), count(keys[1]) + count(keys[2]));
+            let [limit, length, left] = [0, 1, 2].map(|index| number(terms[index]) as u64);
+            if before + 1 > limit - previous.min(limit) * left / length {
+                return json!([-1]);
+            }
+            counts.extend([previous, before]);
+        }
+        for (keys, terms) in limits.chunks(3).zip(terms.chunks(4)) {
+            let ttl = self.get(keys[1]).is_none().then(|| Duration::from_millis(number(terms[3]) as u64));
+            match ttl {
+                Some(ttl) => self.set(keys[1], "1", Some(ttl)),
+                None => drop(self.command(&json!(["INCR", keys[1]]))),
+            }
+        }
+        // 2. What is known, and what is kept of it.
+        let stored = self.get(own[0]).filter(|stored| {
+            let [length, begins, ends] = [arguments[3], arguments[4], arguments[5]];
+            stored.len() == number(length) && stored.starts_with(begins) && stored.ends_with(ends)
+        });
+        let is_same = |(key, known): (&&str, &&str)| self.get(key).unwrap_or_default() == **known;
+        let Some(stored) = stored.filter(|_| own[1..].iter().zip(&arguments[1..]).all(is_same)) else {
+            return json!([0, counts, own.iter().map(|key| self.get(key)).collect::<Vec<_>>()]);
+        };
+        let kept = stored.get(number(arguments[7]) - 1..number(arguments[8])).unwrap_or_default();
+        let rest = &stored[number(arguments[10]) - 1..];
+        let next = [arguments[6], kept, arguments[9], rest].concat();
+        let ends = self.data.borrow()[own[0]].1;
+        self.data.borrow_mut().insert(own[0].to_owned(), (next, ends));
+        json!([1, counts])
     }
 }
 
