@@ -11,7 +11,7 @@ use super::{
     exchange::Exchange,
     load::Loaded,
     merge::{ASK_EVERY, Outcome, Place, Turn, Write},
-    update::settle,
+    update::{Versioned, settle},
 };
 use crate::{
     host::Host,
@@ -48,12 +48,13 @@ impl<H: Host> Sessions<'_, H> {
             return self.change_foreign(format, &sid, session, apply, preconditions).await;
         }
         let (mut current, mut conflicts, mut retry) = (Rc::new(session), 0, Retry::default());
-        // The writes whose answers were lost: the state that they replace, and the one they write.
-        let mut unsettled: Vec<(Nonce, Nonce)> = Vec::new();
+        // The writes whose answers were lost: the state that they replace, and the one they write; and what the caller gets if
+        // that was made.
+        let (mut unsettled, mut answers): (Vec<(Nonce, Nonce)>, Vec<_>) = Default::default();
         loop {
             // 1. Was it made already?
-            if settle(&unsettled, &*current)? {
-                return Ok(Rc::unwrap_or_clone(current));
+            if let Some(index) = settle(&unsettled, &*current)? {
+                return answers.swap_remove(index);
             }
             // 2. The change, on the newest state that this request has read.
             let Some(data) = next_data(&current, apply, preconditions)? else {
@@ -71,6 +72,8 @@ impl<H: Host> Sessions<'_, H> {
                 Some(data) => write.add(&newest, data, self.nonce()),
                 None => newest,
             });
+            let answer =
+                |own: Result<Rc<Session>, Error>| own.map(|own| Rc::unwrap_or_clone(write.as_written(own)));
             let outcome = match place {
                 Place::First(turn, before) => self.carry_out(turn, before, conflicts > 0).await,
                 Place::Joined(_) => self.wait_for(&write).await,
@@ -79,7 +82,7 @@ impl<H: Host> Sessions<'_, H> {
             let now_at = match outcome {
                 Outcome::Made => {
                     self.store.has_written(&write.sync_token.borrow());
-                    return own.map(|own| Rc::unwrap_or_clone(write.as_written(own)));
+                    return answer(own);
                 }
                 Outcome::Empty => Some(current),
                 Outcome::Changed(newest) => {
@@ -92,6 +95,7 @@ impl<H: Host> Sessions<'_, H> {
                 Outcome::Refused(failure) => return Err(failure.into()),
                 Outcome::Lost(failure) => {
                     unsettled.push(write.names());
+                    answers.push(answer(own));
                     retry.after(failure, self.store).await?;
                     None
                 }
@@ -148,8 +152,8 @@ impl<H: Host> Sessions<'_, H> {
                 self.finish(turn, Outcome::Lost(failure));
                 Retry::default().after(failure, self.store).await?;
                 let session = self.load_from_primary(ticket.clone()).await.ok().flatten();
-                let made = session.filter(|session| session.record.includes(&written.record.revision));
-                made.map(Early::Changed).ok_or(failure.into())
+                let is_made = session.is_some_and(|session| session.includes(&written.record.revision));
+                if is_made { Ok(Early::Changed(Rc::unwrap_or_clone(written))) } else { Err(failure.into()) }
             }
             Err(Failure::RateLimited) => {
                 self.finish(turn, Outcome::NotMade);

@@ -96,7 +96,7 @@ pub(crate) async fn update<H: Host, T: Versioned>(
     let mut unsettled: Vec<(Nonce, Nonce)> = Vec::new();
     loop {
         // 1. Was it made already?
-        if settle(&unsettled, &current)? {
+        if settle(&unsettled, &current)?.is_some() {
             return Ok(current);
         }
         // 2. The change, on the newest state known.
@@ -119,16 +119,16 @@ pub(crate) async fn update<H: Host, T: Versioned>(
     }
 }
 
-/// Whether one of these writes was made whose answers were lost, each of which was to replace the first state by the second.
+/// Which of these writes was made whose answers were lost, if one was; each was to replace the first state by the second.
 /// Error: there were too many changes since to tell.
-pub(crate) fn settle(unsettled: &[(Nonce, Nonce)], current: &impl Versioned) -> Result<bool, Error> {
-    for (base, revision) in unsettled {
+pub(crate) fn settle(unsettled: &[(Nonce, Nonce)], current: &impl Versioned) -> Result<Option<usize>, Error> {
+    for (index, (base, revision)) in unsettled.iter().enumerate() {
         if current.includes(revision) {
-            return Ok(true);
+            return Ok(Some(index));
         }
         if !current.includes(base) {
             return Err(Error::Unknown);
         }
     }
-    Ok(false)
+    Ok(None)
 }
