@@ -114,6 +114,7 @@ test("a change in flight during a reauthentication is refused or carried over, n
   const visitor = await registered();
   await visitor.merge({ n: 0 });
   const changer = visitor.clone();
+  await changer.forget();
   const held = store.faults.hold(firstCall("SET"));
   const changing = changer.increment("/n");
   await held.arrived;

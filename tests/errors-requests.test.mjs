@@ -39,6 +39,7 @@ describe("401", () => {
   ])) {
     test(`a ${name} of a session that ends meanwhile creates nothing, and removes the cookie`, async () => {
       const visitor = await guest();
+      await visitor.forget();
       const writes = store.faults.hold(({ commands }) => commands.some(([command]) => command === "SET"));
       const waiting = act(visitor);
       await writes.arrived;

@@ -241,6 +241,7 @@ test("a read, a touch, a write and a rotation paused during a revoke-all restore
     ])) {
       const { visitor } = await login();
       const other = visitor.clone();
+      await visitor.forget();
       let first = true;
       const held = store.faults.hold(({ commands }) => {
         const hit = first && commands[0]?.[0] === name;

@@ -17,6 +17,8 @@ import { quantile } from "./figures.mjs";
 
 const SET_COOKIE = /^set-cookie: *([^=\r\n]+)=([^;\r\n]*)/gim;
 const PATIENCE_MS = 20_000;
+/** The visitor's, unless the request's headers say another. */
+const ADDRESS = "192.0.2.7";
 
 export class Visitor {
   /** @type {Map<string, string>} */
@@ -58,8 +60,10 @@ export class Visitor {
 
   /** @param {Ask} ask */
   #write({ method, path, headers = {}, body }) {
-    const lines = [`${method} ${path} HTTP/1.1`, "Host: localhost", "CF-Connecting-IP: 192.0.2.7"];
-    for (const [name, value] of Object.entries(headers)) lines.push(`${name}: ${value}`);
+    const lines = [`${method} ${path} HTTP/1.1`, "Host: localhost"];
+    for (const [name, value] of Object.entries({ "CF-Connecting-IP": ADDRESS, ...headers })) {
+      lines.push(`${name}: ${value}`);
+    }
     if (body !== undefined) lines.push(`Content-Length: ${Buffer.byteLength(body)}`);
     if (this.cookies.size) {
       lines.push(`Cookie: ${[...this.cookies].map((cookie) => cookie.join("=")).join("; ")}`);

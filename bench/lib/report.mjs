@@ -4,6 +4,7 @@ import { median, TOLERANCE } from "./figures.mjs";
 import { throughGateway } from "./gateway.mjs";
 import { CLOUDFLARE, LOOKED_UP, million, UPSTASH } from "./prices.mjs";
 import { PARTS } from "./attribute.mjs";
+import { filled } from "./scale-report.mjs";
 import { contended, waited } from "./waits.mjs";
 
 /** @typedef {import("./measure.mjs").Measurements} Measurements */
@@ -26,7 +27,7 @@ import { contended, waited } from "./waits.mjs";
  *
  * @typedef {Measurements & Run} Comparison
  * @typedef {{ comparison?: Comparison, growth?: Growth & Run, profile?: Profile & Run, gateway?: Comparison }
- *   & { latency?: Waiting & Run, contention?: Contention & Run }} Results each of its own run
+ *   & { latency?: Waiting & Run, contention?: Contention & Run, scale?: import("./scale.mjs").Scale & Run }} Results each of its own run
  */
 
 export const BUSY = { connections: 32, latency: 0 };
@@ -39,7 +40,7 @@ const JOBS = /** @type {Record<Job, string>} */ ({
 const PEER = "hono-upstash";
 
 /** @param {Results} results */
-export function report({ comparison, growth, profile, gateway, latency, contention }) {
+export function report({ comparison, growth, profile, gateway, latency, contention, scale }) {
   /** @type {string[]} */
   const paragraphs = [];
   if (comparison) paragraphs.push(...againstBefore(comparison), ...compared(comparison));
@@ -48,9 +49,10 @@ export function report({ comparison, growth, profile, gateway, latency, contenti
   if (latency) paragraphs.push(...waited(latency));
   if (contention) paragraphs.push(...contended(contention));
   if (growth) paragraphs.push(...grown(growth));
+  if (scale) paragraphs.push(...filled(scale));
   if (comparison) paragraphs.push(...details(comparison));
   paragraphs.push("## The runs");
-  for (const run of [comparison, profile, gateway, latency, contention, growth]) {
+  for (const run of [comparison, profile, gateway, latency, contention, growth, scale]) {
     if (run) paragraphs.push(told(run));
   }
   return paragraphs.join("\n\n");

@@ -28,12 +28,14 @@ export async function startStore() {
   child.on("message", (answer) => waiting.shift()?.(answer));
   const next = () => new Promise((resolve) => waiting.push(resolve));
   const ask = (/** @type {object} */ question) => (child.send(question), next());
-  const { url, token, socket } = await next();
+  const { url, token, socket, valkey } = await next();
   return {
     url,
     token,
     /** For a client that speaks Redis' own protocol. */
     socket,
+    /** Valkey's own, past the door: nothing is delayed or counted. */
+    valkey,
     /** @param {number} milliseconds before each call is served */
     setLatency: (milliseconds) => ask({ latency: milliseconds }),
     /** @param {string} key @param {string} value */
@@ -123,7 +125,7 @@ async function serve() {
     await rm(folder, { recursive: true, force: true });
     process.exit();
   });
-  process.send?.({ url: store.url, token: store.token, socket: door });
+  process.send?.({ url: store.url, token: store.token, socket: door, valkey: valkey.socket });
 }
 
 if (process.argv[1] === self && process.argv[2] === "serve") await serve();

@@ -22,8 +22,8 @@ pub struct CountingStore<'a, H> {
     /// The request's rate limits.
     pub limiter: RateLimiter<'a>,
     /// Whether requests pass uncounted when the store fails.
-    fails_open: bool,
-    uncounted: Cell<Option<Failure>>,
+    pub(super) fails_open: bool,
+    pub(super) uncounted: Cell<Option<Failure>>,
 }
 
 impl<'a, H: Host> CountingStore<'a, H> {

@@ -105,6 +105,15 @@ impl<H: Host> CountingStore<'_, H> {
             }
         }
     }
+
+    /// Whether a request may go on that a script was to count, and whose answer is lost. Error: it may not.
+    pub fn pass_uncounted(&self, failure: Failure) -> Result<(), Failure> {
+        if !self.fails_open {
+            return Err(Failure::NotCounted);
+        }
+        self.uncounted.set(Some(failure));
+        Ok(())
+    }
 }
 
 /// Whether the store does not keep the script: it was started anew, for instance.

@@ -13,14 +13,7 @@ use super::{
     merge::{ASK_EVERY, Outcome, Place, Turn, Write},
     update::{Versioned, settle},
 };
-use crate::{
-    host::Host,
-    http::Preconditions,
-    id::Nonce,
-    log::{self, Line},
-    store::Failure,
-    ticket::Ticket,
-};
+use crate::{host::Host, http::Preconditions, id::Nonce, store::Failure, ticket::Ticket};
 
 /// Makes new data from the newest. It may run several times.
 pub(crate) type Apply<'a> = dyn Fn(&RawValue) -> Result<Box<RawValue>, Error> + 'a;
@@ -47,10 +40,20 @@ impl<H: Host> Sessions<'_, H> {
             let sid = sid.clone();
             return self.change_foreign(format, &sid, session, apply, preconditions).await;
         }
-        let (mut current, mut conflicts, mut retry) = (Rc::new(session), 0, Retry::default());
-        // The writes whose answers were lost: the state that they replace, and the one they write; and what the caller gets if
-        // that was made.
-        let (mut unsettled, mut answers): (Vec<(Nonce, Nonce)>, Vec<_>) = Default::default();
+        self.change_from(Rc::new(session), Vec::new(), Vec::new(), apply, preconditions).await
+    }
+
+    /// The same after some tries. `unsettled`: the writes whose answers were lost, by the state that they replace and the one that
+    /// they write; `answers`: what the caller gets if that was made.
+    async fn change_from(
+        &self,
+        mut current: Rc<Session>,
+        mut unsettled: Vec<(Nonce, Nonce)>,
+        mut answers: Vec<Result<Session, Error>>,
+        apply: &Apply<'_>,
+        preconditions: &Preconditions,
+    ) -> Result<Session, Error> {
+        let (mut conflicts, mut retry) = (0, Retry::default());
         loop {
             // 1. Was it made already?
             if let Some(index) = settle(&unsettled, &*current)? {
@@ -132,6 +135,7 @@ impl<H: Host> Sessions<'_, H> {
             return Ok(Early::Not);
         };
         // 2. The call. Whoever waits behind it reads the session again, if it was not made.
+        let was_due = self.store.counts_next();
         let outcome = self.exchange(&known, &written).await;
         match outcome {
             Ok(Some(Exchange::Made)) => {
@@ -147,13 +151,22 @@ impl<H: Host> Sessions<'_, H> {
                 self.finish(turn, Outcome::NotMade);
                 Ok(Early::Not)
             }
-            // 3. Whether it was made, if its answer was lost.
+            // 3. Its answer was lost: it is found out whether it was made. If not, it is tried again, unless it cannot be told
+            // whether the request was counted.
             Err(failure) if failure.is_in_doubt() => {
+                let (names, is_counted) =
+                    (turn.write.names(), was_due.then(|| self.store.pass_uncounted(failure)));
                 self.finish(turn, Outcome::Lost(failure));
                 Retry::default().after(failure, self.store).await?;
-                let session = self.load_from_primary(ticket.clone()).await.ok().flatten();
-                let is_made = session.is_some_and(|session| session.includes(&written.record.revision));
-                if is_made { Ok(Early::Changed(Rc::unwrap_or_clone(written))) } else { Err(failure.into()) }
+                let session = self.load_from_primary(ticket.clone()).await?.ok_or(Error::Unknown)?;
+                let answer = Rc::unwrap_or_clone(written);
+                if let Some(Err(_)) = is_counted {
+                    let is_made = session.includes(&answer.record.revision);
+                    return if is_made { Ok(Early::Changed(answer)) } else { Err(failure.into()) };
+                }
+                let (unsettled, answers) = (vec![names], vec![Ok(answer)]);
+                let changed = self.change_from(Rc::new(session), unsettled, answers, apply, preconditions);
+                changed.await.map(Early::Changed)
             }
             Err(Failure::RateLimited) => {
                 self.finish(turn, Outcome::NotMade);
@@ -181,13 +194,6 @@ impl<H: Host> Sessions<'_, H> {
             || known.is_rotation_due(self.rules.rotate_every, now)
             || now >= known.record.expires_at;
         (is_same && !is_due).then_some(Session { ticket, ..known })
-    }
-
-    /// The store has refused a script: for a while it is not asked to run any.
-    fn do_without_scripts(&self, failure: Failure) {
-        self.isolate.refuse_scripts(self.host.now());
-        let message = format!("a script was refused: {failure}; changes are made without it for a minute");
-        self.host.log(&Line::new(log::Event::ScriptRefused, message));
     }
 
     /// Carries out a write: once the one before it is made or, after a conflict, when others have had the time to join.

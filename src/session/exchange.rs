@@ -12,6 +12,7 @@ use crate::{
     encryption,
     host::Host,
     limit::counted,
+    log::{self, Line},
     store::{Failure, Reply, Script},
 };
 
@@ -35,6 +36,14 @@ local next = ARGV[7] .. string.sub(stored, tonumber(ARGV[8]), tonumber(ARGV[9]))
 redis.call('SET', KEYS[1], next, 'KEEPTTL')
 return {1, counts}"
 ))
+});
+
+/// Creates a key with its time to live, for a session that nobody is logged in to. Replies 1, or 0 if there is such a key.
+static CREATE: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(counted!(
+        "if redis.call('SET', KEYS[1], ARGV[2], 'NX', 'PX', ARGV[3]) then return {1, counts} end
+return {0, counts}"
+    ))
 });
 
 /// What came of it.
@@ -70,6 +79,40 @@ impl<H: Host> Sessions<'_, H> {
             }
             _ => Err(Failure::Garbled),
         }
+    }
+
+    /// Creates a session that nobody is logged in to, in one call, which counts the request. Whether its key was free; `None`: as
+    /// with [`Self::exchange`].
+    pub(super) async fn create_counted(&self, session: &Session) -> Result<Option<bool>, Failure> {
+        let Session { ticket, stored, .. } = session;
+        if !self.store.counts_next() || !self.isolate.may_run_scripts(self.host.now()) {
+            return Ok(None);
+        }
+        let ttl = self.rules.lifetimes.ttl(ticket.ends, ticket.remember, ticket.issued).as_millis().max(1);
+        let keys = vec![self.key(&ticket.id.handle())];
+        match self.store.run_script(&CREATE, keys, vec![stored.clone(), ttl.to_string()]).await {
+            Ok(None) => Ok(None),
+            Ok(Some(replies)) => match replies.as_slice() {
+                [Reply::Integer(created)] => Ok(Some(*created == 1)),
+                _ => Err(Failure::Garbled),
+            },
+            Err(Failure::RateLimited) => Err(Failure::RateLimited),
+            Err(failure) if failure.is_in_doubt() => {
+                self.store.pass_uncounted(failure)?;
+                Err(failure)
+            }
+            Err(failure) => {
+                self.do_without_scripts(failure);
+                Ok(None)
+            }
+        }
+    }
+
+    /// The store has refused a script: for a while it is not asked to run any.
+    pub(super) fn do_without_scripts(&self, failure: Failure) {
+        self.isolate.refuse_scripts(self.host.now());
+        let message = format!("a script was refused: {failure}; changes are made without it for a minute");
+        self.host.log(&Line::new(log::Event::ScriptRefused, message));
     }
 }
 

@@ -213,7 +213,7 @@ impl Network {
                 let now = (self.now.get() + self.ahead.get() - self.behind.get()).0;
                 json!([(now / 1000).to_string(), (now % 1000 * 1000).to_string()])
             }
-            // The one script that is called by its name.
+            // The scripts that are called by their names.
             ["EVALSHA", _, count, rest @ ..] => {
                 let (keys, arguments) = rest.split_at(count.parse().expect("a number"));
                 self.exchange(keys, arguments)
@@ -222,11 +222,12 @@ impl Network {
         }
     }
 
-    /// That script in its own words: `session/exchange.rs` has the real one.
+    /// These scripts in other words: `session/exchange.rs` has the real ones.
     fn exchange(&self, keys: &[&str], arguments: &[&str]) -> Value {
         let number = |text: &str| text.parse::<usize>().expect("a number");
         let (own, limits) = keys.split_at(number(arguments[0]));
-        let (arguments, terms) = arguments.split_at(11);
+        let is_creation = own.len() == 1;
+        let (arguments, terms) = arguments.split_at(if is_creation { 3 } else { 11 });
         let count = |key: &str| self.get(key).map_or(0, |count| count.parse::<u64>().expect("a count"));
         // 1. The limits, which refuse together or count together.
         let mut counts = Vec::new();
@@ -244,6 +245,10 @@ impl Network {
                 Some(ttl) => self.set(keys[1], "1", Some(ttl)),
                 None => drop(self.command(&json!(["INCR", keys[1]]))),
             }
+        }
+        if is_creation {
+            let created = self.command(&json!(["SET", own[0], arguments[1], "NX", "PX", arguments[2]]));
+            return json!([i32::from(created == json!("OK")), counts]);
         }
         // 2. What is known, and what is kept of it.
         let stored = self.get(own[0]).filter(|stored| {
