@@ -138,13 +138,13 @@ async function costsOfCloakroom(store) {
 
   await withWorker(store, { session: QUOTA, mint: LOOSE }, async (worker) => {
     await began(worker); // opens the windows of all, and asks for the time
+    await (await began(worker)).merge({ n: 2 }); // the store learns the scripts
     const visitor = worker.visitor();
     await count("first change, which begins the session, counted by `mint`", 200, () =>
       visitor.merge({ n: 1 }),
     );
     await count("read, counted by `session`, the first in its window", 200, () => visitor.look());
     await count("read, counted by `session`", 200, () => visitor.look());
-    await (await began(worker)).merge({ n: 2 }); // the store learns the script
     const other = await began(worker);
     await count("change, counted by `session`", 200, () => other.merge({ n: 2 }));
     const forgotten = await began(worker);
