@@ -134,7 +134,7 @@ test("changes at once are told with whoever was not answered by success, and the
     }),
   );
   assert.ok(
-    table.includes("| Cloakroom | 297 | 2 × 409, 1 × 503 | **297** | 9.0 | 18.0 | 200 | 400 | 900 |"),
+    table.includes("| Cloakroom | 297 | 2 × 409, 1 × 503 | **297** | 9.04 | 18.00 | 200 | 400 | 900 |"),
     table,
   );
   assert.ok(table.includes("| Express | 100 |  | **100** |  |  | 100 | 200 | 300 |"), table);

@@ -10,8 +10,8 @@ import { rows, short } from "./report.mjs";
 export function waited({ candidates }) {
   const jobs = [...new Set(candidates[0]?.cells.map(({ job }) => job))];
   return [
-    "## What a visitor waits",
-    "p50 / p99 in milliseconds, of the requests of all rounds (of few, p99 is the slowest); the store's calls / billed " +
+    "## What a visitor waits, in milliseconds",
+    "p50 / p99 of the requests of all rounds (of few, p99 is the slowest); the store's calls / billed " +
       "commands of one request, counted one at a time, those after the answer included; *in turn*: how many times the " +
       "way to the store the visitor waits, by the p50 of one connection and the farther store. All are limited: by session, " +
       "the first change by address. *First change*: by a visitor without a session, which begins it. *Login*: to an " +
@@ -76,8 +76,8 @@ export function contended({ increments, isolates, latency, candidates, rounds })
           String(sum("acknowledged")),
           others(rounds.flatMap(({ refused }) => refused)),
           `**${sum("survived")}**`,
-          of("tries", 1),
-          of("calls", 1),
+          of("tries", 2),
+          of("calls", 2),
           of("p50"),
           of("p99"),
           Math.max(...rounds.map(({ longest }) => longest)).toFixed(0),
