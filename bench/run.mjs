@@ -19,12 +19,13 @@ workerd, and are measured in turn, round after round; the figures are medians ov
   --growth       instead: how Cloakroom's cost grows with data, limits and sessions
   --profile      instead: what the CPU time of a request goes into, by Linux' perf (it says what to install)
   --gateway      instead: what the gateway takes in front of an application, next to a bare pass-through
+  --crossings    instead: what each kind of call into the platform takes
   --write        into docs/performance.md, and bench/results.json, cpu.svg and profile.svg; else it is printed. Measures
-                 all four, or with --comparison, --growth, --profile or --gateway that, and leaves the figures of the
-                 others
+                 all five, or with --comparison, --growth, --profile, --gateway or --crossings that, and leaves the
+                 figures of the others
   --quick        shorter and fewer rounds, and only the cells of the first table
   --rounds N     5, or 3 with --quick
-  --only NAME    one candidate (more with commas), besides the floors; not with --growth, --profile, --gateway, --write. Some, as
+  --only NAME    one candidate (more with commas), besides the floors; not with --growth, --profile, --gateway, --crossings, --write. Some, as
                  cloakroom-express and cloakroom-flask, are measured only when they are named
   --before DIR   an earlier build as a further candidate, "before", and a table of the new against it. DIR has its index.js
                  and cloakroom_bg.wasm: build/ of another checkout, say
@@ -54,6 +55,7 @@ const { measure } = await import("./lib/measure.mjs");
 const { grow } = await import("./lib/growth.mjs");
 const { profile } = await import("./lib/profile.mjs");
 const { report } = await import("./lib/report.mjs");
+const { cross } = await import("./lib/crossings.mjs");
 const { IN_FRONT } = await import("./lib/gateway.mjs");
 const { cpuChart, profileChart } = await import("./lib/chart.mjs");
 
@@ -86,6 +88,7 @@ const runs = {
         jobs: ["read", "forged"],
       },
     ),
+  crossings: () => cross({ folder, rounds, milliseconds: options.quick ? 200 : 400 }),
   growth: () => grow({ folder, rounds, milliseconds: options.quick ? 300 : 800 }),
 };
 /** @type {Results} */
@@ -97,21 +100,21 @@ for (const part of parts) {
 // 3. The report.
 console.log(`\n${report(results)}`);
 if (options.write) {
-  const { comparison, profile, gateway, growth } = { ...written(), ...results };
+  const { comparison, profile, gateway, crossings, growth } = { ...written(), ...results };
   const page = readFileSync(PAGE, "utf8");
   if (!MARKED.test(page)) fail(`${PAGE} has no place between <!-- results --> and <!-- /results -->`);
   writeFileSync(
     PAGE,
-    page.replace(MARKED, () => report({ comparison, profile, gateway, growth })),
+    page.replace(MARKED, () => report({ comparison, profile, gateway, crossings, growth })),
   );
-  writeFileSync(RESULTS, `${JSON.stringify({ comparison, profile, gateway, growth }, null, 1)}\n`);
+  writeFileSync(RESULTS, `${JSON.stringify({ comparison, profile, gateway, crossings, growth }, null, 1)}\n`);
   if (comparison) writeFileSync(join(BENCH, "cpu.svg"), cpuChart(comparison));
   if (profile) writeFileSync(join(BENCH, "profile.svg"), profileChart(profile));
 }
 
 /** @returns {Part[]} */
 function choose() {
-  const all = /** @type {Part[]} */ (["comparison", "profile", "gateway", "growth"]);
+  const all = /** @type {Part[]} */ (["comparison", "profile", "gateway", "crossings", "growth"]);
   const named = all.filter((part) => options[part]);
   if (named.length) return named;
   return options.write ? all : ["comparison"];
@@ -181,6 +184,7 @@ function readOptions() {
     growth: { type: "boolean" },
     profile: { type: "boolean" },
     gateway: { type: "boolean" },
+    crossings: { type: "boolean" },
     write: { type: "boolean" },
     quick: { type: "boolean" },
     rounds: { type: "string" },
@@ -200,9 +204,9 @@ function readOptions() {
     if (values.rounds !== undefined && !/^[1-9]\d*$/.test(values.rounds)) {
       throw new Error(`--rounds is a number from 1 on, not "${values.rounds}"`);
     }
-    const isOther = values.growth || values.profile || values.gateway;
+    const isOther = values.growth || values.profile || values.gateway || values.crossings;
     if (values.only !== undefined && (isOther || values.write)) {
-      throw new Error("--only goes with none of --growth, --profile, --gateway and --write");
+      throw new Error("--only goes with none of --growth, --profile, --gateway, --crossings and --write");
     }
     const before = readBefore(values.before, values["before-label"]);
     const only = values.only?.split(",");
@@ -212,7 +216,7 @@ function readOptions() {
     if (only?.includes("before") && !before) throw new Error("--only before needs --before DIR");
     if ((before || values["no-floors"]) && isOther && !values.comparison) {
       throw new Error(
-        "--before and --no-floors are of the comparison, not of --growth, --profile or --gateway",
+        "--before and --no-floors are of the comparison, not of --growth, --profile, --gateway or --crossings",
       );
     }
     if (values["no-floors"] && values.write) throw new Error("--no-floors does not go with --write");

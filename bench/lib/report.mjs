@@ -1,6 +1,7 @@
 /** What was measured, as Markdown for people. */
 import { againstBefore } from "./against.mjs";
 import { median, TOLERANCE } from "./figures.mjs";
+import { acrossBorder } from "./crossings.mjs";
 import { throughGateway } from "./gateway.mjs";
 import { CLOUDFLARE, LOOKED_UP, million, UPSTASH } from "./prices.mjs";
 import { PARTS } from "./attribute.mjs";
@@ -22,7 +23,8 @@ import { PARTS } from "./attribute.mjs";
  * @property {{ cpu: string, cores: number, kernel: string, node: string, loadBefore: number }} machine
  *
  * @typedef {Measurements & Run} Comparison
- * @typedef {{ comparison?: Comparison, growth?: Growth & Run, profile?: Profile & Run, gateway?: Comparison }} Results
+ * @typedef {{ comparison?: Comparison, growth?: Growth & Run, profile?: Profile & Run, gateway?: Comparison,
+ *   crossings?: import("./crossings.mjs").Crossings & Run }} Results
  *   each of its own run
  */
 
@@ -36,16 +38,17 @@ const JOBS = /** @type {Record<Job, string>} */ ({
 const PEER = "hono-upstash";
 
 /** @param {Results} results */
-export function report({ comparison, growth, profile, gateway }) {
+export function report({ comparison, growth, profile, gateway, crossings }) {
   /** @type {string[]} */
   const paragraphs = [];
   if (comparison) paragraphs.push(...againstBefore(comparison), ...compared(comparison));
   if (profile) paragraphs.push(...profiled(profile));
+  if (crossings) paragraphs.push(...acrossBorder(crossings));
   if (gateway) paragraphs.push(...throughGateway(gateway));
   if (growth) paragraphs.push(...grown(growth));
   if (comparison) paragraphs.push(...details(comparison));
   paragraphs.push("## The runs");
-  for (const run of [comparison, profile, gateway, growth]) if (run) paragraphs.push(told(run));
+  for (const run of [comparison, profile, crossings, gateway, growth]) if (run) paragraphs.push(told(run));
   return paragraphs.join("\n\n");
 }
 
