@@ -22,12 +22,13 @@ workerd, and are measured in turn, round after round; the figures are medians ov
   --latency      instead: how long a visitor waits for a store that is 5 and 50 ms away, next to others
   --contention   instead: a hundred changes of one session at once over four isolates, next to others
   --scale        instead: a million sessions in the store, their memory, latency and hot keys; four minutes, 4 GB of free memory
+  --crossings    instead: what each kind of call into the platform takes
   --write        into docs/performance.md, and bench/results.json, cpu.svg and profile.svg; else it is printed. Measures
                  all of these, or those that are named, and leaves the figures of the others; and brings docs/scale.md
                  up to date, which sums them up
   --quick        shorter and fewer rounds, and only the cells of the first table
   --rounds N     5, or 3 with --quick
-  --only NAME    one candidate (more with commas), besides the floors; not with --growth, --profile, --gateway, --scale, --write. Some, as
+  --only NAME    one candidate (more with commas), besides the floors; not with --growth, --profile, --gateway, --crossings, --scale, --write. Some, as
                  cloakroom-express and cloakroom-flask, are measured only when they are named
   --before DIR   an earlier build as a further candidate, "before", and a table of the new against it. DIR has its index.js
                  and cloakroom_bg.wasm: build/ of another checkout, say
@@ -60,6 +61,7 @@ const { contend } = await import("./lib/contention.mjs");
 const { profile } = await import("./lib/profile.mjs");
 const { scale } = await import("./lib/scale.mjs");
 const { report } = await import("./lib/report.mjs");
+const { cross } = await import("./lib/crossings.mjs");
 const { IN_FRONT } = await import("./lib/gateway.mjs");
 const { cpuChart, profileChart } = await import("./lib/chart.mjs");
 
@@ -94,6 +96,7 @@ const runs = {
     ),
   latency: () => wait(candidates, { folder, rounds }),
   contention: () => contend(candidates, { folder, rounds }),
+  crossings: () => cross({ folder, rounds, milliseconds: options.quick ? 200 : 400 }),
   growth: () => grow({ folder, rounds, milliseconds: options.quick ? 300 : 800 }),
   scale: () => scale({ folder, rounds, milliseconds: options.quick ? 300 : 800 }),
 };
@@ -106,8 +109,11 @@ for (const part of parts) {
 // 3. The report.
 console.log(`\n${report(results)}`);
 if (options.write) {
-  const { comparison, profile, gateway, latency, contention, growth, scale } = { ...written(), ...results };
-  const all = { comparison, profile, gateway, latency, contention, growth, scale };
+  const { comparison, profile, crossings, gateway, latency, contention, growth, scale } = {
+    ...written(),
+    ...results,
+  };
+  const all = { comparison, profile, crossings, gateway, latency, contention, growth, scale };
   const page = readFileSync(PAGE, "utf8");
   if (!MARKED.test(page)) fail(`${PAGE} has no place between <!-- results --> and <!-- /results -->`);
   writeFileSync(
@@ -125,6 +131,7 @@ function choose() {
   const all = /** @type {Part[]} */ ([
     "comparison",
     "profile",
+    "crossings",
     "gateway",
     "latency",
     "contention",
@@ -202,6 +209,7 @@ function readOptions() {
     gateway: { type: "boolean" },
     latency: { type: "boolean" },
     contention: { type: "boolean" },
+    crossings: { type: "boolean" },
     scale: { type: "boolean" },
     write: { type: "boolean" },
     quick: { type: "boolean" },
@@ -222,9 +230,11 @@ function readOptions() {
     if (values.rounds !== undefined && !/^[1-9]\d*$/.test(values.rounds)) {
       throw new Error(`--rounds is a number from 1 on, not "${values.rounds}"`);
     }
-    const isOther = values.growth || values.profile || values.gateway || values.scale;
+    const isOther = values.growth || values.profile || values.gateway || values.crossings || values.scale;
     if (values.only !== undefined && (isOther || values.write)) {
-      throw new Error("--only goes with none of --growth, --profile, --gateway, --scale and --write");
+      throw new Error(
+        "--only goes with none of --growth, --profile, --gateway, --crossings, --scale and --write",
+      );
     }
     const before = readBefore(values.before, values["before-label"]);
     const only = values.only?.split(",");
@@ -234,7 +244,7 @@ function readOptions() {
     if (only?.includes("before") && !before) throw new Error("--only before needs --before DIR");
     if ((before || values["no-floors"]) && isOther && !values.comparison) {
       throw new Error(
-        "--before and --no-floors are of the comparison, not of --growth, --profile, --gateway or --scale",
+        "--before and --no-floors are of the comparison, not of --growth, --profile, --gateway, --crossings or --scale",
       );
     }
     if (values["no-floors"] && values.write) throw new Error("--no-floors does not go with --write");

@@ -25,19 +25,21 @@ export default {
    * @param {Request} request
    * @param {unknown} env
    * @param {Context} context
-   * @returns {Promise<Response>}
+   * @returns {Response | Promise<Response>}
    */
-  async fetch(request, env, context) {
-    const answered = run(() => respond(request, env, watched(context)));
-    // A request whose visitor has gone away is carried out to its end: cut off, it would stay in the instance for ever.
-    context.waitUntil(answered);
-    const response = await answered;
-    // Made here and not where the trap is noticed: a response belongs to the request in which it is made.
-    return response ?? internal();
+  fetch(request, env, context) {
+    if (!isUsable && !replaceInstance()) return internal();
+    try {
+      const answer = respond(request, env, watched(context));
+      return answer instanceof Promise ? finished(answer, context) : answer;
+    } catch (error) {
+      noticeFailure(error);
+      return internal();
+    }
   },
 };
 
-// A request runs in microtasks, so most traps are no exception of a call into wasm. Nothing else here throws.
+// A request that waits runs in microtasks, so most traps are no exception of a call into wasm. Nothing else here throws.
 addEventListener("error", (event) => {
   event.preventDefault();
   noticeFailure(event.error);
@@ -49,17 +51,30 @@ addEventListener("unhandledrejection", (event) => {
 });
 
 /**
- * Calls into wasm and waits for the result, but not longer than the instance lives.
+ * The response of a request that has to wait.
+ * @param {Promise<Response>} answer
+ * @param {Context} context
+ */
+async function finished(answer, context) {
+  const response = run(answer);
+  // A request whose visitor has gone away is carried out to its end: cut off, it would stay in the instance for ever.
+  context.waitUntil(response);
+  // Made here and not where the trap is noticed: a response belongs to the request in which it is made.
+  return (await response) ?? internal();
+}
+
+/**
+ * Waits for what the instance does, but not longer than it lives.
  * @template T
- * @param {() => Promise<T>} call
+ * @param {Promise<T>} work
  * @returns {Promise<T | undefined>} undefined when the instance is lost.
  */
-async function run(call) {
+async function run(work) {
   // workerd cancels a request that waits for nothing of its own. One whose instance is lost would do so for a moment, until
   // word reaches it from the request that noticed the trap. However long it has waited: an upload may take minutes.
   const pending = setInterval(() => {}, SIGN_OF_LIFE_MS);
   try {
-    return await settled(call);
+    return await settled(work);
   } finally {
     clearInterval(pending);
   }
@@ -67,28 +82,24 @@ async function run(call) {
 
 /**
  * @template T
- * @param {() => Promise<T>} call
+ * @param {Promise<T>} work
  * @returns {Promise<T | undefined>}
  */
-function settled(call) {
+function settled(work) {
   return new Promise((resolve) => {
-    if (!isUsable && !replaceInstance()) return resolve(undefined);
     const abandon = () => resolve(undefined);
     waiting.add(abandon);
-    /** @param {unknown} error */
-    const fail = (error) => {
-      // It never rejects by itself. If the instance is another one by now, that trap has been dealt with.
-      if (waiting.has(abandon)) noticeFailure(error);
-      abandon();
-    };
-    try {
-      call().then((result) => {
+    work.then(
+      (result) => {
         waiting.delete(abandon);
         resolve(result);
-      }, fail);
-    } catch (error) {
-      fail(error);
-    }
+      },
+      (error) => {
+        // It never rejects by itself. If the instance is another one by now, that trap has been dealt with.
+        if (waiting.has(abandon)) noticeFailure(error);
+        abandon();
+      },
+    );
   });
 }
 
@@ -98,7 +109,7 @@ function settled(call) {
  * @returns {Context}
  */
 function watched(context) {
-  return { waitUntil: (work) => context.waitUntil(run(() => work)) };
+  return { waitUntil: (work) => context.waitUntil(run(work)) };
 }
 
 /** @param {unknown} error */

@@ -1,9 +1,19 @@
 //! The deployed Worker: what `entry.js` calls. Compiled with the feature `service` only, as a Worker that uses this crate
 //! as a library has an entry of its own.
 
-use std::{cell::Cell, panic};
+use std::{
+    cell::Cell,
+    future::{Future, poll_fn},
+    panic,
+    pin::Pin,
+    sync::Arc,
+    task::{self, Poll, Wake, Waker},
+};
 
-use worker::{Context, Env, event};
+use futures_util::task::AtomicWaker;
+use wasm_bindgen::{JsValue, prelude::wasm_bindgen};
+use wasm_bindgen_futures::future_to_promise;
+use worker::{Context, Env, worker_sys};
 
 use crate::{
     Sessions,
@@ -17,9 +27,12 @@ thread_local! {
     static HAS_PANIC_HOOK: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Answers a request. It never returns `Err`: `worker` would write the error's text, which can hold data, to the log.
-#[event(fetch)]
-async fn fetch(request: web_sys::Request, env: Env, context: Context) -> worker::Result<web_sys::Response> {
+/// Answers a request: a `Response`, or a promise of one that never rejects if it has to wait. `#[event(fetch)]` of `worker`
+/// would make a promise of each; and write the text of an error, which can hold data, to the log.
+#[allow(unreachable_pub, reason = "JavaScript reaches it")]
+#[wasm_bindgen]
+#[must_use]
+pub fn fetch(request: web_sys::Request, env: Env, context: worker_sys::Context) -> JsValue {
     // `worker`'s own hook writes the panic's text to the log. This one is set later, whatever the order in which start
     // functions run.
     if !HAS_PANIC_HOOK.replace(true) {
@@ -28,8 +41,39 @@ async fn fetch(request: web_sys::Request, env: Env, context: Context) -> worker:
             write_log(&Line::new(log::Event::Panicked, ["a panic", &place.unwrap_or_default()].concat()));
         }));
     }
-    Ok(match Sessions::from_env(&env) {
+    at_once(Box::pin(answer(request, env, Context::new(context))))
+}
+
+async fn answer(request: web_sys::Request, env: Env, context: Context) -> JsValue {
+    let response = match Sessions::from_env(&env) {
         Ok(sessions) => sessions.serve(&request, &context).await,
         Err(_) => into_platform(&misconfigured()),
-    })
+    };
+    response.into()
+}
+
+/// What a future comes to; a promise of it if it has to wait.
+fn at_once(mut future: Pin<Box<dyn Future<Output = JsValue>>>) -> JsValue {
+    // It keeps the waker of its first poll, when there is no task yet that could be woken.
+    let relay = Arc::new(Relay::default());
+    let waker = Waker::from(Arc::clone(&relay));
+    let mut poll = move || future.as_mut().poll(&mut task::Context::from_waker(&waker));
+    if let Poll::Ready(value) = poll() {
+        return value;
+    }
+    let rest = poll_fn(move |task| {
+        relay.0.register(task.waker());
+        poll().map(Ok)
+    });
+    future_to_promise(rest).into()
+}
+
+/// Wakes the task that was registered last.
+#[derive(Default)]
+struct Relay(AtomicWaker);
+
+impl Wake for Relay {
+    fn wake(self: Arc<Self>) {
+        self.0.wake();
+    }
 }

@@ -110,6 +110,7 @@ const { outputFiles } = await build({
   banner: { js: "// @ts-nocheck" },
   // wasm-bindgen's own way without it: whoever makes a closure here frees it, so none has to be found by garbage collection.
   define: { FinalizationRegistry: "undefined" },
+  inject: [join(root, "src/microtask.js")],
   logLevel: "warning",
   plugins: [
     {

@@ -1,6 +1,7 @@
 /** What was measured, as Markdown for people. */
 import { againstBefore } from "./against.mjs";
 import { median, TOLERANCE } from "./figures.mjs";
+import { acrossBorder } from "./crossings.mjs";
 import { throughGateway } from "./gateway.mjs";
 import { CLOUDFLARE, LOOKED_UP, million, UPSTASH } from "./prices.mjs";
 import { PARTS } from "./attribute.mjs";
@@ -27,7 +28,7 @@ import { contended, waited } from "./waits.mjs";
  *
  * @typedef {Measurements & Run} Comparison
  * @typedef {{ comparison?: Comparison, growth?: Growth & Run, profile?: Profile & Run, gateway?: Comparison }
- *   & { latency?: Waiting & Run, contention?: Contention & Run, scale?: import("./scale.mjs").Scale & Run }} Results each of its own run
+ *   & { latency?: Waiting & Run, contention?: Contention & Run, crossings?: import("./crossings.mjs").Crossings & Run, scale?: import("./scale.mjs").Scale & Run }} Results each of its own run
  */
 
 export const BUSY = { connections: 32, latency: 0 };
@@ -40,11 +41,12 @@ const JOBS = /** @type {Record<Job, string>} */ ({
 const PEER = "hono-upstash";
 
 /** @param {Results} results */
-export function report({ comparison, growth, profile, gateway, latency, contention, scale }) {
+export function report({ comparison, growth, profile, gateway, latency, contention, scale, crossings }) {
   /** @type {string[]} */
   const paragraphs = [];
   if (comparison) paragraphs.push(...againstBefore(comparison), ...compared(comparison));
   if (profile) paragraphs.push(...profiled(profile));
+  if (crossings) paragraphs.push(...acrossBorder(crossings));
   if (gateway) paragraphs.push(...throughGateway(gateway));
   if (latency) paragraphs.push(...waited(latency));
   if (contention) paragraphs.push(...contended(contention));
@@ -52,7 +54,7 @@ export function report({ comparison, growth, profile, gateway, latency, contenti
   if (scale) paragraphs.push(...filled(scale));
   if (comparison) paragraphs.push(...details(comparison));
   paragraphs.push("## The runs");
-  for (const run of [comparison, profile, gateway, latency, contention, growth, scale]) {
+  for (const run of [comparison, profile, crossings, gateway, latency, contention, growth, scale]) {
     if (run) paragraphs.push(told(run));
   }
   return paragraphs.join("\n\n");

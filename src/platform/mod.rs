@@ -15,12 +15,10 @@ use std::{
 
 use futures_util::future::{Either, select};
 use js_sys::{Date, JSON, JsString, Object, Promise, Reflect, RegExp};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use wasm_bindgen::{JsCast, JsValue, prelude::wasm_bindgen};
 use wasm_bindgen_futures::JsFuture;
-use web_sys::{
-    AbortController, AbortSignal, CryptoKey, RequestInit, RequestRedirect, ResponseInit, WorkerGlobalScope,
-};
+use web_sys::{AbortController, CryptoKey, RequestInit, RequestRedirect, ResponseInit, WorkerGlobalScope};
 use worker::{Delay, Env, RateLimiter, console_error, console_log, console_warn};
 
 use crate::{
@@ -35,22 +33,11 @@ use crate::{
 /// The name under which Cloudflare's own rate limit is bound.
 const RATE_LIMITER: &str = "RATE_LIMITER";
 
-const SYNC_TOKEN: &str = "upstash-sync-token";
-const ENCODING: &str = "upstash-encoding";
-
-/// The length of a call's body above which it is let go of at once.
-const LARGE: usize = 4096;
-
 /// One isolate of a Worker.
 #[derive(Debug)]
 pub struct Platform {
     global: WorkerGlobalScope,
-    store_url: String,
-    /// Both are used for every call to the store: what differs is set anew, and `fetch` reads them before it returns.
-    store_headers: web_sys::Headers,
-    store_request: RequestInit,
-    /// What `store_headers` has.
-    sync_token: RefCell<String>,
+    store: JsStore,
     rate_limiter: Option<RateLimiter>,
     /// The service binding `ORIGIN`.
     origin: Option<JsValue>,
@@ -64,18 +51,10 @@ impl Platform {
     /// token cannot be sent in a header.
     pub fn new(env: &Env) -> Result<Self, JsValue> {
         let secret = |name| binding(env, name).and_then(|value| value.as_string()).unwrap_or_default();
-        let store_headers = web_sys::Headers::new()?;
-        store_headers.set("authorization", &format!("Bearer {}", secret("UPSTASH_REDIS_REST_TOKEN")))?;
-        let store_request = RequestInit::new();
-        store_request.set_method("POST");
-        store_request.set_redirect(RequestRedirect::Manual);
-        store_request.set_headers_headers(&store_headers);
+        let store_url = secret("UPSTASH_REDIS_REST_URL");
         Ok(Self {
             global: js_sys::global().unchecked_into(),
-            store_url: secret("UPSTASH_REDIS_REST_URL").trim_end_matches('/').to_owned(),
-            store_headers,
-            store_request,
-            sync_token: RefCell::default(),
+            store: JsStore::new(store_url.trim_end_matches('/'), &secret("UPSTASH_REDIS_REST_TOKEN"))?,
             rate_limiter: rate_limiter(env),
             origin: binding(env, "ORIGIN"),
             keys: RefCell::default(),
@@ -100,35 +79,11 @@ impl Platform {
         &self,
         Call { path, body, is_base64, sync_token, timeout }: Call,
     ) -> Result<Answer, JsValue> {
-        if *self.sync_token.borrow() != sync_token {
-            self.store_headers.set(SYNC_TOKEN, &sync_token)?;
-            self.sync_token.replace(sync_token);
-        }
-        self.store_request.set_body_opt_str(Some(&body));
         let timeout = u32::try_from(milliseconds(timeout)).unwrap_or(u32::MAX);
-        self.store_request.set_signal(Some(&AbortSignal::timeout_with_u32(timeout)));
-
-        let url = [&self.store_url, path].concat();
-        if is_base64 {
-            self.store_headers.set(ENCODING, "base64")?;
-        }
-        let sent = self.global.fetch_with_str_and_init(&url, &self.store_request);
-        if is_base64 {
-            self.store_headers.delete(ENCODING)?;
-        }
-        // It has been read: a large one is not kept until the answer, and until the next call.
-        if body.len() > LARGE {
-            self.store_request.set_body_opt_str(None);
-        }
+        let asked = self.store.ask(path, &body, is_base64, &sync_token, timeout)?;
         drop(body);
-        let response = self.wait_for(sent).await?;
-        let response: web_sys::Response = response.unchecked_into();
-        let body = self.wait_for(response.text()?).await?;
-        Ok(Answer {
-            status: response.status(),
-            body: body.as_string().unwrap_or_default(),
-            sync_token: response.headers().get(SYNC_TOKEN)?.unwrap_or_default(),
-        })
+        let answer: StoreAnswer = self.wait_for(asked).await?.unchecked_into();
+        Ok(Answer { status: answer.status(), body: answer.body(), sync_token: answer.sync_token() })
     }
 
     /// The status of the answer. The same holds for `Err`.
@@ -269,6 +224,32 @@ thread_local! {
     static NAMES: RefCell<Vec<(&'static str, JsString)>> = const { RefCell::new(Vec::new()) };
 }
 
+#[wasm_bindgen(module = "/src/platform/store.js")]
+extern "C" {
+    #[derive(Debug)]
+    #[wasm_bindgen(js_name = Store)]
+    type JsStore;
+    #[wasm_bindgen(constructor, js_class = "Store", catch)]
+    fn new(url: &str, token: &str) -> Result<JsStore, JsValue>;
+    #[wasm_bindgen(method, js_class = "Store", catch)]
+    fn ask(
+        this: &JsStore,
+        path: &str,
+        body: &str,
+        is_base64: bool,
+        sync_token: &str,
+        timeout: u32,
+    ) -> Result<Promise, JsValue>;
+
+    type StoreAnswer;
+    #[wasm_bindgen(method, getter, structural)]
+    fn status(this: &StoreAnswer) -> u16;
+    #[wasm_bindgen(method, getter, structural)]
+    fn body(this: &StoreAnswer) -> String;
+    #[wasm_bindgen(method, getter, structural, js_name = syncToken)]
+    fn sync_token(this: &StoreAnswer) -> String;
+}
+
 #[wasm_bindgen]
 extern "C" {
     /// `Headers`, asked with a string of JavaScript.
@@ -304,17 +285,32 @@ fn outline(value: &JsValue) -> JsValue {
     names.into()
 }
 
-/// What a response is made with. Pairs, as a name may occur twice.
+/// What a response is made with.
 #[derive(Serialize)]
 struct Init<'r> {
     status: u16,
-    headers: &'r [(&'static str, Cow<'static, str>)],
+    headers: Fields<'r>,
+}
+
+/// The headers of a response: an object, which the platform takes apart faster than pairs, unless a name occurs twice.
+struct Fields<'r>(&'r [(&'static str, Cow<'static, str>)]);
+
+impl Serialize for Fields<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self(fields) = self;
+        let is_new =
+            |(at, (name, _)): (usize, &(&str, _))| fields.iter().take(at).all(|(other, _)| other != name);
+        if fields.iter().enumerate().all(is_new) {
+            return serializer.collect_map(fields.iter().map(|(name, value)| (name, value)));
+        }
+        fields.serialize(serializer)
+    }
 }
 
 /// The response as the platform takes it. Errors: a status or a header that the platform refuses.
 pub fn write_response(response: &Response) -> Result<web_sys::Response, JsValue> {
     // In one piece: a `Headers` that is filled one by one takes a call with two strings for each.
-    let init = json::to_string(&Init { status: response.status, headers: &response.headers });
+    let init = json::to_string(&Init { status: response.status, headers: Fields(&response.headers) });
     let init: ResponseInit = JSON::parse(&init)?.unchecked_into();
     // 204 and 304 are refused with a body, however empty.
     let body = (!response.body.is_empty()).then_some(response.body.as_str());
