@@ -73,7 +73,7 @@ impl<H: Host> CountingStore<'_, H> {
         let batch = Batch::default().kept_script(script, &keys, &arguments);
         let mut outcome = self.store.send(&batch, deadline).await;
         if is_unknown(&outcome) {
-            let batch = Batch::default().script(script.text, &keys, &arguments);
+            let batch = Batch::default().unkept_script(script, &keys, &arguments);
             outcome = self.store.send(&batch, deadline).await;
         }
         let replies = outcome.and_then(|replies| match replies.into_iter().next() {
@@ -122,8 +122,11 @@ fn is_unknown(outcome: &Result<Replies, Failure>) -> bool {
     matches!(first, Some(Err(Failure::Refused(error))) if error.is_unknown_script())
 }
 
-/// What a script has counted, and the rest of its reply; `None` if it has counted nothing.
-fn counts_of(replies: Vec<Reply>, limits: usize) -> Result<Option<(Vec<Counts>, Vec<Reply>)>, Failure> {
+/// What a script has counted, and the rest of its reply.
+type Counted = (Vec<Counts>, Vec<Reply>);
+
+/// Reads the reply; `None` if the script has counted nothing.
+fn counts_of(replies: Vec<Reply>, limits: usize) -> Result<Option<Counted>, Failure> {
     let mut replies = replies.into_iter();
     let first = replies.next().ok_or(Failure::Garbled)?;
     if first == Reply::Integer(-1) {
