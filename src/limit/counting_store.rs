@@ -92,7 +92,7 @@ impl<'a, H: Host> CountingStore<'a, H> {
         self.store.sync_token()
     }
 
-    /// Another request has written on this one's behalf: what it wrote is read by this token.
+    /// What another request has written on this one's behalf, or a call of this one whose answer was lost, is read by this token.
     pub fn has_written(&self, sync_token: &str) {
         self.store.has_written(sync_token);
     }

@@ -57,6 +57,7 @@ impl<H: Host> Sessions<'_, H> {
         loop {
             // 1. Was it made already?
             if let Some(index) = settle(&unsettled, &*current)? {
+                self.store.has_written(&self.store.sync_token());
                 return answers.swap_remove(index);
             }
             // 2. The change, on the newest state that this request has read.
@@ -158,11 +159,14 @@ impl<H: Host> Sessions<'_, H> {
                     (turn.write.names(), was_due.then(|| self.store.pass_uncounted(failure)));
                 self.finish(turn, Outcome::Lost(failure));
                 Retry::default().after(failure, self.store).await?;
-                let session = self.load_from_primary(ticket.clone()).await?.ok_or(Error::Unknown)?;
+                let session = self.load_from_primary(known.ticket.clone()).await?.ok_or(Error::Unknown)?;
                 let answer = Rc::unwrap_or_clone(written);
                 if let Some(Err(_)) = is_counted {
-                    let is_made = session.includes(&answer.record.revision);
-                    return if is_made { Ok(Early::Changed(answer)) } else { Err(failure.into()) };
+                    if !session.includes(&answer.record.revision) {
+                        return Err(failure.into());
+                    }
+                    self.store.has_written(&self.store.sync_token());
+                    return Ok(Early::Changed(answer));
                 }
                 let (unsettled, answers) = (vec![names], vec![Ok(answer)]);
                 let changed = self.change_from(Rc::new(session), unsettled, answers, apply, preconditions);

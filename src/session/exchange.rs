@@ -72,7 +72,10 @@ impl<H: Host> Sessions<'_, H> {
         let Some(replies) = self.store.run_script(&EXCHANGE, keys, arguments).await? else { return Ok(None) };
         let mut replies = replies.into_iter();
         match (replies.next(), replies.next()) {
-            (Some(Reply::Integer(1)), None) => Ok(Some(Exchange::Made)),
+            (Some(Reply::Integer(1)), None) => {
+                self.store.has_written(&self.store.sync_token());
+                Ok(Some(Exchange::Made))
+            }
             (Some(Reply::Integer(0)), Some(values)) => {
                 let mut values = values.values(count)?.into_iter();
                 Ok(Some(Exchange::Found(self.loaded(&key, &mut values, &known.ticket, true))))
@@ -93,7 +96,10 @@ impl<H: Host> Sessions<'_, H> {
         match self.store.run_script(&CREATE, keys, vec![stored.clone(), ttl.to_string()]).await {
             Ok(None) => Ok(None),
             Ok(Some(replies)) => match replies.as_slice() {
-                [Reply::Integer(created)] => Ok(Some(*created == 1)),
+                [Reply::Integer(created)] => {
+                    self.store.has_written(&self.store.sync_token());
+                    Ok(Some(*created == 1))
+                }
                 _ => Err(Failure::Garbled),
             },
             Err(Failure::RateLimited) => Err(Failure::RateLimited),

@@ -97,6 +97,7 @@ pub(crate) async fn update<H: Host, T: Versioned>(
     loop {
         // 1. Was it made already?
         if settle(&unsettled, &current)?.is_some() {
+            sessions.store.has_written(&sessions.store.sync_token());
             return Ok(current);
         }
         // 2. The change, on the newest state known.

@@ -101,6 +101,7 @@ impl<H: Host> Sessions<'_, H> {
             }
             // 2. Was it written, or one before it?
             if let Some(settled) = self.settle(&mut unsettled).await? {
+                self.store.has_written(&self.store.sync_token());
                 break settled;
             }
             // 3. The old one as it is now.

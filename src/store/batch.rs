@@ -194,8 +194,17 @@ impl<'a> Batch<'a> {
 
     /// `EVALSHA`: the same for a script that the store has kept. An error if it has not; see
     /// [`super::KnownError::is_unknown_script`].
+    ///
+    /// It may count and not write: whether it has written, its reply tells.
     pub fn kept_script(self, script: &'a Script, keys: &'a [String], arguments: &'a [String]) -> Self {
-        self.write(script_command("EVALSHA", &script.name, keys, arguments))
+        let command = script_command("EVALSHA", &script.name, keys, arguments);
+        Self { counts: true, ..self }.command(command)
+    }
+
+    /// The same with its text.
+    pub fn unkept_script(self, script: &'a Script, keys: &'a [String], arguments: &'a [String]) -> Self {
+        let command = script_command("EVAL", script.text, keys, arguments);
+        Self { counts: true, ..self }.command(command)
     }
 
     /// `SET`, whatever there is; replies OK.

@@ -109,7 +109,7 @@ impl<'a, H: Host> Store<'a, H> {
         self.sync_token.borrow().clone()
     }
 
-    /// Another request has written on this one's behalf: what it wrote is read by this token.
+    /// What another request has written on this one's behalf, or a call of this one whose answer was lost, is read by this token.
     pub fn has_written(&self, sync_token: &str) {
         sync_token.clone_into(&mut self.sync_token.borrow_mut());
         self.has_written.set(true);
