@@ -273,7 +273,7 @@ impl<'a, H: Host> Context<'a, H> {
         while let Some(Verified { ticket, .. }) = self.presented() {
             let sessions = self.sessions();
             let session = match read.take() {
-                Some(read) => sessions.load_read(ticket, ticket.clone(), *read).await?,
+                Some(read) => sessions.load_read(ticket, sessions.as_touched(ticket), *read).await?,
                 None => sessions.load(ticket, source).await?,
             };
             if let Some(session) = session {

@@ -191,8 +191,7 @@ impl<H: Host> Sessions<'_, H> {
             return None;
         }
         let known = self.isolate.known.borrow_mut().take(ticket)?;
-        let touched = self.isolate.last_touch(&ticket.id.handle()).unwrap_or_default();
-        let ticket = Ticket { issued: ticket.issued.max(touched), ..ticket.clone() };
+        let ticket = self.as_touched(ticket);
         let is_same = known.ticket == Ticket { issued: known.ticket.issued, ..ticket.clone() };
         let is_due = self.rules.lifetimes.touch_due(&ticket, now)
             || known.is_rotation_due(self.rules.rotate_every, now)

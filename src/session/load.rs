@@ -114,6 +114,12 @@ impl<H: Host> Sessions<'_, H> {
         self.load_read(ticket, read, loaded).await
     }
 
+    /// The ticket with the last touch, of which its holder is not told.
+    pub(crate) fn as_touched(&self, ticket: &Ticket) -> Ticket {
+        let touched = self.isolate.last_touch(&ticket.id.handle()).unwrap_or_default();
+        Ticket { issued: ticket.issued.max(touched), ..ticket.clone() }
+    }
+
     /// The same, once it is read what stands behind the ticket; `read`: the ticket after a touch.
     pub(crate) async fn load_read(
         &self,
@@ -280,8 +286,7 @@ impl<H: Host> Sessions<'_, H> {
         source: Source,
     ) -> Result<(Loaded, Option<String>), Failure> {
         let (now, lifetimes, handle) = (self.host.now(), &self.rules.lifetimes, ticket.id.handle());
-        // A touch is not told to the ticket's holder.
-        ticket.issued = ticket.issued.max(self.isolate.last_touch(&handle).unwrap_or_default());
+        *ticket = self.as_touched(ticket);
         let keys = self.keys_behind(ticket);
         let key = keys.first().map(String::as_str).unwrap_or_default();
         let mut batch = Batch::default().get(keys.iter().map(String::as_str).chain(other_key));
