@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { after, before, beforeEach, describe, test } from "node:test";
 import { dataOf, operate, startCrateWorkers } from "./support/crate.mjs";
+import { until } from "./support/worker.mjs";
 
 /** @typedef {import("./support/crate.mjs").Operation} Operation */
 
@@ -235,6 +236,22 @@ describe("changes at the same time", () => {
       assert.deepEqual(list.sort(), pushed.sort());
     });
   }
+
+  test("of which one does not fit what another would write are made, and say so, if the other is not made", async () => {
+    const { counters, faults } = crate.store;
+    const isWrite = (/** @type {{ commands: string[][] }} */ { commands }) => commands[0]?.[0] === "SET";
+    faults.next({ entry: 0, error: "OOM command not allowed" }, { when: isWrite });
+    const held = faults.hold(isWrite);
+    const large = operate(visitor.clone(), [insert("large", "x".repeat(1900))]);
+    await held.arrived;
+    const before = counters.calls;
+    const small = operate(visitor.clone(), [{ do: "double", key: "y".repeat(100), plus: 1 }]);
+    await until(() => counters.calls > before); // it has read, and waits for the other's write
+    held.release();
+    assert.equal((await large).status, 503);
+    assert.deepEqual((await small).json, [1]);
+    assert.deepEqual(await dataOf(visitor), { a: 1, ["y".repeat(100)]: 1 });
+  });
 
   test("behind lagging replicas are all kept", async () => {
     crate.store.faults.lag = 300;

@@ -147,6 +147,8 @@ impl Session {
             match compute(&self.data, &current) {
                 Ok((next, result)) => {
                     outcome.replace(Some(result));
+                    // It may have failed on a state that was then not written.
+                    failure.replace(None);
                     Ok(next)
                 }
                 Err(error) => {
