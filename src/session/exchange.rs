@@ -12,7 +12,7 @@ use crate::{
     host::Host,
     limit::{Counting, counted, counted_by_rank},
     log::{self, Line},
-    store::{Failure, Reply, Script, sha1},
+    store::{Batch, Failure, Reply, Script, sha1},
 };
 
 /// Its own keys: the session, the head of its family, its user's state, if it has one. Arguments: what is known of the head and the
@@ -115,17 +115,27 @@ impl<H: Host> Sessions<'_, H> {
         }
         let Some(counting) = self.store.counting() else { return Ok(None) };
         let ttl = self.rules.lifetimes.ttl(ticket.ends, ticket.remember, ticket.issued).as_millis().max(1);
-        let keys = vec![self.key(&ticket.id.handle())];
+        let key = self.key(&ticket.id.handle());
         let script = if counting == Counting::ByRank { &CREATE_BY_RANK } else { &CREATE };
-        match self.store.run_script(script, counting, keys, vec![stored.clone(), ttl.to_string()]).await {
+        match self
+            .store
+            .run_script(script, counting, vec![key.clone()], vec![stored.clone(), ttl.to_string()])
+            .await
+        {
             Ok(None) => Ok(None),
             Ok(Some(replies)) => match replies.as_slice() {
                 [Reply::Integer(created)] => Ok(Some(*created == 1)),
                 _ => Err(Failure::Garbled),
             },
             Err(failure) if failure.is_in_doubt() => {
-                self.store.pass_uncounted(failure)?;
-                Err(failure)
+                if self.store.pass_uncounted(failure).is_ok() {
+                    return Err(failure);
+                }
+                // What was written was counted.
+                let read = self.store.run(Batch::default().get_from_primary(&key)).await;
+                let written = read.and_then(|[value]| value.value());
+                let is_made = written.is_ok_and(|written| written.as_ref() == Some(stored));
+                if is_made { Ok(Some(true)) } else { Err(Failure::NotCounted) }
             }
             Err(failure) => self.do_without_scripts(failure).map(|()| None),
         }
