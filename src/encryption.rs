@@ -167,13 +167,6 @@ fn parts(stored: &str) -> Option<(&str, &str)> {
     stored.strip_prefix(BEFORE)?.strip_suffix(AFTER)?.split_once('.')
 }
 
-/// The beginning of a sealed text, which no other one has: it ends with the nonce. `None` if it is not sealed.
-pub(crate) fn name(stored: &str) -> Option<&str> {
-    const NONCE_CHARS: usize = NONCE_LEN / 3 * 4;
-    let (id, _) = parts(stored)?;
-    stored.get(..BEFORE.len() + id.len() + 1 + NONCE_CHARS)
-}
-
 fn associated_data(store_key: &str) -> String {
     ["cloakroom sealed v1 ", store_key].concat()
 }

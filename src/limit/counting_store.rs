@@ -244,6 +244,9 @@ impl<'a, H: Host> CountingStore<'a, H> {
         let mut counts = Vec::with_capacity(keys.len());
         for WindowKeys { window, current, is_open, cost, .. } in keys {
             let (previous, next) = (next_read(), next_read());
+            if window.is_settled() {
+                memory.set_previous(current, previous);
+            }
             if *cost == 0 {
                 counts.push(Counts { previous, before: next_read() + next });
                 continue;

@@ -19,7 +19,7 @@ mod subject;
 mod tests;
 mod window;
 
-pub(crate) use self::script::counted;
+pub(crate) use self::script::{Counting, counted, counted_by_rank};
 pub use self::{
     counting_store::CountingStore,
     large_bodies::{ASK_EVERY, LONGEST_WAIT, LargeBodies, Place},

@@ -261,6 +261,13 @@ impl<'a> RateLimiter<'a> {
         .collect()
     }
 
+    /// The same, and they stay due: to look which they are.
+    pub(super) fn due_at(&self, now: Time) -> Vec<WindowKeys> {
+        let charges = self.charges.borrow();
+        let due = charges.iter().filter(|charge| charge.is_due);
+        due.map(|charge| charge.window_keys(self.memory, now)).collect()
+    }
+
     /// No call was made with these after all: they are due again.
     pub(super) fn put_back(&self, keys: &[WindowKeys]) {
         for charge in self.charges.borrow_mut().iter_mut() {

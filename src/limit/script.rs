@@ -41,32 +41,93 @@ end
 }
 pub(crate) use counted;
 
+/// The same for a command less, where the isolate knows what the windows before are counted at: it reads no keys. There is one of
+/// each limit, the current window's, and two arguments: how high it may be counted, and how long the counter is kept.
+macro_rules! counted_by_rank {
+    ($then:literal) => {
+        concat!(
+            "#!lua flags=allow-key-locking
+local own, counts = tonumber(ARGV[1]), {}
+for i = own + 1, #KEYS do
+  local last = #ARGV - 2 * (#KEYS - i)
+  local rank = redis.call('INCR', KEYS[i])
+  if rank == 1 then redis.call('PEXPIRE', KEYS[i], ARGV[last]) end
+  if rank > tonumber(ARGV[last - 1]) then
+    for counted = own + 1, i do redis.call('DECR', KEYS[counted]) end
+    return {-1}
+  end
+  counts[i - own] = rank - 1
+end
+",
+            $then
+        )
+    };
+}
+pub(crate) use counted_by_rank;
+
+/// How a script counts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Counting {
+    /// By [`counted!`].
+    Read,
+    /// By [`counted_by_rank!`].
+    ByRank,
+}
+
 impl<H: Host> CountingStore<'_, H> {
-    /// Runs a script that begins with [`counted!`], in one call, which counts the request if it is not counted yet. `keys` and
-    /// `arguments` are the script's own. Its reply is a list: a number that is not -1, `counts`, and what is returned here.
+    /// How a script can count the request, if it can judge its limits at all.
+    pub fn counting(&self) -> Option<Counting> {
+        let (sent, memory) = (self.store.now(), self.limiter.memory());
+        if !self.limiter.is_due() {
+            return Some(Counting::ByRank);
+        }
+        if memory.is_clock_due(sent) || !self.limiter.can_be_scripted() {
+            return None;
+        }
+        let windows = self.limiter.due_at(memory.store_time(sent));
+        let is_known = windows.iter().all(|keys| self.most(keys).is_some());
+        Some(if is_known { Counting::ByRank } else { Counting::Read })
+    }
+
+    /// How high a counter may be counted, and what the one before it is at.
+    fn most(&self, keys: &WindowKeys) -> Option<(u64, u64)> {
+        let previous = self.limiter.memory().previous(&keys.current)?;
+        let call = self.store.deadline() - self.store.now();
+        keys.window.most(previous, call).map(|most| (most, previous))
+    }
+
+    /// Runs a script that counts the request in this way if it is not counted yet, in one call. `keys` and `arguments` are the
+    /// script's own. Its reply is a list: a number that is not -1, `counts`, and what is returned here.
     ///
-    /// `None`: nothing was done, and the request is not counted. It is over a limit, or the script cannot judge its limits.
-    /// Errors: as with a batch that writes; if the failure leaves no doubt, the request is not counted.
+    /// `None`: nothing was done, and the request is not counted: it is over a limit. Errors: as with a batch that writes; if the
+    /// failure leaves no doubt, the request is not counted.
     pub async fn run_script(
         &self,
         script: &Script,
+        counting: Counting,
         mut keys: Vec<String>,
         own_arguments: Vec<String>,
     ) -> Result<Option<Vec<Reply>>, Failure> {
         let (sent, deadline, memory) = (self.store.now(), self.store.deadline(), self.limiter.memory());
-        // 1. Which limits there are to ask.
+        // 1. The limits to ask.
         self.limiter.check_blocked(sent).map_err(|_| Failure::RateLimited)?;
-        let is_due = self.limiter.is_due();
-        if is_due && (memory.is_clock_due(sent) || !self.limiter.can_be_scripted()) {
-            return Ok(None);
-        }
         let now = memory.store_time(sent);
         let windows = self.limiter.take_due(now);
         let mut arguments = vec![keys.len().to_string()];
         arguments.extend(own_arguments);
-        for WindowKeys { previous, current, next, window, .. } in &windows {
-            keys.extend([previous.clone(), current.clone(), next.clone()]);
-            arguments.extend(window.terms().map(|term| term.to_string()));
+        // What the windows before are counted at, as far as that is known already.
+        let mut known = Vec::new();
+        for window_keys in &windows {
+            let WindowKeys { previous, current, next, window, .. } = window_keys;
+            if counting == Counting::ByRank {
+                let (most, previous) = self.most(window_keys).unwrap_or_default();
+                keys.push(current.clone());
+                arguments.push(most.to_string());
+                known.push(previous);
+            } else {
+                keys.extend([previous.clone(), current.clone(), next.clone()]);
+                arguments.extend(window.terms().map(|term| term.to_string()));
+            }
             arguments.push(window.ttl().as_millis().to_string());
         }
         // 2. The call.
@@ -76,17 +137,15 @@ impl<H: Host> CountingStore<'_, H> {
             let batch = Batch::default().unkept_script(script, &keys, &arguments);
             outcome = self.store.send(&batch, deadline).await;
         }
-        let replies = outcome.and_then(|replies| match replies.into_iter().next() {
-            Some(Ok(Reply::List(replies))) => Ok(replies),
-            Some(Err(failure)) => Err(failure),
-            _ => Err(Failure::Garbled),
-        });
-        let counted = replies.and_then(|replies| counts_of(replies, windows.len()));
+        let counted = outcome.and_then(|replies| counts_of(replies, windows.len(), known));
         // 3. What it has counted.
         match counted {
             Ok(Some((counts, rest))) => {
-                for WindowKeys { current, window, .. } in &windows {
+                for (WindowKeys { current, window, .. }, counts) in windows.iter().zip(&counts) {
                     memory.set_open(current, now + window.reset());
+                    if window.is_settled() {
+                        memory.set_previous(current, counts.previous);
+                    }
                 }
                 self.limiter.record_outcome(&windows, &counts, now);
                 Ok(Some(rest))
@@ -125,24 +184,31 @@ fn is_unknown(outcome: &Result<Replies, Failure>) -> bool {
 /// What a script has counted, and the rest of its reply.
 type Counted = (Vec<Counts>, Vec<Reply>);
 
-/// Reads the reply; `None` if the script has counted nothing.
-fn counts_of(replies: Vec<Reply>, limits: usize) -> Result<Option<Counted>, Failure> {
+/// Reads the reply; `None` if the script has counted nothing. `known`: what the windows before are counted at, if the script does
+/// not say it.
+fn counts_of(replies: Replies, limits: usize, known: Vec<u64>) -> Result<Option<Counted>, Failure> {
+    let Reply::List(replies) = replies.into_iter().next().ok_or(Failure::Garbled)?? else {
+        return Err(Failure::Garbled);
+    };
     let mut replies = replies.into_iter();
     let first = replies.next().ok_or(Failure::Garbled)?;
     if first == Reply::Integer(-1) {
         return Ok(None);
     }
     let Some(Reply::List(counted)) = replies.next() else { return Err(Failure::Garbled) };
-    let numbers: Vec<u64> = counted
-        .iter()
-        .map(|count| count.integer().map(|count| u64::try_from(count).unwrap_or(0)))
-        .collect::<Result<_, _>>()?;
-    if numbers.len() != limits * 2 {
+    let number = |count: &Reply| count.integer().map(|count| u64::try_from(count).unwrap_or(0));
+    let numbers = counted.iter().map(number).collect::<Result<Vec<u64>, _>>()?;
+    let counts: Vec<Counts> = if known.len() == limits {
+        known.into_iter().zip(numbers).map(|(previous, before)| Counts { previous, before }).collect()
+    } else {
+        let pairs = numbers.chunks_exact(2);
+        pairs
+            .filter_map(<[u64]>::first_chunk)
+            .map(|&[previous, before]| Counts { previous, before })
+            .collect()
+    };
+    if counts.len() != limits {
         return Err(Failure::Garbled);
     }
-    let counts = numbers.chunks_exact(2).filter_map(|pair| match pair {
-        [previous, before] => Some(Counts { previous: *previous, before: *before }),
-        _ => None,
-    });
-    Ok(Some((counts.collect(), std::iter::once(first).chain(replies).collect())))
+    Ok(Some((counts, std::iter::once(first).chain(replies).collect())))
 }

@@ -172,13 +172,9 @@ impl<H: Host> Sessions<'_, H> {
                 let changed = self.change_from(Rc::new(session), unsettled, answers, apply, preconditions);
                 changed.await.map(Early::Changed)
             }
-            Err(Failure::RateLimited) => {
-                self.finish(turn, Outcome::NotMade);
-                Err(Failure::RateLimited.into())
-            }
             Err(failure) => {
                 self.finish(turn, Outcome::NotMade);
-                self.do_without_scripts(failure);
+                self.do_without_scripts(failure)?;
                 Ok(Early::Not)
             }
         }
@@ -250,7 +246,11 @@ impl<H: Host> Sessions<'_, H> {
                     return Outcome::found(self.follow(base.ticket.clone(), loaded).await);
                 }
                 Err(failure) if failure.is_in_doubt() => return Outcome::Lost(failure),
-                Err(failure) => self.do_without_scripts(failure),
+                Err(failure) => {
+                    if self.do_without_scripts(failure).is_err() {
+                        return Outcome::Refused(failure);
+                    }
+                }
                 Ok(None) => {}
             }
         }

@@ -222,28 +222,39 @@ impl Network {
         }
     }
 
-    /// These scripts in other words: `session/exchange.rs` has the real ones.
+    /// These scripts in other words: `session/exchange.rs` has the real ones, which differ in how many arguments they have.
     fn exchange(&self, keys: &[&str], arguments: &[&str]) -> Value {
-        let number = |text: &str| text.parse::<usize>().expect("a number");
-        let (own, limits) = keys.split_at(number(arguments[0]));
+        let number = |text: &str| text.parse::<u64>().expect("a number");
+        let index = |text: &str| text.parse::<usize>().expect("a number");
+        let (own, limits) = keys.split_at(index(arguments[0]));
         let is_creation = own.len() == 1;
-        let (arguments, terms) = arguments.split_at(if is_creation { 3 } else { 11 });
-        let count = |key: &str| self.get(key).map_or(0, |count| count.parse::<u64>().expect("a count"));
+        let lengths = if is_creation { [3, 3] } else { [4, 9] };
+        let is_by_rank = arguments.len() == lengths[0] + 2 * limits.len();
+        let (arguments, terms) = arguments.split_at(lengths[usize::from(!is_by_rank)]);
+        let count = |key: &str| self.get(key).map_or(0, |count| number(&count));
         // 1. The limits, which refuse together or count together.
-        let mut counts = Vec::new();
-        for (keys, terms) in limits.chunks(3).zip(terms.chunks(4)) {
-            let (previous, before) = (count(keys[0]), count(keys[1]) + count(keys[2]));
-            let [limit, length, left] = [0, 1, 2].map(|index| number(terms[index]) as u64);
-            if before + 1 > limit - previous.min(limit) * left / length {
+        let (mut counts, mut counted) = (Vec::new(), Vec::new());
+        for (keys, terms) in
+            limits.chunks(if is_by_rank { 1 } else { 3 }).zip(terms.chunks(if is_by_rank { 2 } else { 4 }))
+        {
+            let (key, most) = if is_by_rank {
+                counts.push(count(keys[0]));
+                (keys[0], number(terms[0]))
+            } else {
+                let [limit, length, left] = [0, 1, 2].map(|index| number(terms[index]));
+                let previous = count(keys[0]);
+                counts.extend([previous, count(keys[1]) + count(keys[2])]);
+                (keys[1], limit - previous.min(limit) * left / length)
+            };
+            if counts.last().is_some_and(|before| before + 1 > most) {
                 return json!([-1]);
             }
-            counts.extend([previous, before]);
+            counted.push((key, terms.last().map(|ttl| Duration::from_millis(number(ttl)))));
         }
-        for (keys, terms) in limits.chunks(3).zip(terms.chunks(4)) {
-            let ttl = self.get(keys[1]).is_none().then(|| Duration::from_millis(number(terms[3]) as u64));
-            match ttl {
-                Some(ttl) => self.set(keys[1], "1", Some(ttl)),
-                None => drop(self.command(&json!(["INCR", keys[1]]))),
+        for (key, ttl) in counted {
+            match self.get(key) {
+                None => self.set(key, "1", ttl),
+                Some(_) => drop(self.command(&json!(["INCR", key]))),
             }
         }
         if is_creation {
@@ -251,17 +262,23 @@ impl Network {
             return json!([i32::from(created == json!("OK")), counts]);
         }
         // 2. What is known, and what is kept of it.
-        let stored = self.get(own[0]).filter(|stored| {
-            let [length, begins, ends] = [arguments[3], arguments[4], arguments[5]];
-            stored.len() == number(length) && stored.starts_with(begins) && stored.ends_with(ends)
+        let is = |key: Option<&&str>, known: &str| {
+            key.is_none_or(|key| self.get(key).unwrap_or_default() == *known)
+        };
+        let next = self.get(own[0]).and_then(|stored| {
+            if is_by_rank {
+                let is_known = stored == arguments[2] && is(own.get(2), arguments[1]);
+                return is_known.then(|| arguments[3].to_owned());
+            }
+            let is_known = super::sha1(&stored) == arguments[3]
+                && is(own.get(1), arguments[1])
+                && is(own.get(2), arguments[2]);
+            let kept = stored.get(index(arguments[5]) - 1..index(arguments[6])).unwrap_or_default();
+            is_known.then(|| [arguments[4], kept, arguments[7], &stored[index(arguments[8]) - 1..]].concat())
         });
-        let is_same = |(key, known): (&&str, &&str)| self.get(key).unwrap_or_default() == **known;
-        let Some(stored) = stored.filter(|_| own[1..].iter().zip(&arguments[1..]).all(is_same)) else {
+        let Some(next) = next else {
             return json!([0, counts, own.iter().map(|key| self.get(key)).collect::<Vec<_>>()]);
         };
-        let kept = stored.get(number(arguments[7]) - 1..number(arguments[8])).unwrap_or_default();
-        let rest = &stored[number(arguments[10]) - 1..];
-        let next = [arguments[6], kept, arguments[9], rest].concat();
         let ends = self.data.borrow()[own[0]].1;
         self.data.borrow_mut().insert(own[0].to_owned(), (next, ends));
         json!([1, counts])

@@ -113,6 +113,20 @@ impl KnownError {
         self.0.name == NO_SCRIPT
     }
 
+    /// Whether it may be about a script, and not about the store or the account.
+    pub(crate) fn may_concern_scripts(&self) -> bool {
+        const NAMES: [&str; 7] = [
+            "ERR",
+            "ERR unknown command",
+            "ERR Command is not available",
+            "ERR syntax error",
+            "ERR wrong number of arguments",
+            "NOPERM",
+            NO_SCRIPT,
+        ];
+        NAMES.contains(&self.0.name) || *self == Self(&UNKNOWN)
+    }
+
     /// Whether its name alone says what is wrong.
     pub(super) fn is_specific(&self) -> bool {
         !self.0.advice.is_empty()

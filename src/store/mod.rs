@@ -16,6 +16,7 @@ use std::{
     time::Duration,
 };
 
+pub(crate) use self::script::sha1;
 pub use self::{batch::Batch, known_error::KnownError, reply::Reply, script::Script};
 use crate::{
     host::{Call, Host, Unreachable, random},
@@ -69,6 +70,11 @@ impl Failure {
     /// Whether a write may have been made all the same.
     pub fn is_in_doubt(&self) -> bool {
         matches!(self, Self::Unreachable | Self::Garbled | Self::Status(500.., _))
+    }
+
+    /// Whether the same may succeed without a script.
+    pub(crate) fn may_concern_scripts(&self) -> bool {
+        matches!(self, Self::Refused(error) if error.may_concern_scripts())
     }
 
     /// Whether the same batch may succeed a moment later.

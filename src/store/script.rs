@@ -13,9 +13,16 @@ pub struct Script {
 impl Script {
     /// The script of this text.
     pub fn new(text: &'static str) -> Self {
-        let name = Sha1::digest(text).iter().map(|byte| format!("{byte:02x}")).collect();
-        Self { text, name }
+        Self { text, name: sha1(text) }
     }
+}
+
+/// The SHA-1 of a text, in hexadecimal, as the store makes it.
+pub(crate) fn sha1(text: &str) -> String {
+    const DIGITS: [char; 16] =
+        ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f'];
+    let digits = |byte: u8| [byte >> 4, byte & 15].map(|digit| DIGITS.get(usize::from(digit)).copied());
+    Sha1::digest(text).into_iter().flat_map(digits).flatten().collect()
 }
 
 #[cfg(test)]

@@ -42,7 +42,7 @@ if redis.call('PTTL', KEYS[2]) ~= -1 then return 'SET' end
 if redis.call('DEL', KEYS[2]) ~= 1 then return 'DEL' end
 return 1`;
 
-/** What the scripts of changes do besides: read missing keys, count, cut a text up, reply with lists in lists. */
+/** What the scripts of changes do besides: read missing keys, count, hash and cut a text, reply with lists in lists. */
 const CHANGE = `#!lua flags=allow-key-locking
 local values = redis.call('MGET', unpack(KEYS))
 local counts, found = {}, {}
@@ -51,7 +51,7 @@ for i = 1, 2 do
   counts[i] = tonumber(values[3] or 0) or 0
 end
 for i = 1, 2 do found[i] = values[i] end
-if not values[1] then return {0, counts, found} end
+if not values[1] or redis.sha1hex(values[1]) ~= ARGV[4] then return {0, counts, found} end
 local left = 7 - 7 % tonumber(ARGV[2])
 redis.call('SET', KEYS[1], ARGV[3] .. string.sub(values[1], 2, left / 4) .. string.sub(values[1], #values[1]), 'KEEPTTL')
 return {1, counts}`;
@@ -61,6 +61,8 @@ const COUNT = `#!lua flags=allow-key-locking
 local next = tonumber(redis.call('GET', KEYS[1]) or '0') + 1
 redis.call('SET', KEYS[1], tostring(next), 'PX', ARGV[1])
 return next`;
+
+const sha1 = (/** @type {string} */ text) => createHash("sha1").update(text).digest("hex");
 
 /** @type {Row[]} */
 export const together = [
@@ -186,8 +188,7 @@ export const together = [
       "Each change of a session takes two calls instead of one. Nothing is lost, and no setting is needed: the Worker finds out by itself.",
     isOptional: true,
     check: async ({ database, key }) => {
-      const rest = ["3", key("a"), key("b"), key("n"), TTL, "4", "é"];
-      const name = createHash("sha1").update(CHANGE).digest("hex");
+      const rest = ["3", key("a"), key("b"), key("n"), TTL, "4", "é", sha1("1234")];
       await database.steps(
         [
           [
@@ -196,7 +197,7 @@ export const together = [
           ],
           [["SET", key("a"), "1234", "PX", TTL], "OK"],
           [
-            ["EVALSHA", name, ...rest],
+            ["EVALSHA", sha1(CHANGE), ...rest],
             [1, [2, 2]],
           ],
           [["SET", key("a"), "other", "IFEQ", "é4", "KEEPTTL"], "OK"],
