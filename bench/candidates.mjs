@@ -21,6 +21,8 @@ import { SESSION } from "./candidates/session.js";
  * @property {string} [passing] a cookie that comes with a write and lasts for seconds
  * @property {Ask} read
  * @property {Ask} change adds one to `views`
+ * @property {(username: string) => Ask} [login] with PASSWORD
+ * @property {(username: string) => Ask} [signUp] makes an account; without it, candidates/password.js has its form
  * @property {number} forged the status that a forged cookie is answered with
  * @property {(body: string) => number} [views] from the answer to `read`
  * @property {boolean} [floor] gives the same answer to everything
@@ -29,6 +31,13 @@ import { SESSION } from "./candidates/session.js";
  */
 
 const json = { "Content-Type": "application/json" };
+export const PASSWORD = "correct horse battery";
+/** @param {string} username */
+const credentials = (username) => ({
+  method: "POST",
+  headers: json,
+  body: JSON.stringify({ username, password: PASSWORD }),
+});
 /** How the peers are asked; each has its own forms, these are ours for them. */
 const peer = {
   create: { method: "POST", path: "/session", headers: json, body: JSON.stringify(SESSION) },
@@ -39,18 +48,33 @@ const peer = {
     headers: json,
     body: JSON.stringify({ field: "views", by: 1 }),
   },
+  login: (/** @type {string} */ username) => ({ path: "/login", ...credentials(username) }),
   forged: 401,
   views: (/** @type {string} */ body) => JSON.parse(body).session.views,
 };
-const floor = { ...peer, create: undefined, forged: 200, views: undefined, floor: true };
+const floor = {
+  ...peer,
+  create: undefined,
+  login: undefined,
+  forged: 200,
+  views: undefined,
+  floor: true,
+};
 const ENDLESS = "1000000000/1m";
+/** Nobody is refused, and a hash hides nothing: Argon2id with the least memory there is. */
+const SETTINGS = {
+  limits: { session: ENDLESS, mint: ENDLESS, login: ENDLESS },
+  password: { memory_kib: 8, iterations: 1 },
+};
+/** @param {string} username */
+const register = (username) => ({ path: "/auth/register", ...credentials(username) });
 
 /** @type {Candidate} */
 const CLOAKROOM = {
   name: "cloakroom",
   title: "Cloakroom",
   built: fileURLToPath(new URL("../build", import.meta.url)),
-  tables: { CLOAKROOM: { limits: { session: ENDLESS, mint: ENDLESS } } },
+  tables: { CLOAKROOM: SETTINGS },
   create: {
     method: "PATCH",
     path: "/auth/session/data",
@@ -65,6 +89,8 @@ const CLOAKROOM = {
     headers: { "Content-Type": "application/json-patch+json" },
     body: JSON.stringify([{ op: "increment", path: "/views", value: 1 }]),
   },
+  login: (username) => ({ path: "/auth/login", ...credentials(username) }),
+  signUp: register,
   forged: 200, // {"session":null}
   views: (body) => JSON.parse(body).session.data.views,
 };
@@ -80,6 +106,7 @@ const CRATE = {
   rust: fileURLToPath(new URL("candidates/crate", import.meta.url)),
   tables: CLOAKROOM.tables,
   passing: CLOAKROOM.passing,
+  login: undefined,
   forged: 200, // {"session":{}}
 };
 
@@ -96,7 +123,7 @@ const inFormat = (name, title, cookie) => ({
   name,
   title,
   byNameOnly: true,
-  tables: { CLOAKROOM: { limits: { session: ENDLESS, mint: ENDLESS }, cookie } },
+  tables: { CLOAKROOM: { ...SETTINGS, cookie } },
   passing: undefined,
 });
 
@@ -118,20 +145,9 @@ const inFront = (name, title, gateway, forged) => ({
   built: CLOAKROOM.built,
   byNameOnly: true,
   inFront: true,
-  tables: (origin) => ({
-    CLOAKROOM: {
-      gateway: { origin, ...gateway },
-      limits: { session: ENDLESS, mint: ENDLESS },
-      password: { memory_kib: 64, iterations: 1 }, // no login is measured here
-    },
-  }),
+  tables: (origin) => ({ CLOAKROOM: { ...SETTINGS, gateway: { origin, ...gateway } } }),
   create: CLOAKROOM.create,
-  register: () => ({
-    method: "POST",
-    path: "/auth/register",
-    headers: json,
-    body: JSON.stringify({ username: randomUUID(), password: "correct horse battery" }),
-  }),
+  register: () => register(randomUUID()),
   passing: CLOAKROOM.passing,
   forged,
 });

@@ -19,13 +19,16 @@ workerd, and are measured in turn, round after round; the figures are medians ov
   --growth       instead: how Cloakroom's cost grows with data, limits and sessions
   --profile      instead: what the CPU time of a request goes into, by Linux' perf (it says what to install)
   --gateway      instead: what the gateway takes in front of an application, next to a bare pass-through
+  --latency      instead: how long a visitor waits for a store that is 5 and 50 ms away, next to others
+  --contention   instead: a hundred changes of one session at once over four isolates, next to others
+  --scale        instead: a million sessions in the store, their memory, latency and hot keys; four minutes, 4 GB of free memory
   --crossings    instead: what each kind of call into the platform takes
   --write        into docs/performance.md, and bench/results.json, cpu.svg and profile.svg; else it is printed. Measures
-                 all five, or with --comparison, --growth, --profile, --gateway or --crossings that, and leaves the
-                 figures of the others
+                 all of these, or those that are named, and leaves the figures of the others; and brings docs/scale.md
+                 up to date, which sums them up
   --quick        shorter and fewer rounds, and only the cells of the first table
   --rounds N     5, or 3 with --quick
-  --only NAME    one candidate (more with commas), besides the floors; not with --growth, --profile, --gateway, --crossings, --write. Some, as
+  --only NAME    one candidate (more with commas), besides the floors; not with --growth, --profile, --gateway, --crossings, --scale, --write. Some, as
                  cloakroom-express and cloakroom-flask, are measured only when they are named
   --before DIR   an earlier build as a further candidate, "before", and a table of the new against it. DIR has its index.js
                  and cloakroom_bg.wasm: build/ of another checkout, say
@@ -53,7 +56,10 @@ installPeers();
 const { CANDIDATES, buildBefore } = await import("./candidates.mjs");
 const { measure } = await import("./lib/measure.mjs");
 const { grow } = await import("./lib/growth.mjs");
+const { wait } = await import("./lib/latency.mjs");
+const { contend } = await import("./lib/contention.mjs");
 const { profile } = await import("./lib/profile.mjs");
+const { scale } = await import("./lib/scale.mjs");
 const { report } = await import("./lib/report.mjs");
 const { cross } = await import("./lib/crossings.mjs");
 const { IN_FRONT } = await import("./lib/gateway.mjs");
@@ -88,8 +94,11 @@ const runs = {
         jobs: ["read", "forged"],
       },
     ),
+  latency: () => wait(candidates, { folder, rounds }),
+  contention: () => contend(candidates, { folder, rounds }),
   crossings: () => cross({ folder, rounds, milliseconds: options.quick ? 200 : 400 }),
   growth: () => grow({ folder, rounds, milliseconds: options.quick ? 300 : 800 }),
+  scale: () => scale({ folder, rounds, milliseconds: options.quick ? 300 : 800 }),
 };
 /** @type {Results} */
 const results = {};
@@ -100,21 +109,35 @@ for (const part of parts) {
 // 3. The report.
 console.log(`\n${report(results)}`);
 if (options.write) {
-  const { comparison, profile, gateway, crossings, growth } = { ...written(), ...results };
+  const { comparison, profile, crossings, gateway, latency, contention, growth, scale } = {
+    ...written(),
+    ...results,
+  };
+  const all = { comparison, profile, crossings, gateway, latency, contention, growth, scale };
   const page = readFileSync(PAGE, "utf8");
   if (!MARKED.test(page)) fail(`${PAGE} has no place between <!-- results --> and <!-- /results -->`);
   writeFileSync(
     PAGE,
-    page.replace(MARKED, () => report({ comparison, profile, gateway, crossings, growth })),
+    page.replace(MARKED, () => report(all)),
   );
-  writeFileSync(RESULTS, `${JSON.stringify({ comparison, profile, gateway, crossings, growth }, null, 1)}\n`);
+  writeFileSync(RESULTS, `${JSON.stringify(all, null, 1)}\n`);
+  execFileSync(process.execPath, [join(BENCH, "../tools/scale.mjs"), "--write"]);
   if (comparison) writeFileSync(join(BENCH, "cpu.svg"), cpuChart(comparison));
   if (profile) writeFileSync(join(BENCH, "profile.svg"), profileChart(profile));
 }
 
 /** @returns {Part[]} */
 function choose() {
-  const all = /** @type {Part[]} */ (["comparison", "profile", "gateway", "crossings", "growth"]);
+  const all = /** @type {Part[]} */ ([
+    "comparison",
+    "profile",
+    "crossings",
+    "gateway",
+    "latency",
+    "contention",
+    "growth",
+    "scale",
+  ]);
   const named = all.filter((part) => options[part]);
   if (named.length) return named;
   return options.write ? all : ["comparison"];
@@ -184,7 +207,10 @@ function readOptions() {
     growth: { type: "boolean" },
     profile: { type: "boolean" },
     gateway: { type: "boolean" },
+    latency: { type: "boolean" },
+    contention: { type: "boolean" },
     crossings: { type: "boolean" },
+    scale: { type: "boolean" },
     write: { type: "boolean" },
     quick: { type: "boolean" },
     rounds: { type: "string" },
@@ -204,9 +230,11 @@ function readOptions() {
     if (values.rounds !== undefined && !/^[1-9]\d*$/.test(values.rounds)) {
       throw new Error(`--rounds is a number from 1 on, not "${values.rounds}"`);
     }
-    const isOther = values.growth || values.profile || values.gateway || values.crossings;
+    const isOther = values.growth || values.profile || values.gateway || values.crossings || values.scale;
     if (values.only !== undefined && (isOther || values.write)) {
-      throw new Error("--only goes with none of --growth, --profile, --gateway, --crossings and --write");
+      throw new Error(
+        "--only goes with none of --growth, --profile, --gateway, --crossings, --scale and --write",
+      );
     }
     const before = readBefore(values.before, values["before-label"]);
     const only = values.only?.split(",");
@@ -216,7 +244,7 @@ function readOptions() {
     if (only?.includes("before") && !before) throw new Error("--only before needs --before DIR");
     if ((before || values["no-floors"]) && isOther && !values.comparison) {
       throw new Error(
-        "--before and --no-floors are of the comparison, not of --growth, --profile, --gateway or --crossings",
+        "--before and --no-floors are of the comparison, not of --growth, --profile, --gateway, --crossings or --scale",
       );
     }
     if (values["no-floors"] && values.write) throw new Error("--no-floors does not go with --write");

@@ -13,7 +13,7 @@ use crate::{
     events::Outbox,
     id::Handle,
     limit, provider,
-    session::Task,
+    session::{Known, Task, Writes},
     ticket::{Ticket, UserTag},
     time::Time,
 };
@@ -35,6 +35,9 @@ const MAX_REFUSED_ORIGINS: usize = 20;
 
 /// How often the operator is told of a cache that fails.
 const TELL_OF_CACHE_EVERY: Duration = Duration::from_secs(60);
+
+/// How long the store is not asked to run scripts after it has refused one.
+const REFUSED_FOR: Duration = Duration::from_secs(60);
 
 /// How often the counts are written.
 const WRITE_EVERY: Duration = Duration::from_secs(60);
@@ -68,6 +71,12 @@ pub struct Isolate {
     refused_origins: RefCell<BTreeSet<[u8; 32]>>,
     /// The parameters of the costliest password hash that was verified: verifying any other takes as much work.
     pub costliest_hash: Cell<Option<Params>>,
+    /// The sessions that were read or written last.
+    pub(crate) known: RefCell<Known>,
+    /// The changes of sessions that are being written.
+    pub(crate) writes: Writes,
+    /// Until when the store is not asked to run scripts that it can be asked without: it has refused one.
+    scripts_refused_until: Cell<Time>,
     /// The events that the operator's back end is not told of yet.
     pub events: Outbox,
     /// What concerns rate limits.
@@ -126,6 +135,16 @@ impl Isolate {
     /// Takes the work that was put off.
     pub fn take_tasks(&self) -> Vec<Task> {
         self.tasks.take()
+    }
+
+    /// The store has refused a script.
+    pub fn refuse_scripts(&self, now: Time) {
+        self.scripts_refused_until.set(now + REFUSED_FOR);
+    }
+
+    /// Whether to ask the store to run a script that can be done without.
+    pub fn may_run_scripts(&self, now: Time) -> bool {
+        now >= self.scripts_refused_until.get()
     }
 
     /// Whether it is the first time that this is asked.

@@ -21,6 +21,7 @@ pub enum Event {
     // The store
     StoreFailed,
     RequestUncounted,
+    ScriptRefused,
     FamilyNotWritten,
     StatsNotWritten,
     LimitCorrectionFailed,
@@ -89,6 +90,7 @@ impl Event {
             | Self::RequestUncounted
             | Self::FamilyNotWritten
             | Self::StatsNotWritten
+            | Self::ScriptRefused
             | Self::LimitCorrectionFailed
             | Self::LimitCorrectionsDropped
             | Self::CacheFailed

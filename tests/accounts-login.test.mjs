@@ -63,6 +63,7 @@ test("a concurrent login loses no acknowledged change", async () => {
     const visitor = someone();
     await visitor.merge({ n: 0 });
     const changer = visitor.clone(two[0].url);
+    await changer.forget();
     const when = what === "login" ? sessionCreation() : firstCall("SET");
     const held = store.faults.hold(when);
     const holding = what === "login" ? visitor.login(name, RIGHT) : changer.increment("/n");

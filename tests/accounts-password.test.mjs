@@ -104,7 +104,6 @@ test("sensitive routes require a recent password, and reauthenticating provides 
     await worker.moveClock(2 * MINUTE);
     assert.equal(await rotated.session(), null);
     assert.notEqual(await visitor.session(), null);
-    assert.equal(store.counters.byName.EVAL, undefined);
   } finally {
     await stop();
   }
@@ -114,6 +113,7 @@ test("a change in flight during a reauthentication is refused or carried over, n
   const visitor = await registered();
   await visitor.merge({ n: 0 });
   const changer = visitor.clone();
+  await changer.forget();
   const held = store.faults.hold(firstCall("SET"));
   const changing = changer.increment("/n");
   await held.arrived;

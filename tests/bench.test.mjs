@@ -9,6 +9,7 @@ import { CROSSINGS } from "../bench/candidates/crossings.js";
 import { acrossBorder, takenBy } from "../bench/lib/crossings.mjs";
 import { IN_FRONT, throughGateway } from "../bench/lib/gateway.mjs";
 import { startOrigin } from "../bench/lib/origin.mjs";
+import { contended, waited } from "../bench/lib/waits.mjs";
 import { until } from "./support/worker.mjs";
 
 test("a sample of perf counts for what its function is", () => {
@@ -115,6 +116,50 @@ test("the gateway is compared with a bare pass-through and the session read, rou
     table,
   );
   assert.ok(goal.includes("**× 1.10**, the middle half 1.00 to 1.20"), goal);
+});
+
+test("what a visitor waits is told with the calls that they wait for, one after the other", () => {
+  const cells = [
+    { job: "login", latency: 5, connections: 1, requests: 60, p50: 13.14, p99: 42.6 },
+    { job: "login", latency: 50, connections: 1, requests: 30, p50: 107.2, p99: 114.4 },
+  ];
+  const store = { login: { calls: 4, commands: 17.05 } };
+  const [, , job, table = ""] = waited({
+    candidates: /** @type {any[]} */ ([{ name: "cloakroom", title: "Cloakroom", store, cells }]),
+  });
+  assert.equal(job, "**login**");
+  assert.ok(table.includes("| store 5 ms, 1 conn., of 60 | store 50 ms, 1 conn., of 30 |"), table);
+  assert.ok(table.includes("| Cloakroom | 4 / 17.1 | 2 | 13.1 / 42.6 | 107 / 114 |"), table);
+});
+
+test("changes at once are told with whoever was not answered by success, and the longest wait of all rounds", () => {
+  /** @param {number} p50 @param {number[]} refused @param {object} [counted] */
+  const round = (p50, refused, counted = { tries: 9.04, calls: 18 }) => ({
+    acknowledged: 100 - refused.length,
+    refused,
+    survived: 100 - refused.length,
+    p50,
+    p99: 2 * p50,
+    longest: 3 * p50,
+    ...counted,
+  });
+  const [, , table = ""] = contended(
+    /** @type {any} */ ({
+      rounds: 3,
+      increments: 100,
+      isolates: 4,
+      latency: 50,
+      candidates: [
+        { title: "Cloakroom", rounds: [round(100, [409, 503]), round(300, [409]), round(200, [])] },
+        { title: "Express", rounds: [round(100, [], {})] },
+      ],
+    }),
+  );
+  assert.ok(
+    table.includes("| Cloakroom | 297 | 2 × 409, 1 × 503 | **297** | 9.04 | 18.00 | 200 | 400 | 900 |"),
+    table,
+  );
+  assert.ok(table.includes("| Express | 100 |  | **100** |  |  | 100 | 200 | 300 |"), table);
 });
 
 test("the application behind the gateway answers each request once, whole or in pieces", async () => {

@@ -69,6 +69,7 @@ test("a logout during a slow write stays a logout", async () => {
   const keys = (await store.redis.keys("sess:*")).length;
   await visitor.merge({ a: 1 });
   const [writer] = crowd(1);
+  await writer.forget();
   const held = hold("SET");
   const writing = writer.merge({ a: 2 });
   await held.arrived;
@@ -150,6 +151,7 @@ test("of parallel changes, reads and a rotation none is lost or refused", async 
 test("a change paused during a rotation is made to the successor", async () => {
   await visitor.merge({ a: 1 });
   const [writer] = crowd(1);
+  await writer.forget();
   const held = hold("SET");
   const writing = writer.merge({ b: 2 });
   await held.arrived;

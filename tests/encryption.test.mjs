@@ -145,6 +145,7 @@ describe("everything is as it is without a key", () => {
 
   test("answers, calls to the store and commands", async () => {
     await store.redis.flushDb();
+    for (const one of [store, plain.store]) await one.redis.scriptFlush();
     const both = [
       { visitor: two.visitor(), store, worker: two },
       { visitor: plain.workers[0].visitor(), store: plain.store, worker: plain.workers[0] },

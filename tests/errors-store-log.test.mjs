@@ -51,6 +51,7 @@ for (const [error, expected] of ERRORS) {
       const told = worker.logs.join("").length;
       const visitor = new Watched(worker.url);
       visitor.ticket = owner.ticket;
+      await visitor.forget();
       // The read goes through, the write that follows it does not.
       let seen = 0;
       store.faults.always(fault(error), { when: () => ++seen === 2 });

@@ -38,6 +38,7 @@ const impatient = await start({
  * @property {boolean} [writes] whether that call writes
  * @property {boolean} [copied] whether a rotation has written its copy by then
  * @property {boolean} [first] whether it comes from a visitor without a session
+ * @property {boolean} [known] whether the isolate knows the session
  */
 
 /** @type {StoreRequest[]} */
@@ -46,6 +47,12 @@ const REQUESTS = [
   { name: "a read by HEAD", act: (visitor) => visitor.send("HEAD", "/auth/session") },
   { name: "a change, when it reads", act: (visitor) => visitor.increment("/views") },
   { name: "a change, when it writes", act: (visitor) => visitor.increment("/views"), call: 2, writes: true },
+  {
+    name: "a change of what is known",
+    act: (visitor) => visitor.increment("/views"),
+    writes: true,
+    known: true,
+  },
   { name: "a first change", act: (visitor) => visitor.merge({ mark: MARK }), writes: true, first: true },
   { name: "a rotation, when it reads", act: (visitor) => visitor.rotate() },
   { name: "a rotation, when it copies", act: (visitor) => visitor.rotate(), call: 2, writes: true },
@@ -137,6 +144,8 @@ describe("503", () => {
 
           const unlucky = new Watched(url);
           unlucky.ticket = visitor.ticket;
+          if (request.known) await unlucky.look();
+          else if (!request.first) await unlucky.forget();
           failFrom(fault, request);
           const { value: answer, calls } = await store.counters.during(() => request.act(unlucky));
           store.faults.clear();

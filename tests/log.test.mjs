@@ -253,6 +253,7 @@ const ELSEWHERE = [
   "family_not_written",
   "handler_mistaken",
   "limit_correction_failed",
+  "script_refused",
   "limit_corrections_dropped",
   "platform_limit_failed",
   "record_too_large",

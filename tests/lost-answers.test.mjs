@@ -16,11 +16,15 @@ const has =
   ({ commands }) =>
     commands.some(([word, ...rest]) => word === command && rest.some((text) => text.startsWith(argument)));
 
-/** The compare-and-set of a session, or of an account. @param {string} prefix @returns {When} */
+/** The compare-and-set of a session, or of an account; also by a script. @param {string} prefix @returns {When} */
 const write =
   (prefix) =>
   ({ commands }) =>
-    commands.some(([word, key, , how]) => word === "SET" && key.startsWith(prefix) && how === "IFEQ");
+    commands.some(
+      ([word, key = "", first = "", how = ""]) =>
+        (word === "SET" && key.startsWith(prefix) && how === "IFEQ") ||
+        (/^EVAL/.test(word) && first > "1" && how.startsWith(prefix)),
+    );
 
 /** The transaction that puts a new session in the place of another. @type {When} */
 const swap = ({ commands }) =>
@@ -116,6 +120,7 @@ describe("a change", () => {
     test(`of ${what} that was not made, because all has ended, is refused as that`, async () => {
       const visitor = await registered();
       const { handle } = await visitor.session();
+      await visitor.forget();
       const writing = store.faults.hold(write(prefix));
       const changing = increment(visitor.clone());
       await writing.arrived;

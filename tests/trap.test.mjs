@@ -227,7 +227,7 @@ test("a request whose visitor goes away is carried out to its end: nothing is le
   const visitor = worker.visitor();
   await visitor.increment("/views");
 
-  const held = store.faults.hold(({ commands }) => commands[0]?.[0] === "MGET");
+  const held = store.faults.hold(({ commands }) => commands[0]?.[0] === "EVALSHA");
   const { hostname, port } = new URL(worker.url);
   const body = '{"gone":true}';
   const socket = connect(Number(port), hostname, () =>

@@ -8,7 +8,8 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
 import { Ratelimit } from "@upstash/ratelimit";
 import { Redis } from "@upstash/redis";
-import { randomSecret, startWorker } from "../tests/support/worker.mjs";
+import { FAST_HASH, randomSecret, startWorker } from "../tests/support/worker.mjs";
+import { READS, WRITES } from "./billed.mjs";
 import { startLocalStore } from "./local-store/index.mjs";
 import { ROOT, say, sentence } from "./say.mjs";
 
@@ -38,10 +39,6 @@ const MARKED = /(?<=<!-- costs -->\n)[^]*(?=\n<!-- \/costs -->)/;
 const DOLLARS_PER_MILLION = 2; // $0.20 per 100,000
 /** A primary and one read region. */
 const REGIONS = 2;
-/** Billed once. A script is, and each command that it runs by its own kind. */
-const READS = "EVALSHA TIME MGET GET HMGET HLEN".split(" ");
-/** Billed once per region. GETEX reads, but is one of these to Redis. */
-const WRITES = "SET INCR DECRBY INCRBY DELEX GETEX HSET PEXPIRE ZINCRBY".split(" ");
 const KNOWN = [...READS, ...WRITES];
 
 /** Longer than this takes. What a request costs depends neither on the window's length nor on the limit. */
@@ -107,7 +104,7 @@ async function measure() {
 /** @param {Row} row */
 function line([request, { calls, byName }]) {
   const unknown = Object.keys(byName).find((name) => !KNOWN.includes(name));
-  if (unknown) throw new Error(`tools/costs.mjs has to be told whether ${unknown} is a read or a write`);
+  if (unknown) throw new Error(`tools/billed.mjs has to be told whether ${unknown} is a read or a write`);
   const present = KNOWN.filter((name) => name in byName);
   const count = (/** @type {string[]} */ names) => names.reduce((sum, name) => sum + (byName[name] ?? 0), 0);
   const list = present.map((name) => (byName[name] > 1 ? `${byName[name]} ${name}` : name)).join(", ");
@@ -141,6 +138,7 @@ async function costsOfCloakroom(store) {
 
   await withWorker(store, { session: QUOTA, mint: LOOSE }, async (worker) => {
     await began(worker); // opens the windows of all, and asks for the time
+    await (await began(worker)).merge({ n: 2 }); // the store learns the scripts
     const visitor = worker.visitor();
     await count("first change, which begins the session, counted by `mint`", 200, () =>
       visitor.merge({ n: 1 }),
@@ -149,6 +147,14 @@ async function costsOfCloakroom(store) {
     await count("read, counted by `session`", 200, () => visitor.look());
     const other = await began(worker);
     await count("change, counted by `session`", 200, () => other.merge({ n: 2 }));
+    const forgotten = await began(worker);
+    await forgotten.merge({ n: 2 }, { "If-Match": '"another"' }); // refused: the isolate forgets it
+    await count("change, of a session that the isolate does not know", 200, () => forgotten.merge({ n: 2 }));
+    const roaming = await began(worker);
+    await elsewhere(store, worker, (another) => roaming.clone(another.url).merge({ n: 2 }));
+    await count("change, of a session that another isolate has changed since", 200, () =>
+      roaming.merge({ n: 3 }),
+    );
     await visitor.look();
     const refused = () => refunded(store, () => visitor.look());
     await count("refused the first time, and what it counted given back", 429, refused);
@@ -156,6 +162,18 @@ async function costsOfCloakroom(store) {
     await count("login by the service API", 201, () => logIn(worker));
     const user = await loggedIn(worker);
     await count("logout, counted by `session`", 204, () => user.logout());
+  });
+
+  await withWorker(store, { session: QUOTA, mint: LOOSE, login: LOOSE }, async (worker) => {
+    const password = "correct horse battery";
+    await worker.visitor().register("Ada", password);
+    await worker.visitor().login("Ada", password); // from here on the windows have begun
+    await worker.idle();
+    await count("login with a password, and what it counted as a failure given back", 200, async () => {
+      const answer = await worker.visitor().login("Ada", password);
+      await worker.idle();
+      return answer;
+    });
   });
 
   await withWorker(store, { session: QUOTA, ip: LOOSE }, async (worker) => {
@@ -178,12 +196,30 @@ async function costsOfCloakroom(store) {
  * @param {(worker: Worker) => Promise<void>} use
  */
 async function withWorker(store, limits, use) {
-  const settings = { limits: { session: "", mint: "", ...limits } };
+  const settings = { limits: { session: "", mint: "", ...limits }, password: FAST_HASH };
   const worker = await startWorker({ store, settings, secrets: { ADMIN_TOKEN } });
   try {
     await use(worker);
   } finally {
     await worker.stop();
+  }
+}
+
+/**
+ * In another isolate of the same deployment.
+ *
+ * @param {LocalStore} store
+ * @param {Worker} worker
+ * @param {(another: Worker) => Promise<unknown>} use
+ */
+async function elsewhere(store, { secret }, use) {
+  const secrets = { SESSION_SECRET: secret };
+  const another = await startWorker({ store, settings: { limits: { session: QUOTA } }, secrets });
+  try {
+    await use(another);
+    await another.idle();
+  } finally {
+    await another.stop();
   }
 }
 

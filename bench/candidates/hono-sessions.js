@@ -7,6 +7,7 @@ import { Ratelimit } from "@upstash/ratelimit";
 import { Redis } from "@upstash/redis/cloudflare";
 import { Hono } from "hono";
 import { sessionMiddleware } from "hono-sessions";
+import { isRight } from "./password.js";
 
 const TTL = 1800;
 const redis = Redis.fromEnv(env);
@@ -33,23 +34,33 @@ app.use(
   }),
 );
 
+/** Whether the limit lets it through; the answer says how it stands. @param {any} c @param {string} id */
+async function passes(c, id) {
+  const { success, limit, remaining, reset, pending } = await ratelimit.limit(id);
+  c.executionCtx.waitUntil(pending);
+  c.header("X-RateLimit-Limit", String(limit));
+  c.header("X-RateLimit-Remaining", String(remaining));
+  c.header("X-RateLimit-Reset", String(reset));
+  return success;
+}
+
 app.post("/session", async (c) => {
+  if (!(await passes(c, c.req.header("CF-Connecting-IP"))))
+    return c.json({ error: "too many requests" }, 429);
   const data = await c.req.json();
   c.get("session").set("data", data);
   return c.json({ session: data });
 });
 
-app.use("/session/*", async (c, next) => {
+/** @type {import("hono").Handler} */
+const limited = async (c, next) => {
   const session = c.get("session");
   if (!session.get("data")) return c.json({ error: "no session" }, 401);
-  const { success, limit, remaining, reset, pending } = await ratelimit.limit(session.getCache()._id);
-  c.executionCtx.waitUntil(pending);
-  c.header("X-RateLimit-Limit", String(limit));
-  c.header("X-RateLimit-Remaining", String(remaining));
-  c.header("X-RateLimit-Reset", String(reset));
-  if (!success) return c.json({ error: "too many requests" }, 429);
+  if (!(await passes(c, session.getCache()._id))) return c.json({ error: "too many requests" }, 429);
   await next();
-});
+};
+app.use("/session/*", limited);
+app.use("/login", limited);
 
 app.get("/session", (c) => c.json({ session: c.get("session").get("data") }));
 
@@ -58,6 +69,16 @@ app.post("/session/increment", async (c) => {
   const session = c.get("session");
   const data = session.get("data");
   session.set("data", { ...data, [field]: data[field] + by });
+  return c.json({ session: session.get("data") });
+});
+
+app.post("/login", async (c) => {
+  const { username, password } = await c.req.json();
+  const account = await redis.get(`account:${username}`);
+  if (!(await isRight(password, account))) return c.json({ error: "wrong name or password" }, 401);
+  const session = c.get("session");
+  session.set("data", { ...session.get("data"), user: account.id });
+  c.set("session_key_rotation", true);
   return c.json({ session: session.get("data") });
 });
 

@@ -9,6 +9,12 @@ export function median(values) {
     : ((sorted[middle - 1] ?? NaN) + (sorted[middle] ?? NaN)) / 2;
 }
 
+/** What this part of the values is at most. @param {number[]} values @param {number} part */
+export function quantile(values, part) {
+  const sorted = values.toSorted((a, b) => a - b);
+  return sorted[Math.min(sorted.length - 1, Math.floor(part * sorted.length))] ?? NaN;
+}
+
 /** How far from the line a point has to be, as part of the line's value there, for the growth not to be linear. */
 export const TOLERANCE = 0.1;
 

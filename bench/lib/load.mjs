@@ -3,6 +3,7 @@
  * it takes little of the machine that it measures.
  */
 import { connect } from "node:net";
+import { quantile } from "./figures.mjs";
 
 /**
  * @typedef {object} Ask
@@ -16,6 +17,8 @@ import { connect } from "node:net";
 
 const SET_COOKIE = /^set-cookie: *([^=\r\n]+)=([^;\r\n]*)/gim;
 const PATIENCE_MS = 20_000;
+/** The visitor's, unless the request's headers say another. */
+const ADDRESS = "192.0.2.7";
 
 export class Visitor {
   /** @type {Map<string, string>} */
@@ -57,8 +60,10 @@ export class Visitor {
 
   /** @param {Ask} ask */
   #write({ method, path, headers = {}, body }) {
-    const lines = [`${method} ${path} HTTP/1.1`, "Host: localhost", "CF-Connecting-IP: 192.0.2.7"];
-    for (const [name, value] of Object.entries(headers)) lines.push(`${name}: ${value}`);
+    const lines = [`${method} ${path} HTTP/1.1`, "Host: localhost"];
+    for (const [name, value] of Object.entries({ "CF-Connecting-IP": ADDRESS, ...headers })) {
+      lines.push(`${name}: ${value}`);
+    }
     if (body !== undefined) lines.push(`Content-Length: ${Buffer.byteLength(body)}`);
     if (this.cookies.size) {
       lines.push(`Cookie: ${[...this.cookies].map((cookie) => cookie.join("=")).join("; ")}`);
@@ -138,13 +143,11 @@ export async function load(visitors, ask, { milliseconds = Infinity, requests = 
     }),
   );
   const seconds = (performance.now() - began) / 1000;
-  latencies.sort((a, b) => a - b);
-  const quantile = (/** @type {number} */ part) =>
-    latencies[Math.min(latencies.length - 1, Math.floor(part * latencies.length))] ?? NaN;
   return {
     requests: latencies.length,
     perSecond: latencies.length / seconds,
-    p50: quantile(0.5),
-    p99: quantile(0.99),
+    p50: quantile(latencies, 0.5),
+    p99: quantile(latencies, 0.99),
+    latencies,
   };
 }

@@ -1,5 +1,6 @@
 /** The comparison: every candidate is up, and each cell is measured for one after the other, round after round. */
 import { SESSION } from "../candidates/session.js";
+import { INCREMENTS, increments } from "./contention.mjs";
 import { median } from "./figures.mjs";
 import { load, Visitor } from "./load.mjs";
 import { startOrigin } from "./origin.mjs";
@@ -19,7 +20,6 @@ const JOBS = /** @type {Job[]} */ (["read", "change", "forged"]);
 const OFTENER = 3;
 const WARM_UP_MS = 1000;
 const COUNTED = 200;
-const INCREMENTS = 100;
 /** What parallel increments meet: a store that is not next door. */
 const REAL_LATENCY_MS = 5;
 
@@ -89,11 +89,11 @@ export async function measure(candidates, { folder, rounds, milliseconds, starts
     progress("");
 
     console.log(`${INCREMENTS} increments at a time, and starts …`);
-    await store.setLatency(REAL_LATENCY_MS);
-    /** @type {Awaited<ReturnType<typeof increments>>[]} */
+    /** @type {(Awaited<ReturnType<typeof increments>> | undefined)[]} */
     const kept = [];
-    for (const { candidate, server } of runs) kept.push(await increments(candidate, server));
-    await store.setLatency(0);
+    for (const { candidate, server } of runs) {
+      kept.push(candidate.views ? await increments(candidate, [server], store, REAL_LATENCY_MS) : undefined);
+    }
     const memory = runs.map(({ server }) => server.memory());
 
     /** @type {number[][]} */
@@ -138,7 +138,7 @@ export async function measure(candidates, { folder, rounds, milliseconds, starts
  * @param {T[]} all
  * @param {number} round
  */
-const inTurn = (all, round) => (round % 2 ? all : all.toReversed());
+export const inTurn = (all, round) => (round % 2 ? all : all.toReversed());
 
 /**
  * @param {Candidate} candidate
@@ -238,39 +238,6 @@ async function count(candidate, server, store, jobs) {
     all[0]?.close();
   }
   return usage;
-}
-
-/**
- * A hundred increments of one session at the same time.
- *
- * @param {Candidate} candidate
- * @param {Server} server
- */
-async function increments(candidate, server) {
-  if (!candidate.views) return undefined;
-  const [owner] = await visitors(candidate, server, 1);
-  if (!owner) return undefined;
-  const tabs = Array.from({ length: INCREMENTS }, () => new Visitor(server.port));
-  for (const tab of tabs) tab.cookies = new Map(owner.cookies);
-  const began = performance.now();
-  /** @type {Visitor | undefined} */
-  let last;
-  const answers = await Promise.all(
-    tabs.map(async (tab) => {
-      const answer = await tab.send(candidate.change);
-      last = tab;
-      return answer;
-    }),
-  );
-  const milliseconds = performance.now() - began;
-  // A browser has the cookie that came last.
-  const { body } = await (last ?? owner).send(candidate.read);
-  for (const visitor of [owner, ...tabs]) visitor.close();
-  return {
-    acknowledged: answers.filter(({ status }) => status === 200).length,
-    survived: candidate.views(body),
-    milliseconds,
-  };
 }
 
 /**

@@ -5,6 +5,8 @@ import { acrossBorder } from "./crossings.mjs";
 import { throughGateway } from "./gateway.mjs";
 import { CLOUDFLARE, LOOKED_UP, million, UPSTASH } from "./prices.mjs";
 import { PARTS } from "./attribute.mjs";
+import { filled } from "./scale-report.mjs";
+import { contended, waited } from "./waits.mjs";
 
 /** @typedef {import("./measure.mjs").Measurements} Measurements */
 /** @typedef {Measurements["candidates"][number]} Result */
@@ -14,6 +16,8 @@ import { PARTS } from "./attribute.mjs";
 /** @typedef {import("./growth.mjs").Grown} Grown */
 /** @typedef {import("./profile.mjs").Profile} Profile */
 /** @typedef {import("./store.mjs").Counted} Counted */
+/** @typedef {import("./latency.mjs").Waiting} Waiting */
+/** @typedef {import("./contention.mjs").Contention} Contention */
 /**
  * @typedef {object} Run how a part was measured
  * @property {string} date
@@ -23,9 +27,8 @@ import { PARTS } from "./attribute.mjs";
  * @property {{ cpu: string, cores: number, kernel: string, node: string, loadBefore: number }} machine
  *
  * @typedef {Measurements & Run} Comparison
- * @typedef {{ comparison?: Comparison, growth?: Growth & Run, profile?: Profile & Run, gateway?: Comparison,
- *   crossings?: import("./crossings.mjs").Crossings & Run }} Results
- *   each of its own run
+ * @typedef {{ comparison?: Comparison, growth?: Growth & Run, profile?: Profile & Run, gateway?: Comparison }
+ *   & { latency?: Waiting & Run, contention?: Contention & Run, crossings?: import("./crossings.mjs").Crossings & Run, scale?: import("./scale.mjs").Scale & Run }} Results each of its own run
  */
 
 export const BUSY = { connections: 32, latency: 0 };
@@ -38,17 +41,22 @@ const JOBS = /** @type {Record<Job, string>} */ ({
 const PEER = "hono-upstash";
 
 /** @param {Results} results */
-export function report({ comparison, growth, profile, gateway, crossings }) {
+export function report({ comparison, growth, profile, gateway, latency, contention, scale, crossings }) {
   /** @type {string[]} */
   const paragraphs = [];
   if (comparison) paragraphs.push(...againstBefore(comparison), ...compared(comparison));
   if (profile) paragraphs.push(...profiled(profile));
   if (crossings) paragraphs.push(...acrossBorder(crossings));
   if (gateway) paragraphs.push(...throughGateway(gateway));
+  if (latency) paragraphs.push(...waited(latency));
+  if (contention) paragraphs.push(...contended(contention));
   if (growth) paragraphs.push(...grown(growth));
+  if (scale) paragraphs.push(...filled(scale));
   if (comparison) paragraphs.push(...details(comparison));
   paragraphs.push("## The runs");
-  for (const run of [comparison, profile, crossings, gateway, growth]) if (run) paragraphs.push(told(run));
+  for (const run of [comparison, profile, crossings, gateway, latency, contention, growth, scale]) {
+    if (run) paragraphs.push(told(run));
+  }
   return paragraphs.join("\n\n");
 }
 
@@ -260,7 +268,7 @@ export function counted(used) {
 }
 
 /** @param {number} value */
-const short = (value) => value.toFixed(1).replace(/\.0$/, "");
+export const short = (value) => value.toFixed(1).replace(/\.0$/, "");
 
 /** @param {number} bytes */
 export const kilobytes = (bytes) => `${(bytes / 1024).toFixed(1)} KB`;

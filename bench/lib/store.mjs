@@ -13,6 +13,13 @@ import { fileURLToPath } from "node:url";
 /** @typedef {{ calls: number, commands: number, bytes: number }} Counted */
 
 const self = fileURLToPath(import.meta.url);
+const SESSION_KEY = /^sess(ion)?:/;
+
+/** Whether a call would write a session. @param {{ commands: string[][] }} seen */
+const isWrite = ({ commands }) =>
+  commands.some(
+    ([name = "", ...rest]) => /^(SET|EVAL)/i.test(name) && rest.some((text) => SESSION_KEY.test(text)),
+  );
 
 export async function startStore() {
   const child = fork(self, ["serve"]);
@@ -21,17 +28,23 @@ export async function startStore() {
   child.on("message", (answer) => waiting.shift()?.(answer));
   const next = () => new Promise((resolve) => waiting.push(resolve));
   const ask = (/** @type {object} */ question) => (child.send(question), next());
-  const { url, token, socket } = await next();
+  const { url, token, socket, valkey } = await next();
   return {
     url,
     token,
     /** For a client that speaks Redis' own protocol. */
     socket,
+    /** Valkey's own, past the door: nothing is delayed or counted. */
+    valkey,
     /** @param {number} milliseconds before each call is served */
     setLatency: (milliseconds) => ask({ latency: milliseconds }),
     /** @param {string} key @param {string} value */
     set: (key, value) => ask({ set: [key, value] }),
-    /** @returns {Promise<Record<"rest" | "own", Counted>>} so far; billed are also the commands that scripts run */
+    /**
+     * So far; billed are also the commands that scripts run. `writes`: calls that would write a session, by a script or
+     * not, while there is latency.
+     * @returns {Promise<Record<"rest" | "own", Counted> & { writes: number }>}
+     */
     count: () => ask({ count: true }),
     async stop() {
       const gone = new Promise((resolve) => child.once("exit", resolve));
@@ -50,6 +63,11 @@ async function serve() {
   const door = join(folder, "socket");
   const own = { calls: 0, bytes: 0 };
   let latency = 0;
+  let writes = 0;
+  const when = (/** @type {{ commands: string[][] }} */ seen) => {
+    writes += Number(isWrite(seen));
+    return true;
+  };
 
   const server = createServer((client) => {
     const redis = connect(valkey.socket);
@@ -91,13 +109,13 @@ async function serve() {
     if (question.latency !== undefined) {
       latency = question.latency;
       store.faults.clear();
-      if (latency) store.faults.always({ delay: latency });
+      if (latency) store.faults.always({ delay: latency }, { when });
       process.send?.({});
       return;
     }
     const { calls, commands, bytesIn, bytesOut } = store.counters;
     const rest = { calls, commands, bytes: bytesIn + bytesOut };
-    process.send?.({ rest, own: { ...own, commands: await executed() } });
+    process.send?.({ rest, own: { ...own, commands: await executed() }, writes });
   });
   process.on("SIGINT", () => {}); // the one who started us says when
   process.on("disconnect", async () => {
@@ -107,7 +125,7 @@ async function serve() {
     await rm(folder, { recursive: true, force: true });
     process.exit();
   });
-  process.send?.({ url: store.url, token: store.token, socket: door });
+  process.send?.({ url: store.url, token: store.token, socket: door, valkey: valkey.socket });
 }
 
 if (process.argv[1] === self && process.argv[2] === "serve") await serve();

@@ -25,13 +25,13 @@ use crate::{
     app::App,
     config::Secret,
     host::Host,
-    http::{Problem, Request, Response},
+    http::{Preconditions, Problem, Request, Response},
     id::Handle,
     limit::{CountingStore, RateLimiter, Subject},
     routes,
-    session::{Device, Error, Session, Sessions, Source, User, UserState},
+    session::{Apply, Device, Early, Error, Loaded, Session, Sessions, Source, User, UserState},
     store::Store,
-    ticket::{Ticket, UserTag, sync},
+    ticket::{Ticket, UserTag, Verified, sync},
     time::Time,
 };
 
@@ -196,16 +196,20 @@ impl<'a, H: Host> Context<'a, H> {
 
     /// The session, if there is one; under a new id if that is due. One call to the store; none without a ticket.
     pub async fn session(&self) -> Result<Option<Session>, Problem> {
-        self.session_from(self.source()).await
+        self.session_from(self.source(), None).await
     }
 
     /// The same, by what the primary says: for a change.
     pub(crate) async fn session_at_primary(&self) -> Result<Option<Session>, Problem> {
-        self.session_from(Source::Primary).await
+        self.session_from(Source::Primary, None).await
     }
 
-    async fn session_from(&self, source: Source) -> Result<Option<Session>, Problem> {
-        let Some(session) = self.load_from(source).await? else { return Ok(None) };
+    async fn session_from(
+        &self,
+        source: Source,
+        read: Option<Box<Loaded>>,
+    ) -> Result<Option<Session>, Problem> {
+        let Some(session) = self.load_from(source, read).await? else { return Ok(None) };
         // One of an old cookie alone keeps its id: a client that does not keep the new cookie would lose it.
         let Some(presented) = self.presented() else { return Ok(Some(session)) };
         if !session.is_rotation_due(self.app.config.session.rotate_every, self.app.host.now()) {
@@ -221,28 +225,58 @@ impl<'a, H: Host> Context<'a, H> {
                 Ok(None)
             }
             // Others keep changing it. It can wait.
-            Err(Error::Conflict) => Ok(self.load_from(Source::Primary).await?),
+            Err(Error::Conflict) => Ok(self.load_from(Source::Primary, None).await?),
             Err(error) => Err(error.into()),
         }
     }
 
+    /// Changes the data of the session, or of a new anonymous one, which is subject to `limits.mint`. One call if this isolate knows
+    /// what the session is, two if not.
+    pub(crate) async fn load_and_change(
+        &self,
+        apply: &Apply<'_>,
+        preconditions: &Preconditions,
+    ) -> Result<Session, Problem> {
+        let early = match self.presented() {
+            Some(presented) => self.sessions().change_known(&presented.ticket, apply, preconditions).await?,
+            None => Early::Not,
+        };
+        let read = match early {
+            Early::Changed(session) => return Ok(session),
+            Early::Read(read) => Some(read),
+            Early::Not => None,
+        };
+        let session = self.session_from(self.source(), read).await?;
+        Ok(self.change(session, apply, preconditions).await?)
+    }
+
     /// The session, if there is one, under the id it has. One call to the store; none without a ticket.
     pub async fn load(&self) -> Result<Option<Session>, Error> {
-        self.load_from(self.source()).await
+        self.load_from(self.source(), None).await
     }
 
     /// The same, by what the primary says: for a request that gets another session in any case. The request is counted when this
     /// returns, with a session or without.
     pub(crate) async fn load_at_primary(&self) -> Result<Option<Session>, Problem> {
-        let session = self.load_from(Source::Primary).await?;
+        let session = self.load_from(Source::Primary, None).await?;
         self.store.count().await.map_err(Error::Store)?;
         self.store.check()?;
         Ok(session)
     }
 
-    async fn load_from(&self, source: Source) -> Result<Option<Session>, Error> {
-        while let Some(presented) = self.presented() {
-            if let Some(session) = self.sessions().load(&presented.ticket, source).await? {
+    /// `read`: what the store has said already about the ticket that counts.
+    async fn load_from(
+        &self,
+        source: Source,
+        mut read: Option<Box<Loaded>>,
+    ) -> Result<Option<Session>, Error> {
+        while let Some(Verified { ticket, .. }) = self.presented() {
+            let sessions = self.sessions();
+            let session = match read.take() {
+                Some(read) => sessions.load_read(ticket, ticket.clone(), *read).await?,
+                None => sessions.load(ticket, source).await?,
+            };
+            if let Some(session) = session {
                 self.apply_user_limits(&session);
                 self.issue_ticket(&session);
                 return Ok(Some(session));
@@ -321,7 +355,7 @@ impl<'a, H: Host> Context<'a, H> {
     }
 
     async fn require_user_from(&self, source: Source) -> Result<(Session, User), Problem> {
-        let session = self.session_from(source).await?.ok_or_else(Problem::no_session)?;
+        let session = self.session_from(source, None).await?.ok_or_else(Problem::no_session)?;
         let user = session.record.user.clone().ok_or_else(no_user)?;
         Ok((session, user))
     }
@@ -442,9 +476,11 @@ impl<'a, H: Host> Context<'a, H> {
     }
 
     /// The answer that shows the session; its ticket is the visitor's from now on.
-    pub fn show(&self, session: &Session) -> Response {
-        self.issue_ticket(session);
-        session.response(&self.app.config.session.lifetimes)
+    pub fn show(&self, session: Session) -> Response {
+        self.issue_ticket(&session);
+        let response = session.response(&self.app.config.session.lifetimes);
+        self.app.isolate.known.borrow_mut().remember(session);
+        response
     }
 
     /// The session's ticket is the visitor's from now on. The cookie is set only if it has another id than the visitor's, or

@@ -2,15 +2,13 @@
 
 use std::{cell::Cell, pin::Pin};
 
-use serde_json::value::RawValue;
-
 use super::Context;
 use crate::{
     events::{self, Event},
     host::Host,
     http::{Preconditions, Problem},
     limit::{self, Subject},
-    session::{Error, Session, User, change::empty_data},
+    session::{Apply, Error, Session, User, change::empty_data},
     stats,
     time::Time,
 };
@@ -76,7 +74,7 @@ impl<H: Host> Context<'_, H> {
     pub(crate) async fn change(
         &self,
         session: Option<Session>,
-        apply: &dyn Fn(&RawValue) -> Result<Box<RawValue>, Error>,
+        apply: &Apply<'_>,
         preconditions: &Preconditions,
     ) -> Result<Session, Error> {
         if let Some(session) = session {
@@ -101,7 +99,7 @@ impl<H: Host> Context<'_, H> {
         old: Option<Session>,
         proof: impl Into<Proof>,
         remember: bool,
-        apply: &dyn Fn(&RawValue) -> Result<Box<RawValue>, Error>,
+        apply: &Apply<'_>,
         is_valid: impl AsyncFnOnce() -> Result<bool, Error>,
     ) -> Result<Session, Error> {
         // One function for all callers: each would have a copy of some KB.
@@ -114,7 +112,7 @@ impl<H: Host> Context<'_, H> {
         old: Option<Session>,
         proof: Proof,
         remember: bool,
-        apply: &dyn Fn(&RawValue) -> Result<Box<RawValue>, Error>,
+        apply: &Apply<'_>,
         is_valid: Validity<'_>,
     ) -> Result<Session, Error> {
         let Proof { user, provider, provider_session: (provider_session, begun) } = proof;

@@ -18,12 +18,12 @@ use crate::{
 
 /// The store and the rate limits of one request.
 pub struct CountingStore<'a, H> {
-    store: Store<'a, H>,
+    pub(super) store: Store<'a, H>,
     /// The request's rate limits.
     pub limiter: RateLimiter<'a>,
     /// Whether requests pass uncounted when the store fails.
-    fails_open: bool,
-    uncounted: Cell<Option<Failure>>,
+    pub(super) fails_open: bool,
+    pub(super) uncounted: Cell<Option<Failure>>,
 }
 
 impl<'a, H: Host> CountingStore<'a, H> {
@@ -85,6 +85,16 @@ impl<'a, H: Host> CountingStore<'a, H> {
     /// The token by which a later request reads what this one wrote; `None` if it wrote nothing, or if it was taken.
     pub fn take_sync_token(&self) -> Option<String> {
         self.store.take_sync_token()
+    }
+
+    /// The token by which a request reads what this one has read and written.
+    pub fn sync_token(&self) -> String {
+        self.store.sync_token()
+    }
+
+    /// Another request has written on this one's behalf: what it wrote is read by this token.
+    pub fn has_written(&self, sync_token: &str) {
+        self.store.has_written(sync_token);
     }
 
     /// Waits a short random time, longer with every attempt.
@@ -234,6 +244,9 @@ impl<'a, H: Host> CountingStore<'a, H> {
         let mut counts = Vec::with_capacity(keys.len());
         for WindowKeys { window, current, is_open, cost, .. } in keys {
             let (previous, next) = (next_read(), next_read());
+            if window.is_settled() {
+                memory.set_previous(current, previous);
+            }
             if *cost == 0 {
                 counts.push(Counts { previous, before: next_read() + next });
                 continue;

@@ -13,7 +13,7 @@ use crate::{
     time::Time,
 };
 
-/// How many blocked callers, and how many windows, are remembered: about 3 MB of each. The next request in a forgotten
+/// How many blocked callers, how many windows, and how many of those before them, are remembered: about 3 MB of each. The next request in a forgotten
 /// window costs one command more.
 const MAX_REMEMBERED: usize = 20_000;
 
@@ -40,6 +40,8 @@ pub struct Memory {
     blocked: RefCell<BTreeMap<String, Time>>,
     /// Counters that are known to exist, with a time to live: until when they count.
     open: RefCell<BTreeMap<String, Time>>,
+    /// What was counted in the window before a counter's, once that does not change any more.
+    previous: RefCell<BTreeMap<String, u64>>,
     corrections: RefCell<Corrections>,
     /// When corrections are tried again after a failure.
     not_before: Cell<Time>,
@@ -77,6 +79,20 @@ impl Memory {
     /// Remembers that this counter exists, and counts until then.
     pub(super) fn set_open(&self, key: &str, until: Time) {
         remember(&mut self.open.borrow_mut(), key, until);
+    }
+
+    /// What was counted in the window before this counter's, if that does not change any more.
+    pub(super) fn previous(&self, key: &str) -> Option<u64> {
+        self.previous.borrow().get(key).copied()
+    }
+
+    /// Remembers what was counted in the window before this counter's.
+    pub(super) fn set_previous(&self, key: &str, count: u64) {
+        let mut previous = self.previous.borrow_mut();
+        if previous.len() >= MAX_REMEMBERED && !previous.contains_key(key) {
+            previous.clear();
+        }
+        previous.insert(key.to_owned(), count);
     }
 
     /// So much is to be taken off this counter again; one at least.

@@ -13,11 +13,13 @@ mod own_name;
 mod quota;
 mod rate_limiter;
 mod route;
+mod script;
 mod subject;
 #[cfg(test)]
 mod tests;
 mod window;
 
+pub(crate) use self::script::{Counting, counted, counted_by_rank};
 pub use self::{
     counting_store::CountingStore,
     large_bodies::{ASK_EVERY, LONGEST_WAIT, LargeBodies, Place},

@@ -261,6 +261,29 @@ impl<'a> RateLimiter<'a> {
         .collect()
     }
 
+    /// The same, and they stay due: to look which they are.
+    pub(super) fn due_at(&self, now: Time) -> Vec<WindowKeys> {
+        let charges = self.charges.borrow();
+        let due = charges.iter().filter(|charge| charge.is_due);
+        due.map(|charge| charge.window_keys(self.memory, now)).collect()
+    }
+
+    /// No call was made with these after all: they are due again.
+    pub(super) fn put_back(&self, keys: &[WindowKeys]) {
+        for charge in self.charges.borrow_mut().iter_mut() {
+            charge.is_due |= keys.iter().any(|keys| keys.charge == charge.id);
+        }
+    }
+
+    /// Whether a script of the store can judge what is due as exactly as [`Window`] does: its numbers are doubles.
+    pub(super) fn can_be_scripted(&self) -> bool {
+        const EXACT: u64 = 1 << 53;
+        let is_exact = |quota: Quota| quota.limit().saturating_mul(quota.window_ms()) < EXACT;
+        let charges = self.charges.borrow();
+        let mut due = charges.iter().filter(|charge| charge.is_due);
+        due.all(|charge| charge.kind != Kind::Own && charge.cost == 1 && is_exact(charge.quota))
+    }
+
     /// The counters of the same limits at another moment.
     pub(super) fn keys_at(&self, keys: &[WindowKeys], now: Time) -> Vec<WindowKeys> {
         let charges = self.charges.borrow();

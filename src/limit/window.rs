@@ -9,6 +9,9 @@ use std::time::Duration;
 use super::Quota;
 use crate::time::Time;
 
+/// By how much the clocks of isolates differ at most, with the store's clock read every minute.
+const SETTLED: Duration = Duration::from_secs(1);
+
 /// A quota's fixed window at some moment.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Window {
@@ -48,6 +51,25 @@ impl Window {
     pub(super) fn ttl(&self) -> Duration {
         const MARGIN: Duration = Duration::from_secs(120);
         self.quota.window * 2 + MARGIN
+    }
+
+    /// What a script of the store needs to judge a request as [`Window::judge`] does: the limit, the window's length and what is
+    /// left of it, in milliseconds.
+    pub(super) fn terms(&self) -> [u64; 3] {
+        let length = self.quota.window_ms();
+        [self.quota.limit(), length, length - self.elapsed_ms]
+    }
+
+    /// The most requests that this window lets through, after so many in the previous one; if that is settled: nobody counts in
+    /// the previous window any more, nor in the next one before a call that takes so long is over.
+    pub(super) fn most(&self, previous: u64, call: Duration) -> Option<u64> {
+        let is_before_next = self.reset() > call + SETTLED;
+        is_before_next.then(|| self.free(previous))
+    }
+
+    /// Whether nobody counts in the previous window any more.
+    pub(super) fn is_settled(&self) -> bool {
+        Duration::from_millis(self.elapsed_ms) > SETTLED * 5
     }
 
     /// How long until the next begins.

@@ -80,7 +80,7 @@ pub(super) async fn register<H: Host>(cx: &Context<'_, H>) -> Result<Response, P
     cx.tell(&account.user(), &Event::Registered);
     // 3. The session.
     let session = begin_session(cx, old, &account, &name, false).await?;
-    Ok(show_login(cx, &session, device, &account, &name).status(201))
+    Ok(show_login(cx, session, device, &account, &name).status(201))
 }
 
 /// `POST /auth/login`: always a new id; what an anonymous session holds is carried over. Two calls.
@@ -104,7 +104,7 @@ pub(super) async fn log_in<H: Host>(cx: &Context<'_, H>) -> Result<Response, Pro
     if !is_known {
         tell_of_device(cx, &session, &account.user());
     }
-    Ok(show_login(cx, &session, device, &account, &name))
+    Ok(show_login(cx, session, device, &account, &name))
 }
 
 /// `POST /auth/reauthenticate`: renews `authenticated_at`; a new id.
@@ -113,7 +113,7 @@ pub(super) async fn reauthenticate<H: Host>(cx: &Context<'_, H>) -> Result<Respo
     let (session, user) = cx.require_user().await?;
     confirm(cx, &session, &user, &password).await?;
     let session = cx.sessions().reauthenticate(session).await?;
-    Ok(cx.show(&session))
+    Ok(cx.show(session))
 }
 
 /// `POST /auth/password`: another password; a new id; every other session of the user ends.
@@ -134,7 +134,7 @@ pub(super) async fn change_password<H: Host>(cx: &Context<'_, H>) -> Result<Resp
     let session = cx.sessions().end_others(&tag, session).await.map_err(Error::after_a_change)?;
     let session = cx.sessions().reauthenticate(session).await.map_err(Error::after_a_change)?;
     // The devices that knew the old password are strangers now; this one is not.
-    Ok(add_device_cookie(cx, cx.show(&session), None, &stored.account, &name))
+    Ok(add_device_cookie(cx, cx.show(session), None, &stored.account, &name))
 }
 
 /// `POST /auth/reset`: another password, by a token that the service API made; a session, and every other one of the user
@@ -170,7 +170,7 @@ pub(super) async fn reset<H: Host>(cx: &Context<'_, H>) -> Result<Response, Prob
     // 4. The session begins after that.
     cx.begin_operation();
     let session = begin_session(cx, old, &stored.account, &name, false).await?;
-    Ok(show_login(cx, &session, None, &stored.account, &name))
+    Ok(show_login(cx, session, None, &stored.account, &name))
 }
 
 /// `DELETE /auth/account`: the account, its profile and all its sessions.
@@ -235,7 +235,7 @@ async fn begin_session<H: Host>(
 /// The answer to a login. The account knows the device from now on.
 fn show_login<H: Host>(
     cx: &Context<'_, H>,
-    session: &Session,
+    session: Session,
     device: Option<KnownDevice>,
     account: &Account,
     name: &Name,

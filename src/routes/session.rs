@@ -12,7 +12,7 @@ use crate::{
 /// `GET /auth/session`; 304 to an `If-None-Match` that names its ETag.
 pub(super) async fn show<H: Host>(cx: &Context<'_, H>) -> Result<Response, Problem> {
     let response = match cx.session().await? {
-        Some(session) => cx.show(&session),
+        Some(session) => cx.show(session),
         None => no_session(),
     };
     Preconditions::of(&cx.request).answer(response).map_err(Problem::precondition_failed)
@@ -23,14 +23,13 @@ pub(super) async fn change<H: Host>(cx: &Context<'_, H>) -> Result<Response, Pro
     let change = Change::parse(&cx.request.header("content-type"), cx.request.body()?)?;
     let preconditions = Preconditions::of(&cx.request);
     let max_bytes = cx.app.config.session.max_bytes;
-    let session = cx.session().await?;
     let format = cx.app.config.session.formats.own();
     let apply = |data: &RawValue| {
         let changed = change.apply(data, max_bytes)?;
         format.map_or(Ok(()), |format| format.check_visitors_change(data, &changed))?;
         Ok(changed)
     };
-    Ok(cx.show(&cx.change(session, &apply, &preconditions).await?))
+    Ok(cx.show(cx.load_and_change(&apply, &preconditions).await?))
 }
 
 /// `POST /auth/session/rotate`
@@ -39,7 +38,7 @@ pub(super) async fn rotate<H: Host>(cx: &Context<'_, H>) -> Result<Response, Pro
     // If its rotation was due, it has a new id already. An old cookie carries none of ours.
     let carried = cx.presented().map_or(&session.ticket.id, |presented| &presented.ticket.id).clone();
     let session = cx.sessions().rotate(session, &carried).await?;
-    Ok(cx.show(&session))
+    Ok(cx.show(session))
 }
 
 /// `DELETE /auth/session` and `POST /auth/logout`: ends the session of every ticket that came along. Without a session there

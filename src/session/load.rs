@@ -27,7 +27,7 @@ pub enum Source {
 }
 
 /// What the store holds behind a ticket.
-pub(super) struct Loaded {
+pub(crate) struct Loaded {
     /// The stored text.
     stored: Option<String>,
     /// The same, opened and parsed; `None` also if it cannot be read.
@@ -36,6 +36,8 @@ pub(super) struct Loaded {
     fault: Option<Unopened>,
     /// What holds for all sessions of the user.
     pub(super) state: UserState,
+    /// The same as stored.
+    stored_state: Option<String>,
     /// The head of the ticket's family, as stored.
     head: Option<String>,
     /// Whether it is certain that the primary has answered.
@@ -109,6 +111,16 @@ impl<H: Host> Sessions<'_, H> {
         }
         let mut read = ticket.clone();
         let (loaded, _) = self.read(&mut read, None, source).await?;
+        self.load_read(ticket, read, loaded).await
+    }
+
+    /// The same, once it is read what stands behind the ticket; `read`: the ticket after a touch.
+    pub(crate) async fn load_read(
+        &self,
+        ticket: &Ticket,
+        read: Ticket,
+        loaded: Loaded,
+    ) -> Result<Option<Session>, Error> {
         let session = self.follow(read, loaded).await?;
         Ok(session.inspect(|session| self.note_presented(session, ticket)))
     }
@@ -151,7 +163,7 @@ impl<H: Host> Sessions<'_, H> {
     }
 
     /// If a request came with the newest id of the family, and that is the first time, this is noted after the response.
-    fn note_presented(&self, session: &Session, carried: &Ticket) {
+    pub(super) fn note_presented(&self, session: &Session, carried: &Ticket) {
         if session.ticket.id != carried.id || carried.generation == 0 {
             return;
         }
@@ -177,7 +189,11 @@ impl<H: Host> Sessions<'_, H> {
     }
 
     /// Follows an old id to the session.
-    async fn follow(&self, mut ticket: Ticket, mut loaded: Loaded) -> Result<Option<Session>, Error> {
+    pub(super) async fn follow(
+        &self,
+        mut ticket: Ticket,
+        mut loaded: Loaded,
+    ) -> Result<Option<Session>, Error> {
         let (now, carried) = (self.host.now(), ticket.clone());
         // How redirects have led on, where the head of the family did not know it.
         let mut rotations = Vec::new();
@@ -251,7 +267,8 @@ impl<H: Host> Sessions<'_, H> {
         if let (Some(user), Some(roles)) = (&mut record.user, loaded.state.roles) {
             user.roles = roles;
         }
-        Some(Session { ticket, record, stored, head: loaded.head, foreign: None })
+        let Loaded { head, stored_state: state, .. } = loaded;
+        Some(Session { ticket, record, stored, head, state, foreign: None })
     }
 
     /// One call: the stored text, the user's state, the head of the family, another key's value and, if it is due, a new
@@ -309,7 +326,7 @@ impl<H: Host> Sessions<'_, H> {
     }
 
     /// What was read of [`Self::keys_behind`]. `key`: the session's.
-    fn loaded(
+    pub(super) fn loaded(
         &self,
         key: &str,
         values: &mut impl Iterator<Item = Option<String>>,
@@ -317,14 +334,15 @@ impl<H: Host> Sessions<'_, H> {
         is_primary: bool,
     ) -> Loaded {
         let (stored, head) = (values.next().flatten(), values.next().flatten());
-        let state = UserState::parse(ticket.user.and_then(|_| values.next().flatten()).as_deref());
+        let stored_state = ticket.user.and_then(|_| values.next().flatten());
+        let state = UserState::parse(stored_state.as_deref());
         let opened = stored.as_deref().map(|stored| self.open(key, stored)).transpose();
         let (entry, fault) = opened.map_or_else(|fault| (None, Some(fault)), |entry| (entry, None));
-        Loaded { stored, entry, fault, state, head, is_primary, is_touched: false }
+        Loaded { stored, entry, fault, state, stored_state, head, is_primary, is_touched: false }
     }
 
     /// The keys that a ticket is read with: the session's, its family's, its user's.
-    fn keys_behind(&self, ticket: &Ticket) -> Vec<String> {
+    pub(super) fn keys_behind(&self, ticket: &Ticket) -> Vec<String> {
         let keys = [self.key(&ticket.id.handle()), self.family_key(ticket.family)];
         keys.into_iter().chain(ticket.user.map(|user| self.state_key(&user))).collect()
     }

@@ -141,7 +141,7 @@ impl<H: Host> Sessions<'_, H> {
     async fn add_mark(&self, session: Session, mark: Nonce) -> Result<Session, Error> {
         let marks = std::iter::once(mark).chain(session.record.marks.iter().copied()).collect();
         let record = Record { marks, ..(*session.record).clone() };
-        let next = self.with_record(session, record);
+        let next = self.with_record(&session, record);
         let (key, mut retry) = (self.key(&next.ticket.id.handle()), Retry::default());
         loop {
             match self.store.run(Batch::default().overwrite(&key, &next.stored, None)).await {

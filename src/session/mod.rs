@@ -6,16 +6,20 @@
 
 mod background;
 pub mod change;
+mod data;
 mod device;
 mod end;
 mod error;
+mod exchange;
 mod family;
 mod foreign;
 mod inspect;
+mod known;
 mod lifetimes;
 mod list;
 mod load;
 mod login;
+mod merge;
 mod provider_session;
 mod record;
 mod revoke;
@@ -50,7 +54,11 @@ pub use self::{
     view::no_session,
 };
 pub(crate) use self::{
+    data::{Apply, Early},
     error::UNREADABLE,
+    known::Known,
+    load::Loaded,
+    merge::Writes,
     provider_session::{LogoutOutcome, ProviderLogout},
     record::revision,
     update::{Versioned, update},
@@ -168,6 +176,8 @@ pub struct Session {
     pub stored: String,
     /// The head of its family as stored, if there was one when it was read.
     head: Option<String>,
+    /// The state of its user as stored, if there was one when it was read.
+    state: Option<String>,
     /// What it has beside that in another application's format.
     foreign: Option<Box<foreign::Foreign>>,
 }
@@ -186,7 +196,7 @@ impl<H: Host> Sessions<'_, H> {
             foreign: None,
         };
         let stored = self.seal(&ticket.id.handle(), &record);
-        Session { ticket, record: Box::new(record), stored, head: None, foreign: None }
+        Session { ticket, record: Box::new(record), stored, head: None, state: None, foreign: None }
     }
 
     /// The same session, not written yet, whose user has proved who they are at this time, and to this provider, where that began
@@ -205,16 +215,13 @@ impl<H: Host> Sessions<'_, H> {
         record.authenticated_at = at.or(record.authenticated_at);
         record.device.provider = Some(provider.to_owned());
         record.provider_session = provider_session.map(str::to_owned);
-        self.with_record(session, record)
+        self.with_record(&session, record)
     }
 
     /// The same session with another record.
-    fn with_record(&self, session: Session, record: Record) -> Session {
-        Session {
-            stored: self.seal(&session.ticket.id.handle(), &record),
-            record: Box::new(record),
-            ..session
-        }
+    fn with_record(&self, session: &Session, record: Record) -> Session {
+        let stored = self.seal(&session.ticket.id.handle(), &record);
+        session.with(record, stored)
     }
 
     /// The stored form of a record: sealed, if there are keys for it. No two are the same.
@@ -230,6 +237,19 @@ impl<H: Host> Sessions<'_, H> {
 }
 
 impl Session {
+    /// The same session with another record, and the text that is stored for it.
+    fn with(&self, record: Record, stored: String) -> Self {
+        let Self { ticket, head, state, foreign, .. } = self;
+        Self {
+            ticket: ticket.clone(),
+            record: Box::new(record),
+            stored,
+            head: head.clone(),
+            state: state.clone(),
+            foreign: foreign.clone(),
+        }
+    }
+
     /// The strong entity tag: another one whenever user, data or login time change. Roles are part of it although a
     /// change of them is not written here.
     pub fn etag(&self) -> String {

@@ -237,7 +237,7 @@ impl<H: Host> Sessions<'_, H> {
             user: tag.map(|tag| base64url::encode(&tag)),
         };
         let stored = self.seal(&ticket.id.handle(), &record);
-        (Session { ticket, record: Box::new(record), stored, head: None, foreign: None }, taken)
+        (Session { ticket, record: Box::new(record), stored, head: None, state: None, foreign: None }, taken)
     }
 
     async fn write_taken(

@@ -1,11 +1,11 @@
-//! Changing a session's data. A change is kept as an operation: after a conflict it is applied again, to the newest state.
+//! Beginning a session; and how a session or an account is changed: after a conflict the change is applied again, to the newest
+//! state.
 
 use serde_json::value::RawValue;
 
 use super::{Device, Error, Record, Retry, Session, Sessions, User};
 use crate::{
     host::{Host, random},
-    http::Preconditions,
     id::{Family, Id, Nonce},
     json::Version,
 };
@@ -58,34 +58,6 @@ impl<H: Host> Sessions<'_, H> {
         };
         self.begin(Id::from_bytes(random(self.host)), record, now)
     }
-
-    /// Changes the session's data: `apply` makes the new data from the newest, for which it may run again. One call if nobody
-    /// else changes it at the same time, none if it changes nothing.
-    pub async fn change(
-        &self,
-        session: Session,
-        apply: &dyn Fn(&RawValue) -> Result<Box<RawValue>, Error>,
-        preconditions: &Preconditions,
-    ) -> Result<Session, Error> {
-        if let Some((format, sid)) = self.foreign(&session.ticket) {
-            let sid = sid.clone();
-            return self.change_foreign(format, &sid, session, apply, preconditions).await;
-        }
-        let mut conflicts = 0;
-        let make = |session: &Session| {
-            preconditions.check(Some(&session.etag()))?;
-            let data = apply(&session.record.data)?;
-            if data.get() == session.record.data.get() {
-                return Ok(None);
-            }
-            let record = Record { data, ..(*session.record).clone() }.with_revision(self.nonce());
-            Ok(Some(self.with_record(session.clone(), record)))
-        };
-        let write =
-            async |read: &Session, next: &Session| self.compare_and_set(read, &next.stored, None).await;
-        let reload = async |session: Session| self.reload(session.ticket, &mut conflicts).await;
-        update(self, session, &make, write, reload).await
-    }
 }
 
 /// What is changed by compare-and-set, with the names of its states.
@@ -124,14 +96,8 @@ pub(crate) async fn update<H: Host, T: Versioned>(
     let mut unsettled: Vec<(Nonce, Nonce)> = Vec::new();
     loop {
         // 1. Was it made already?
-        for (base, revision) in &unsettled {
-            if current.includes(revision) {
-                return Ok(current);
-            }
-            if !current.includes(base) {
-                // There were too many changes since.
-                return Err(Error::Unknown);
-            }
+        if settle(&unsettled, &current)?.is_some() {
+            return Ok(current);
         }
         // 2. The change, on the newest state known.
         let Some(next) = make(&current)? else { return Ok(current) };
@@ -151,4 +117,18 @@ pub(crate) async fn update<H: Host, T: Versioned>(
             outcome => outcome?,
         };
     }
+}
+
+/// Which of these writes was made whose answers were lost, if one was; each was to replace the first state by the second.
+/// Error: there were too many changes since to tell.
+pub(crate) fn settle(unsettled: &[(Nonce, Nonce)], current: &impl Versioned) -> Result<Option<usize>, Error> {
+    for (index, (base, revision)) in unsettled.iter().enumerate() {
+        if current.includes(revision) {
+            return Ok(Some(index));
+        }
+        if !current.includes(base) {
+            return Err(Error::Unknown);
+        }
+    }
+    Ok(None)
 }

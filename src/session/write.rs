@@ -221,6 +221,13 @@ impl<H: Host> Sessions<'_, H> {
         let replaced = Replaced { by: ticket.id.handle() }.to_json();
         // A session that was rotated is found by what led to it.
         let provider_session = self.provider_session_of(session).filter(|_| record.generation == 0);
+        if user_keys.is_none()
+            && old.is_none()
+            && let Some(is_new) = self.create_counted(session).await?
+        {
+            let state = UserState::default();
+            return Ok(WriteOutcome { is_new, old_has_ended: true, listed: 0, state, logged_out: None });
+        }
         let mut batch = Batch::default().create(&key, stored, ttl);
         if let Some((state_key, list_key)) = &user_keys {
             batch = batch

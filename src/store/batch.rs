@@ -4,6 +4,7 @@ use std::{borrow::Cow, time::Duration};
 
 use serde::Serialize;
 
+use super::Script;
 use crate::time;
 
 /// A command: its name and its arguments.
@@ -186,13 +187,15 @@ impl<'a> Batch<'a> {
         self,
         script: &'a str,
         keys: impl IntoIterator<Item = impl Into<Cow<'a, str>>>,
-        arguments: impl IntoIterator<Item = String>,
+        arguments: impl IntoIterator<Item = impl Into<Cow<'a, str>>>,
     ) -> Self {
-        let mut command = list(&["EVAL", script], keys);
-        let count = command.len() - 2;
-        command.insert(2, count.to_string().into());
-        command.extend(arguments.into_iter().map(Cow::from));
-        self.write(command)
+        self.write(script_command("EVAL", script, keys, arguments))
+    }
+
+    /// `EVALSHA`: the same for a script that the store has kept. An error if it has not; see
+    /// [`super::KnownError::is_unknown_script`].
+    pub fn kept_script(self, script: &'a Script, keys: &'a [String], arguments: &'a [String]) -> Self {
+        self.write(script_command("EVALSHA", &script.name, keys, arguments))
     }
 
     /// `SET`, whatever there is; replies OK.
@@ -301,6 +304,20 @@ fn list<'a>(words: &[&'a str], list: impl IntoIterator<Item = impl Into<Cow<'a, 
     for word in list {
         command.push(word.into());
     }
+    command
+}
+
+/// A command that runs a script.
+fn script_command<'a>(
+    name: &'a str,
+    script: &'a str,
+    keys: impl IntoIterator<Item = impl Into<Cow<'a, str>>>,
+    arguments: impl IntoIterator<Item = impl Into<Cow<'a, str>>>,
+) -> Command<'a> {
+    let mut command = list(&[name, script], keys);
+    let count = command.len() - 2;
+    command.insert(2, count.to_string().into());
+    command.extend(arguments.into_iter().map(Into::into));
     command
 }
 

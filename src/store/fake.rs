@@ -213,8 +213,75 @@ impl Network {
                 let now = (self.now.get() + self.ahead.get() - self.behind.get()).0;
                 json!([(now / 1000).to_string(), (now % 1000 * 1000).to_string()])
             }
+            // The scripts that are called by their names.
+            ["EVALSHA", _, count, rest @ ..] => {
+                let (keys, arguments) = rest.split_at(count.parse().expect("a number"));
+                self.exchange(keys, arguments)
+            }
             _ => unreachable!("not a command of this store: {words:?}"),
         }
+    }
+
+    /// These scripts in other words: `session/exchange.rs` has the real ones, which differ in how many arguments they have.
+    fn exchange(&self, keys: &[&str], arguments: &[&str]) -> Value {
+        let number = |text: &str| text.parse::<u64>().expect("a number");
+        let index = |text: &str| text.parse::<usize>().expect("a number");
+        let (own, limits) = keys.split_at(index(arguments[0]));
+        let is_creation = own.len() == 1;
+        let lengths = if is_creation { [3, 3] } else { [4, 9] };
+        let is_by_rank = arguments.len() == lengths[0] + 2 * limits.len();
+        let (arguments, terms) = arguments.split_at(lengths[usize::from(!is_by_rank)]);
+        let count = |key: &str| self.get(key).map_or(0, |count| number(&count));
+        // 1. The limits, which refuse together or count together.
+        let (mut counts, mut counted) = (Vec::new(), Vec::new());
+        for (keys, terms) in
+            limits.chunks(if is_by_rank { 1 } else { 3 }).zip(terms.chunks(if is_by_rank { 2 } else { 4 }))
+        {
+            let (key, most) = if is_by_rank {
+                counts.push(count(keys[0]));
+                (keys[0], number(terms[0]))
+            } else {
+                let [limit, length, left] = [0, 1, 2].map(|index| number(terms[index]));
+                let previous = count(keys[0]);
+                counts.extend([previous, count(keys[1]) + count(keys[2])]);
+                (keys[1], limit - previous.min(limit) * left / length)
+            };
+            if counts.last().is_some_and(|before| before + 1 > most) {
+                return json!([-1]);
+            }
+            counted.push((key, terms.last().map(|ttl| Duration::from_millis(number(ttl)))));
+        }
+        for (key, ttl) in counted {
+            match self.get(key) {
+                None => self.set(key, "1", ttl),
+                Some(_) => drop(self.command(&json!(["INCR", key]))),
+            }
+        }
+        if is_creation {
+            let created = self.command(&json!(["SET", own[0], arguments[1], "NX", "PX", arguments[2]]));
+            return json!([i32::from(created == json!("OK")), counts]);
+        }
+        // 2. What is known, and what is kept of it.
+        let is = |key: Option<&&str>, known: &str| {
+            key.is_none_or(|key| self.get(key).unwrap_or_default() == *known)
+        };
+        let next = self.get(own[0]).and_then(|stored| {
+            if is_by_rank {
+                let is_known = stored == arguments[2] && is(own.get(2), arguments[1]);
+                return is_known.then(|| arguments[3].to_owned());
+            }
+            let is_known = super::sha1(&stored) == arguments[3]
+                && is(own.get(1), arguments[1])
+                && is(own.get(2), arguments[2]);
+            let kept = stored.get(index(arguments[5]) - 1..index(arguments[6])).unwrap_or_default();
+            is_known.then(|| [arguments[4], kept, arguments[7], &stored[index(arguments[8]) - 1..]].concat())
+        });
+        let Some(next) = next else {
+            return json!([0, counts, own.iter().map(|key| self.get(key)).collect::<Vec<_>>()]);
+        };
+        let ends = self.data.borrow()[own[0]].1;
+        self.data.borrow_mut().insert(own[0].to_owned(), (next, ends));
+        json!([1, counts])
     }
 }
 

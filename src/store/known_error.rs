@@ -32,8 +32,11 @@ const fn transient(name: &'static str, advice: &'static str) -> Known {
     Known { name, advice, is_transient: true }
 }
 
+/// The store does not keep a script of this name.
+const NO_SCRIPT: &str = "NOSCRIPT";
+
 /// The longer of two names that begin alike comes first.
-static KNOWN: [Known; 28] = [
+static KNOWN: [Known; 29] = [
     // Upstash, https://upstash.com/docs/redis/troubleshooting
     lasting(
         "ERR max requests limit exceeded",
@@ -81,6 +84,7 @@ static KNOWN: [Known; 28] = [
         "UPSTASH_REDIS_REST_TOKEN does not allow a command: copy the standard token, not the read-only one",
     ),
     lasting("NOREPLICAS", "the store has too few replicas, so that nothing can be written"),
+    lasting(NO_SCRIPT, "the store does not know a script that it was to keep: it may have been started anew"),
     lasting("OOM", "the store's memory is full, so that nothing can be written: give it more"),
     lasting(
         "READONLY",
@@ -102,6 +106,25 @@ impl KnownError {
         let find = |text: &str| KNOWN.iter().find(|known| begins_with(text, known.name));
         let reason = text.strip_prefix("EXECABORT ").and_then(|text| text.split_once(DISCARDED));
         Self(reason.and_then(|(_, reason)| find(reason)).or_else(|| find(text)).unwrap_or(&UNKNOWN))
+    }
+
+    /// Whether a script must be sent with its text.
+    pub(crate) fn is_unknown_script(&self) -> bool {
+        self.0.name == NO_SCRIPT
+    }
+
+    /// Whether it may be about a script, and not about the store or the account.
+    pub(crate) fn may_concern_scripts(&self) -> bool {
+        const NAMES: [&str; 7] = [
+            "ERR",
+            "ERR unknown command",
+            "ERR Command is not available",
+            "ERR syntax error",
+            "ERR wrong number of arguments",
+            "NOPERM",
+            NO_SCRIPT,
+        ];
+        NAMES.contains(&self.0.name) || *self == Self(&UNKNOWN)
     }
 
     /// Whether its name alone says what is wrong.

@@ -8,6 +8,7 @@ mod batch;
 pub(crate) mod fake;
 mod known_error;
 mod reply;
+mod script;
 
 use std::{
     cell::{Cell, RefCell},
@@ -15,7 +16,8 @@ use std::{
     time::Duration,
 };
 
-pub use self::{batch::Batch, known_error::KnownError, reply::Reply};
+pub(crate) use self::script::sha1;
+pub use self::{batch::Batch, known_error::KnownError, reply::Reply, script::Script};
 use crate::{
     host::{Call, Host, Unreachable, random},
     time::Time,
@@ -70,6 +72,11 @@ impl Failure {
         matches!(self, Self::Unreachable | Self::Garbled | Self::Status(500.., _))
     }
 
+    /// Whether the same may succeed without a script.
+    pub(crate) fn may_concern_scripts(&self) -> bool {
+        matches!(self, Self::Refused(error) if error.may_concern_scripts())
+    }
+
     /// Whether the same batch may succeed a moment later.
     pub fn is_transient(&self) -> bool {
         match self {
@@ -101,6 +108,17 @@ impl<'a, H: Host> Store<'a, H> {
     /// The token by which a later request reads what this one wrote; `None` if it wrote nothing, or if it was taken.
     pub fn take_sync_token(&self) -> Option<String> {
         self.has_written.take().then(|| self.sync_token.borrow().clone())
+    }
+
+    /// The token by which a request reads what this one has read and written.
+    pub fn sync_token(&self) -> String {
+        self.sync_token.borrow().clone()
+    }
+
+    /// Another request has written on this one's behalf: what it wrote is read by this token.
+    pub fn has_written(&self, sync_token: &str) {
+        sync_token.clone_into(&mut self.sync_token.borrow_mut());
+        self.has_written.set(true);
     }
 
     /// The time now.

@@ -349,6 +349,11 @@ export const BROKEN = {
       ? { error: "ERR Unknown Redis command called from script" }
       : outcome,
   ),
+  "eval-kept": replies((outcome, command) =>
+    is(command, "EVALSHA") && !String(command[1]).startsWith("00")
+      ? { error: "NOSCRIPT No matching script." }
+      : outcome,
+  ),
   "eval-atomic": does(
     (command) => is(command, "EVAL") && String(command[1]).includes("local next"),
     async (command, run) => {

@@ -132,6 +132,12 @@ export class Visitor {
     return this.patch([{ op: "increment", path, value }]);
   }
 
+  /** Lets the isolate forget the session, so that the next change reads it before it writes. */
+  async forget() {
+    const { status } = await this.merge({}, { "If-Match": '"another"' });
+    if (status !== 412) throw new Error(`not forgotten: status ${status}`);
+  }
+
   rotate() {
     return this.send("POST", "/auth/session/rotate");
   }

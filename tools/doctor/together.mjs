@@ -1,4 +1,5 @@
 /** What holds when many call at once: compare-and-set and counters, transactions, scripts, replicas. */
+import { createHash } from "node:crypto";
 import { ends, PIPELINE, TRANSACTION, TTL } from "./database.mjs";
 import { errorLike, expect, Finding, shortened } from "./finding.mjs";
 
@@ -13,7 +14,7 @@ const STALE =
 const HALF =
   "Rate limits would let more through than they should, and what belongs together would be half written.";
 const SCRIPTS =
-  "Sessions beside Express or Flask (cookie.format, cookie.accept) would not work or get lost, and accounts could not be tied to providers (accounts.providers). Without these settings no script is used.";
+  "Sessions beside Express or Flask (cookie.format, cookie.accept) would not work or get lost, and accounts could not be tied to providers (accounts.providers). Without these settings no script is needed.";
 
 /** Each command that the scripts in `src/session` and `src/account` call, as they call it; replies 1 or with what is not as it should be. */
 const SCRIPT = `#!lua flags=allow-key-locking
@@ -41,11 +42,27 @@ if redis.call('PTTL', KEYS[2]) ~= -1 then return 'SET' end
 if redis.call('DEL', KEYS[2]) ~= 1 then return 'DEL' end
 return 1`;
 
+/** What the scripts of changes do besides: read missing keys, count, hash and cut a text, reply with lists in lists. */
+const CHANGE = `#!lua flags=allow-key-locking
+local values = redis.call('MGET', unpack(KEYS))
+local counts, found = {}, {}
+for i = 1, 2 do
+  if redis.call('INCR', KEYS[3]) == 1 then redis.call('PEXPIRE', KEYS[3], ARGV[1]) end
+  counts[i] = tonumber(values[3] or 0) or 0
+end
+for i = 1, 2 do found[i] = values[i] end
+if not values[1] or redis.sha1hex(values[1]) ~= ARGV[4] then return {0, counts, found} end
+local left = 7 - 7 % tonumber(ARGV[2])
+redis.call('SET', KEYS[1], ARGV[3] .. string.sub(values[1], 2, left / 4) .. string.sub(values[1], #values[1]), 'KEEPTTL')
+return {1, counts}`;
+
 /** Counts without INCR: right only if nothing comes between. */
 const COUNT = `#!lua flags=allow-key-locking
 local next = tonumber(redis.call('GET', KEYS[1]) or '0') + 1
 redis.call('SET', KEYS[1], tostring(next), 'PX', ARGV[1])
 return next`;
+
+const sha1 = (/** @type {string} */ text) => createHash("sha1").update(text).digest("hex");
 
 /** @type {Row[]} */
 export const together = [
@@ -162,6 +179,31 @@ export const together = [
       const command = ["EVAL", SCRIPT, "3", ...keys, "00ff80", TTL];
       const reply = only(await database.run(PIPELINE, [command]));
       expect(reply === 1, `in it, not as in Redis: ${String(reply)}`);
+    },
+  },
+  {
+    id: "eval-kept",
+    what: "a script that has run is kept, and runs by its name (EVALSHA)",
+    otherwise:
+      "Each change of a session takes two calls instead of one. Nothing is lost, and no setting is needed: the Worker finds out by itself.",
+    isOptional: true,
+    check: async ({ database, key }) => {
+      const rest = ["3", key("a"), key("b"), key("n"), TTL, "4", "é", sha1("1234")];
+      await database.steps(
+        [
+          [
+            ["EVAL", CHANGE, ...rest],
+            [0, [0, 0], [null, null]],
+          ],
+          [["SET", key("a"), "1234", "PX", TTL], "OK"],
+          [
+            ["EVALSHA", sha1(CHANGE), ...rest],
+            [1, [2, 2]],
+          ],
+          [["SET", key("a"), "other", "IFEQ", "é4", "KEEPTTL"], "OK"],
+        ],
+        { path: PIPELINE },
+      );
     },
   },
   {

@@ -139,6 +139,7 @@ impl<H: Host> Sessions<'_, H> {
             record: Box::new(record),
             stored: String::new(),
             head: None,
+            state: None,
             foreign: Some(Box::new(foreign)),
         }
     }

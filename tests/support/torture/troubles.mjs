@@ -30,7 +30,10 @@ export class Troubles {
       this.#faults.next(fault, {
         times,
         when: ({ path, commands }) => {
-          const matches = command.startsWith("/") ? path === command : commands[0]?.[0] === command;
+          const first = commands[0]?.[0] ?? "";
+          // A script writes, too.
+          const isWrite = command === "SET" && first.startsWith("EVAL");
+          const matches = command.startsWith("/") ? path === command : first === command || isWrite;
           if ((command !== "" && !matches) || left-- > 0) return false;
           this.strikes.push(performance.now());
           this.#arrives = Math.max(this.#arrives, performance.now() + (fault.delay ?? 0));
