@@ -293,7 +293,8 @@ describe("with the limits that are set by default", () => {
     /**
      * At most so many calls out of wasm, of any kind: to read the request, to write the response, to call the store, to
      * wait. Each costs time of every such request, so a bound is raised for a reason and not by the way. What needs no
-     * store makes no promise either. A read asks for If-Match, If-None-Match and Sec-Fetch-Site; a change for If-Match, If-None-Match and Content-Encoding.
+     * store makes no promise either. A read asks for If-Match, If-None-Match and Sec-Fetch-Site; a change for If-Match,
+     * If-None-Match and Content-Encoding.
      */
     const BUDGETS = [
       { out: 12, job: "a request without a cookie", act: () => nobody.look() },
