@@ -6,7 +6,10 @@ use std::{
     future::{Future, poll_fn},
     panic,
     pin::Pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{self, Poll, Wake, Waker},
 };
 
@@ -62,18 +65,23 @@ fn at_once(mut future: Pin<Box<dyn Future<Output = JsValue>>>) -> JsValue {
         return value;
     }
     let rest = poll_fn(move |task| {
-        relay.0.register(task.waker());
-        poll().map(Ok)
+        relay.task.register(task.waker());
+        // Its task is polled as soon as it is there, when nothing has happened yet.
+        if relay.is_woken.swap(false, Ordering::Relaxed) { poll().map(Ok) } else { Poll::Pending }
     });
     future_to_promise(rest).into()
 }
 
-/// Wakes the task that was registered last.
+/// Wakes the task that was registered last, and remembers that it is to.
 #[derive(Default)]
-struct Relay(AtomicWaker);
+struct Relay {
+    is_woken: AtomicBool,
+    task: AtomicWaker,
+}
 
 impl Wake for Relay {
     fn wake(self: Arc<Self>) {
-        self.0.wake();
+        self.is_woken.store(true, Ordering::Relaxed);
+        self.task.wake();
     }
 }

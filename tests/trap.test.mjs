@@ -99,6 +99,20 @@ test("every request that waits for the store while another one traps is answered
   assertLogged();
 });
 
+test("a request that traps before it waits for anything takes those that wait with it, and no other", async () => {
+  const { worker } = both;
+  const visitor = worker.visitor();
+  await visitor.increment("/views");
+  const { answers, release } = await startReads([visitor]);
+  await worker.fillMemory();
+  // Its URL alone needs more than is free.
+  assertLost(await worker.visitor().send("GET", `/auth/session?${"x".repeat(100_000)}`));
+  for (const answer of await Promise.all(answers)) assertLost(answer);
+  release();
+  assert.equal((await visitor.look()).json.session.data.views, 1);
+  assertLogged();
+});
+
 /** A change whose body comes in two parts. @param {string} url */
 function startUpload(url) {
   const { hostname, port } = new URL(url);

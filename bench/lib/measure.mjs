@@ -69,8 +69,8 @@ export async function measure(candidates, { folder, rounds, milliseconds, starts
     /** @type {Awaited<ReturnType<typeof count>>[]} */
     const usage = [];
     for (const { candidate, server } of runs) {
-      await warmUp(candidate, server);
-      usage.push(await count(candidate, server, store));
+      await warmUp(candidate, server, jobs);
+      usage.push(await count(candidate, server, store, jobs));
     }
 
     for (let round = 1; round <= rounds * OFTENER; round += 1) {
@@ -205,10 +205,10 @@ function forge(visitor) {
   }
 }
 
-/** @param {Candidate} candidate @param {Server} server */
-async function warmUp(candidate, server) {
-  for (const job of JOBS) {
-    await measureCell(candidate, server, { job, connections: 8, latency: 0 }, WARM_UP_MS / JOBS.length);
+/** @param {Candidate} candidate @param {Server} server @param {Job[]} jobs */
+async function warmUp(candidate, server, jobs) {
+  for (const job of jobs) {
+    await measureCell(candidate, server, { job, connections: 8, latency: 0 }, WARM_UP_MS / jobs.length);
   }
 }
 
@@ -216,11 +216,12 @@ async function warmUp(candidate, server) {
  * @param {Candidate} candidate
  * @param {Server} server
  * @param {import("./store.mjs").Store} store
+ * @param {Job[]} jobs
  */
-async function count(candidate, server, store) {
+async function count(candidate, server, store, jobs) {
   /** @type {Partial<Record<Job, import("./store.mjs").Counted>>} */
   const usage = {};
-  for (const job of JOBS) {
+  for (const job of jobs) {
     const all = await visitors(candidate, server, 1, job);
     const ask = job === "change" ? candidate.change : candidate.read;
     const expect = job === "forged" ? candidate.forged : 200;

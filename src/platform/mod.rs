@@ -80,7 +80,8 @@ impl Platform {
         Call { path, body, is_base64, sync_token, timeout }: Call,
     ) -> Result<Answer, JsValue> {
         let timeout = u32::try_from(milliseconds(timeout)).unwrap_or(u32::MAX);
-        let asked = self.store.ask(path, &body, is_base64, &sync_token, timeout)?;
+        let sync_token = Some(sync_token.as_str()).filter(|token| !token.is_empty());
+        let asked = self.store.ask(&constant(path), &body, is_base64, sync_token, timeout)?;
         drop(body);
         let answer: StoreAnswer = self.wait_for(asked).await?.unchecked_into();
         Ok(Answer { status: answer.status(), body: answer.body(), sync_token: answer.sync_token() })
@@ -208,20 +209,24 @@ impl RequestHeaders {
 
 impl Headers for RequestHeaders {
     fn get(&self, name: &'static str) -> Option<String> {
-        NAMES.with_borrow_mut(|names| {
-            let at = names.iter().position(|(known, _)| ptr::eq(*known, name)).unwrap_or_else(|| {
-                names.push((name, JsString::from(name)));
-                names.len() - 1
-            });
-            let (_, name) = names.get(at)?;
-            self.0.unchecked_ref::<NamedHeaders>().get(name).ok().flatten()
-        })
+        self.0.unchecked_ref::<NamedHeaders>().get(&constant(name)).ok().flatten()
     }
 }
 
 thread_local! {
-    /// The names of headers that were asked for, as strings of JavaScript: one is made once, and not for every request.
-    static NAMES: RefCell<Vec<(&'static str, JsString)>> = const { RefCell::new(Vec::new()) };
+    /// Texts that JavaScript is often asked with, as its own strings: one is made once, and not for every request.
+    static CONSTANTS: RefCell<Vec<(&'static str, JsString)>> = const { RefCell::new(Vec::new()) };
+}
+
+fn constant(text: &'static str) -> JsString {
+    CONSTANTS.with_borrow_mut(|constants| {
+        let known = constants.iter().find(|(known, _)| ptr::eq(*known, text));
+        known.map(|(_, made)| made.clone()).unwrap_or_else(|| {
+            let made = JsString::from(text);
+            constants.push((text, made.clone()));
+            made
+        })
+    })
 }
 
 #[wasm_bindgen(module = "/src/platform/store.js")]
@@ -234,10 +239,10 @@ extern "C" {
     #[wasm_bindgen(method, js_class = "Store", catch)]
     fn ask(
         this: &JsStore,
-        path: &str,
+        path: &JsString,
         body: &str,
         is_base64: bool,
-        sync_token: &str,
+        sync_token: Option<&str>,
         timeout: u32,
     ) -> Result<Promise, JsValue>;
 

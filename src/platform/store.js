@@ -26,7 +26,7 @@ export class Store {
    * @param {string} path
    * @param {string} body
    * @param {boolean} isBase64 whether strings are to come in base64
-   * @param {string} syncToken empty if there is none
+   * @param {string | undefined} syncToken
    * @param {number} timeout milliseconds, for the whole answer
    * @returns {Promise<Answer>}
    */
