@@ -244,7 +244,7 @@ impl<'a, H: Host> CountingStore<'a, H> {
         let mut counts = Vec::with_capacity(keys.len());
         for WindowKeys { window, current, is_open, cost, .. } in keys {
             let (previous, next) = (next_read(), next_read());
-            if window.is_settled() {
+            if window.is_settled(deadline - sent) {
                 memory.set_previous(current, previous);
             }
             if *cost == 0 {

@@ -143,7 +143,7 @@ impl<H: Host> CountingStore<'_, H> {
             Ok(Some((counts, rest))) => {
                 for (WindowKeys { current, window, .. }, counts) in windows.iter().zip(&counts) {
                     memory.set_open(current, now + window.reset());
-                    if window.is_settled() {
+                    if window.is_settled(deadline - sent) {
                         memory.set_previous(current, counts.previous);
                     }
                 }

@@ -67,9 +67,9 @@ impl Window {
         is_before_next.then(|| self.free(previous))
     }
 
-    /// Whether nobody counts in the previous window any more.
-    pub(super) fn is_settled(&self) -> bool {
-        Duration::from_millis(self.elapsed_ms) > SETTLED * 5
+    /// Whether nobody counts in the previous window any more, if a call takes so long at most.
+    pub(super) fn is_settled(&self, call: Duration) -> bool {
+        Duration::from_millis(self.elapsed_ms) > call + SETTLED
     }
 
     /// How long until the next begins.

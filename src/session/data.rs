@@ -146,7 +146,7 @@ impl<H: Host> Sessions<'_, H> {
             }
             Ok(Some(Exchange::Found(loaded))) => {
                 self.finish(turn, Outcome::NotMade);
-                Ok(Early::Read(Box::new(loaded)))
+                Ok(Early::Read(loaded))
             }
             Ok(None) => {
                 self.finish(turn, Outcome::NotMade);
@@ -243,7 +243,7 @@ impl<H: Host> Sessions<'_, H> {
             match self.exchange(base, next).await {
                 Ok(Some(Exchange::Made)) => return Outcome::Made,
                 Ok(Some(Exchange::Found(loaded))) => {
-                    return Outcome::found(self.follow(base.ticket.clone(), loaded).await);
+                    return Outcome::found(self.follow(base.ticket.clone(), *loaded).await);
                 }
                 Err(failure) if failure.is_in_doubt() => return Outcome::Lost(failure),
                 Err(failure) => {

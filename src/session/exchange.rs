@@ -67,7 +67,7 @@ pub(super) enum Exchange {
     /// The next state is written.
     Made,
     /// Nothing is written: this is what there is.
-    Found(Loaded),
+    Found(Box<Loaded>),
 }
 
 impl<H: Host> Sessions<'_, H> {
@@ -82,7 +82,7 @@ impl<H: Host> Sessions<'_, H> {
         let Some(counting) = self.store.counting() else { return Ok(None) };
         let keys = self.keys_behind(&known.ticket);
         let (key, count) = (keys.first().cloned().unwrap_or_default(), keys.len());
-        let state = known.state.clone().unwrap_or_default();
+        let state = known.state.as_deref().unwrap_or_default().to_owned();
         // The head of a family that was rotated tells of thefts, and is looked at.
         let is_small = known.stored.len() <= SMALL && known.record.generation == 0;
         let outcome = if is_small && counting == Counting::ByRank {
@@ -103,7 +103,8 @@ impl<H: Host> Sessions<'_, H> {
             }
             (Some(Reply::Integer(0)), Some(values)) => {
                 let mut values = values.values(count)?.into_iter();
-                Ok(Some(Exchange::Found(self.loaded(&key, &mut values, &known.ticket, true))))
+                let loaded = self.loaded(&key, &mut values, &known.ticket, true);
+                Ok(Some(Exchange::Found(Box::new(loaded))))
             }
             _ => Err(Failure::Garbled),
         }

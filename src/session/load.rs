@@ -273,7 +273,8 @@ impl<H: Host> Sessions<'_, H> {
         if let (Some(user), Some(roles)) = (&mut record.user, loaded.state.roles) {
             user.roles = roles;
         }
-        let Loaded { head, stored_state: state, .. } = loaded;
+        let Loaded { head, stored_state, .. } = loaded;
+        let state = stored_state.map(String::into_boxed_str);
         Some(Session { ticket, record, stored, head, state, foreign: None })
     }
 

@@ -177,7 +177,7 @@ pub struct Session {
     /// The head of its family as stored, if there was one when it was read.
     head: Option<String>,
     /// The state of its user as stored, if there was one when it was read.
-    state: Option<String>,
+    state: Option<Box<str>>,
     /// What it has beside that in another application's format.
     foreign: Option<Box<foreign::Foreign>>,
 }
