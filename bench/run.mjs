@@ -33,6 +33,7 @@ workerd, and are measured in turn, round after round; the figures are medians ov
   --before DIR   an earlier build as a further candidate, "before", and a table of the new against it. DIR has its index.js
                  and cloakroom_bg.wasm: build/ of another checkout, say
   --before-label TEXT  what to call it, if not by the name of its folder
+  --data KB      sessions hold so much more: a cart with many things
   --no-floors    without the floors
   --no-build     takes what is in build/`;
 
@@ -53,6 +54,7 @@ if (!options["no-build"]) {
   execFileSync(process.execPath, [join(BENCH, "../tools/build.mjs")], { stdio: "inherit" });
 }
 installPeers();
+process.env.BENCH_KILOBYTES = options.data ?? "0"; // before the candidates are read
 const { CANDIDATES, buildBefore } = await import("./candidates.mjs");
 const { measure } = await import("./lib/measure.mjs");
 const { grow } = await import("./lib/growth.mjs");
@@ -217,6 +219,7 @@ function readOptions() {
     only: { type: "string" },
     before: { type: "string" },
     "before-label": { type: "string" },
+    data: { type: "string" },
     "no-floors": { type: "boolean" },
     "no-build": { type: "boolean" },
     help: { type: "boolean", short: "h" },
@@ -229,6 +232,9 @@ function readOptions() {
     }
     if (values.rounds !== undefined && !/^[1-9]\d*$/.test(values.rounds)) {
       throw new Error(`--rounds is a number from 1 on, not "${values.rounds}"`);
+    }
+    if (values.data !== undefined && (!/^[1-9]\d?$/.test(values.data) || values.write)) {
+      throw new Error("--data is a number of KB from 1 to 99, and does not go with --write");
     }
     const isOther = values.growth || values.profile || values.gateway || values.crossings || values.scale;
     if (values.only !== undefined && (isOther || values.write)) {
