@@ -193,7 +193,7 @@ impl<'a> Batch<'a> {
     }
 
     /// `EVALSHA`: the same for a script that the store has kept. An error if it has not; see
-    /// [`super::KnownError::is_unknown_script`].
+    /// `KnownError::is_unknown_script`.
     ///
     /// It may count and not write: whether it has written, its reply tells.
     pub fn kept_script(self, script: &'a Script, keys: &'a [String], arguments: &'a [String]) -> Self {
