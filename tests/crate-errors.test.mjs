@@ -43,7 +43,7 @@ describe("a dead store", () => {
 
   test("that dies between load and save is a 503 too, and nothing is written", async () => {
     crate.store.faults.always("refuse", {
-      when: ({ commands }) => commands.some(([name]) => name === "SET"),
+      when: ({ commands }) => commands.some(([name]) => /^(SET|EVAL|EVALSHA)$/.test(name ?? "")),
     });
     const answer = await visitor.send("GET", "/text?count");
     assertProblem(answer, [503, "store_unavailable"]);

@@ -54,7 +54,9 @@ for i = 1, 2 do found[i] = values[i] end
 if not values[1] or redis.sha1hex(values[1]) ~= ARGV[4] then return {0, counts, found} end
 local left = 7 - 7 % tonumber(ARGV[2])
 redis.call('SET', KEYS[1], ARGV[3] .. string.sub(values[1], 2, left / 4) .. string.sub(values[1], #values[1]), 'KEEPTTL')
-return {1, counts}`;
+local not_made = redis.call('SET', KEYS[1], 'next', 'IFEQ', 'another', 'KEEPTTL')
+redis.call('DECR', KEYS[3])
+return {1, counts, {not_made, redis.call('GET', KEYS[2])}}`;
 
 /** Counts without INCR: right only if nothing comes between. */
 const COUNT = `#!lua flags=allow-key-locking
@@ -198,7 +200,7 @@ export const together = [
           [["SET", key("a"), "1234", "PX", TTL], "OK"],
           [
             ["EVALSHA", sha1(CHANGE), ...rest],
-            [1, [2, 2]],
+            [1, [2, 2], [null, null]],
           ],
           [["SET", key("a"), "other", "IFEQ", "é4", "KEEPTTL"], "OK"],
         ],
